@@ -1,0 +1,40 @@
+# `make` alone checks and tests. Every target sets up what it needs first; nothing but Python 3.11+, make and a network.
+.DEFAULT_GOAL := all
+PYTHON ?= python3
+UV := $(shell command -v uv || echo .venv/bin/uv)
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: all setup lock serve demo mcp check format test eval bench
+
+all: check test
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check uv; }
+	@test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --python .venv/bin/python --require-hashes -r requirements.lock
+	$(UV) pip install --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+lock:
+	$(UV) export --quiet --all-extras --all-groups --no-emit-project --no-header --no-annotate -o requirements.lock
+
+serve demo mcp: setup
+	.venv/bin/chat-agent $@
+
+check: setup
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+test: setup
+	.venv/bin/pytest $(ARGS)
+
+eval: setup
+	.venv/bin/python -m benchmarks.tool_choice

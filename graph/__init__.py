@@ -1,0 +1,1 @@
+"""The agent: a LangGraph graph, its model, its tools and its checkpoints. Knows no HTTP."""

@@ -1,0 +1,102 @@
+"""Where threads are kept: SQLite on disk, or memory."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+MEMORY = "memory://"
+SQLITE = "sqlite:///"
+
+Result = TypeVar("Result")
+
+
+class CheckpointUrlError(ValueError):
+    """CHECKPOINT_URL cannot be used; the message says what it may be."""
+
+
+@asynccontextmanager
+async def open_checkpointer(url: str) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """Open the saver that a URL names, `memory://` or `sqlite:///path`, and close it at the end.
+
+    Raises:
+        CheckpointUrlError: another kind of URL, or a database that cannot be opened.
+    """
+    # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
+    serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    if url == MEMORY:
+        yield InMemorySaver(serde=serde)
+        return
+    async with aiosqlite.connect(_private_file(sqlite_path(url))) as connection:
+        saver = ShieldedSqliteSaver(connection, serde=serde)
+        await saver.setup()
+        yield saver
+        await saver.idle()
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of a `sqlite:///` URL; a fourth slash makes the path absolute."""
+    if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
+        raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
+    return Path(path)
+
+
+def _private_file(path: Path) -> Path:
+    """Make the folder and an empty file that only its owner may read, unless they are there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be written: {error.strerror}.") from error
+    return path
+
+
+class ShieldedSqliteSaver(AsyncSqliteSaver):
+    """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
+
+    A write cancelled between its execute and its commit leaves a transaction open, which locks the database for
+    everybody else and is committed with whatever comes next.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, *, serde: JsonPlusSerializer) -> None:
+        super().__init__(connection, serde=serde)
+        self._writes: set[asyncio.Task[Any]] = set()
+
+    async def idle(self) -> None:
+        """Wait for the writes that outlived their runs."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, whole or not at all."""
+        return await self._to_its_end(super().aput(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of a task, whole or not at all."""
+        await self._to_its_end(super().aput_writes(config, writes, task_id, task_path))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete all of a thread, whole or not at all."""
+        await self._to_its_end(super().adelete_thread(thread_id))
+
+    async def _to_its_end(self, write: Coroutine[Any, Any, Result]) -> Result:
+        task = asyncio.ensure_future(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)

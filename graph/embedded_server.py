@@ -1,0 +1,62 @@
+"""The child process of the embedded model; see graph/embedded.py. Reads a line, writes a line, serves until told."""
+
+import ctypes
+import os
+import signal
+import sys
+from types import FrameType
+
+import xllamacpp
+
+from graph.embedded import Orders
+
+PR_SET_PDEATHSIG = 1
+NICENESS = 5
+SLOTS = 2
+CONTEXT_PER_SLOT = 4096
+PROMPT_CACHE_MIB = 256
+
+
+def main() -> None:
+    """Serve the model until SIGTERM, which also comes when the parent dies."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(NICENESS)
+    orders = Orders.load(sys.stdin.readline())
+
+    # The native code logs to standard output, which is our line to the parent.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    server = xllamacpp.Server(parameters(orders))
+    print(server.listening_address, file=answer, flush=True)
+    sys.stdin.read()  # until the parent is gone, however it went
+
+
+def parameters(orders: Orders) -> xllamacpp.CommonParams:
+    """Return llama.cpp's settings for two slots, our template and nobody else's access."""
+    params = xllamacpp.CommonParams()
+    params.model.path = orders.weights
+    params.chat_template = orders.template
+    params.use_jinja = True
+    params.port = orders.port
+    params.hostnames = ["127.0.0.1"]
+    params.api_keys = [orders.api_key]
+    params.cors_origins = ""
+    params.ui = False
+    params.endpoint_slots = False
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * CONTEXT_PER_SLOT
+    params.cache_ram_mib = PROMPT_CACHE_MIB
+    return params
+
+
+def _leave(_signum: int, _frame: FrameType | None) -> None:
+    # Native threads hold no state worth saving, and their orderly end takes seconds.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The one assembly of the agent, for the server and for LangGraph's own platform."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from langchain_mcp_adapters.sessions import Connection
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from graph.agent import Agent, build_agent
+from graph.checkpoints import open_checkpointer
+from graph.model import ChatModel, open_model
+from graph.settings import AgentSettings
+from tools.mcp_client import Toolbox
+from tools.mcp_config import bundled_connection, http_connection, load_connections
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The agent with the parts that it was built from, open for as long as it is."""
+
+    agent: Agent
+    model: ChatModel
+    toolbox: Toolbox
+    checkpointer: BaseCheckpointSaver[str]
+
+
+@asynccontextmanager
+async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
+    """Open checkpointer and tools, build the agent on them, and close them in reverse order."""
+    async with (
+        open_checkpointer(settings.checkpoint_url) as checkpointer,
+        Toolbox(mcp_connections(settings)) as toolbox,
+    ):
+        model = open_model(settings)
+        agent = build_agent(
+            model,
+            toolbox,
+            checkpointer=checkpointer,
+            prompt=settings.system_prompt,
+            max_tool_rounds=settings.max_tool_rounds,
+        )
+        yield Assembly(agent, model, toolbox, checkpointer)
+
+
+def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:
+    """Return the MCP servers that the settings name; the bundled one, over stdio, where they name none.
+
+    Raises:
+        McpConfigError: a setting names no usable server.
+    """
+    if not settings.use_mcp_tools:
+        return {}
+    connections = (
+        load_connections(settings.mcp_config, verify_ssl=settings.mcp_verify_ssl) if settings.mcp_config else {}
+    )
+    if settings.mcp_base_url:
+        connections["mcp"] = http_connection(settings.mcp_base_url, verify_ssl=settings.mcp_verify_ssl)
+    return connections or {"bundled": bundled_connection()}

@@ -1,0 +1,132 @@
+"""The chat model behind any endpoint that speaks OpenAI's wire format."""
+
+import secrets
+import string
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import openai
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.tools import BaseTool
+from langchain_openai import ChatOpenAI
+
+from graph.settings import AgentSettings
+from graph.tokens import estimated_usage
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 120.0
+CHECK_TIMEOUT = 3.0
+OPENAI_HOST = "api.openai.com"
+ALPHANUMERIC = string.ascii_letters + string.digits
+
+
+class IncompleteAnswer(Exception):
+    """The endpoint ended its stream without a finish_reason, so the answer may be cut."""
+
+
+def open_model(settings: AgentSettings) -> "ChatModel":
+    """Return the model that the settings name."""
+    return ChatModel(
+        model=settings.ollama_model,
+        base_url=settings.ollama_base_url,
+        api_key=settings.ollama_api_key,
+        temperature=settings.temperature,
+        timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+        stream_chunk_timeout=READ_TIMEOUT,
+        max_retries=1,
+        streaming=True,
+        stream_usage=True,
+        use_responses_api=False,
+    )
+
+
+class ChatModel(ChatOpenAI):
+    """langchain-openai's model, for endpoints that are only like OpenAI.
+
+    Tool call ids are made unique over all threads, since some endpoints number the calls of each answer anew; usage is
+    estimated where the endpoint reports none; and an answer without an end is an error.
+    """
+
+    async def answer(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        tools: Sequence[BaseTool],
+        parameters: Mapping[str, Any],
+    ) -> AIMessage:
+        """Stream one model message through the run's callbacks and return it whole.
+
+        `parameters` are fields of the request in OpenAI's names; they are sent as they are and override the model's
+        own. Without `tools` the message has no tool calls, whatever the endpoint makes of that.
+        """
+        model = self.bind_tools(tools) if tools else self
+        message = await model.ainvoke(list(messages), extra_body=self._in_its_names(parameters))
+        if tools or not (message.tool_calls or message.invalid_tool_calls):
+            return message
+        return message.model_copy(update={"tool_calls": [], "invalid_tool_calls": []})
+
+    async def check(self) -> None:
+        """Ask the endpoint for its models.
+
+        Raises:
+            openai.OpenAIError: it cannot be reached, or takes no request of ours.
+        """
+        client = self.root_async_client.with_options(timeout=CHECK_TIMEOUT, max_retries=0)
+        with suppress(openai.NotFoundError):  # reached, and without a list of models
+            await client.models.list()
+
+    def _in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Only OpenAI itself wants `max_completion_tokens`; all others know `max_tokens`."""
+        if self.root_async_client.base_url.host == OPENAI_HOST or "max_completion_tokens" not in parameters:
+            return dict(parameters)
+        rest = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
+        return {**rest, "max_tokens": parameters["max_completion_tokens"]}
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        calls, finished, reported, said = _CallNumbers(), False, False, ""
+        async for chunk in super()._astream(*args, **kwargs):
+            message = chunk.message
+            finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
+            if isinstance(message, AIMessageChunk):
+                reported = reported or message.usage_metadata is not None
+                message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
+            said += str(message.text)
+            yield chunk
+        if not finished:
+            raise IncompleteAnswer("The model's answer ended in the middle.")
+        if not reported:
+            usage = await estimated_usage(args[0], said)
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
+
+
+class _CallNumbers:
+    """The tool calls of one answer: an index and an id for each, however the endpoint counts them.
+
+    A fragment that brings a new id begins a call, even under an index that is taken; Ollama used to send 0 for all.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[tuple[object, str | None]] = []
+
+    def renumbered(self, fragment: ToolCallChunk) -> ToolCallChunk:
+        """Return the fragment under our index, with our id if it is the first of its call."""
+        position = self._position(fragment["index"], fragment["id"])
+        if position is not None:
+            return {**fragment, "index": position, "id": None, "name": None}
+        self._begun.append((fragment["index"], fragment["id"]))
+        return {**fragment, "index": len(self._begun) - 1, "id": new_call_id()}
+
+    def _position(self, index: object, call_id: str | None) -> int | None:
+        for position in range(len(self._begun) - 1, -1, -1):
+            known_index, known_id = self._begun[position]
+            if known_index == index:
+                return position if call_id in (None, "", known_id) else None
+        return None
+
+
+def new_call_id() -> str:
+    """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
+    return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))

@@ -1,0 +1,44 @@
+"""What the agent can be told from outside: environment variables or `.env`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from graph.prompts import DEFAULT_PROMPT
+
+
+class AgentSettings(BaseSettings):
+    """The model, its prompt, its tools and where sessions are kept."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
+
+    ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
+    ollama_base_url: str = Field(
+        pattern=r"^https?://.", description="Ollama API base URL (e.g., http://localhost:11434/v1)"
+    )
+    ollama_api_key: SecretStr = Field(
+        SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
+    system_prompt: str = Field(DEFAULT_PROMPT, description="What the agent is told before every conversation")
+    max_tool_rounds: int = Field(
+        8, ge=1, le=100, description="Rounds of tool calls in a turn before the model must answer"
+    )
+    use_mcp_tools: bool = Field(True, description="Whether the agent has tools; true or false")
+    mcp_base_url: str | None = Field(
+        None,
+        description="Streamable HTTP MCP server (e.g., http://localhost:22000); the bundled one without it",
+    )
+    mcp_verify_ssl: bool = Field(True, description="Whether MCP servers must have a valid certificate")
+    mcp_config: Path | None = Field(
+        None, description='JSON file of MCP servers, {"mcpServers": {…}}, with ${VAR} from the environment'
+    )
+    checkpoint_url: str = Field(
+        "sqlite:///data/chat-agent.db",
+        pattern=r"^(sqlite:///.+|memory://)$",
+        description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
+    )
+    embedded_model: Path | None = Field(
+        None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
+    )

@@ -1,0 +1,34 @@
+"""What a thread remembers, and what one turn is told without being remembered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AnyMessage
+from langgraph.channels.delta import DeltaChannel
+from langgraph.graph.message import add_messages
+
+# A full copy of the messages every so many updates: rare enough that storage grows with what is said.
+SNAPSHOT_FREQUENCY = 1000
+
+
+def _fold_messages(messages: Any, writes: Sequence[Any]) -> Any:
+    for write in writes:
+        messages = add_messages(messages, write)
+    return messages
+
+
+class AgentState(TypedDict):
+    """The thread: every message of the conversation, server tool calls and their results included."""
+
+    messages: Annotated[list[AnyMessage], DeltaChannel(_fold_messages, snapshot_frequency=SNAPSHOT_FREQUENCY)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnContext:
+    """What one turn asks for itself; nothing of it is stored in the thread."""
+
+    instructions: tuple[str, ...] = ()
+    """System messages of the request, layered after the agent's prompt."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""

@@ -1,0 +1,94 @@
+"""The composition root: create_app reads as the order of things."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import openai
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from graph.factory import Assembly, open_agent
+from server import __version__
+from server.auth import KeyGuard
+from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
+from server.headers import Identified
+from server.models import Models
+from server.replies import error_response
+from server.routes import chat, health, models, sessions
+from server.runs import RunOwner
+from server.services import Services
+from server.settings import ServerSettings
+from server.validation import invalid_body
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """Return the server of one agent; the agent itself is opened and closed with the app's lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
+        models = Models(settings.ollama_model, settings.model_aliases)
+        async with open_agent(settings) as assembly:
+            app.state.services = Services(assembly, runs, models)
+            warning = asyncio.create_task(_warn_of_silent_model(assembly))
+            yield
+            warning.cancel()
+            await runs.aclose()
+
+    app = FastAPI(
+        title="chat-agent",
+        version=__version__,
+        description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Identified),
+            Middleware(KeyGuard, keys=[key.get_secret_value() for key in settings.api_keys]),
+        ],
+        exception_handlers={
+            ApiError: _answer_api_error,
+            RequestValidationError: _answer_invalid_body,
+            HTTPException: _answer_http_error,
+        },
+    )
+    for route in (chat, models, sessions, health):
+        app.include_router(route.router)
+    return app
+
+
+async def _warn_of_silent_model(assembly: Assembly) -> None:
+    """Say in one line that the model cannot be asked; the server starts all the same."""
+    try:
+        await assembly.model.check()
+    except openai.OpenAIError as error:
+        log.warning("%s Going on; requests fail until it does.", as_api_error(error).message)
+
+
+async def _answer_api_error(_: Request, error: Exception) -> Response:
+    return error_response(as_api_error(error))
+
+
+async def _answer_invalid_body(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(invalid_body(error.errors()))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return error_response(NotFound(f"Invalid URL ({what})"))
+    return error_response(
+        InvalidRequest(
+            f"Not allowed to {what.replace(' ', ' on ', 1)}." if error.status_code == 405 else str(error.detail),
+            code="method_not_supported" if error.status_code == 405 else None,
+            status=error.status_code,
+            headers=error.headers,
+        )
+    )

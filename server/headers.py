@@ -1,0 +1,57 @@
+"""What every answer carries, whoever gives it: X-Session-ID, x-request-id, and an envelope if it is an error."""
+
+import logging
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import InvalidRequest, as_api_error
+from server.replies import error_response
+from server.sessions import fresh_session, named_session
+
+log = logging.getLogger(__name__)
+
+
+class Identified:
+    """Pure ASGI middleware, the outermost: names the request and its session, and answers for what nobody caught.
+
+    Behind Starlette's own error handling an exception in the middle of a body would become a clean end of it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on and see to its answer's headers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["session_id"] = _session_of(scope) or fresh_session()
+        request_id = f"req_{uuid4().hex}"
+        started = False
+
+        async def send_identified(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Session-ID"] = state["session_id"]
+                headers["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_identified)
+        except Exception as error:
+            if started:
+                raise
+            log.exception("%s %s failed.", scope["method"], scope["path"])
+            await error_response(as_api_error(error))(scope, receive, send_identified)
+
+
+def _session_of(scope: Scope) -> str | None:
+    try:
+        return named_session(Headers(scope=scope), {})
+    except InvalidRequest:
+        return None  # the handler refuses it; the refusal goes out under a fresh id

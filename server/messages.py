@@ -1,0 +1,111 @@
+"""Messages on the wire to LangChain's. Pure."""
+
+import json
+from collections.abc import Sequence
+from uuid import uuid4
+
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    HumanMessage,
+    InvalidToolCall,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages import ToolCall as NativeToolCall
+
+from server.errors import InvalidRequest
+from server.wire import ContentPart, Message, ToolCall
+
+
+def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
+    """Return the messages in LangChain's types, each with an id of its own.
+
+    Raises:
+        InvalidRequest: a message lacks what its role needs.
+    """
+    return [_load(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def _load(message: Message, param: str) -> AnyMessage:
+    new_id = str(uuid4())
+    match message.role:
+        case "system" | "developer":
+            return SystemMessage(_text(message, param), id=new_id)
+        case "user":
+            return HumanMessage(_user_content(message, param), name=message.name, id=new_id)
+        case "assistant":
+            return _load_assistant(message, param, new_id)
+        case "tool" if message.tool_call_id:
+            return ToolMessage(_text(message, param), tool_call_id=message.tool_call_id, id=new_id)
+        case "tool":
+            raise InvalidRequest(
+                f"Missing required parameter: '{param}.tool_call_id'.",
+                param=f"{param}.tool_call_id",
+                code="missing_required_parameter",
+            )
+        case "function":
+            raise InvalidRequest(
+                "Messages with role 'function' are not supported; use 'tool'.",
+                param=f"{param}.role",
+                code="unsupported_value",
+            )
+
+
+def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
+    calls: list[NativeToolCall] = []
+    malformed: list[InvalidToolCall] = []
+    for call in message.tool_calls or []:
+        try:
+            calls.append(_load_call(call))
+        except ValueError as error:
+            malformed.append(
+                InvalidToolCall(
+                    name=call.function.name,
+                    args=call.function.arguments,
+                    id=call.id,
+                    error=str(error),
+                    type="invalid_tool_call",
+                )
+            )
+    content = "" if message.content is None else _text(message, param)
+    return AIMessage(content, tool_calls=calls, invalid_tool_calls=malformed, name=message.name, id=new_id)
+
+
+def _load_call(call: ToolCall) -> NativeToolCall:
+    arguments = json.loads(call.function.arguments or "{}")
+    if not isinstance(arguments, dict):
+        raise ValueError("the arguments are not a JSON object")
+    return NativeToolCall(name=call.function.name, args=arguments, id=call.id, type="tool_call")
+
+
+def _user_content(message: Message, param: str) -> str | list[str | dict[str, object]]:
+    """Text alone becomes one string, which every endpoint takes; parts with images or files stay parts."""
+    if isinstance(message.content, list) and any(part.type != "text" for part in message.content):
+        return [part.model_dump(exclude_none=True) for part in message.content]
+    return _text(message, param)
+
+
+def _text(message: Message, param: str) -> str:
+    match message.content:
+        case str(text):
+            return text
+        case list(parts):
+            return "\n".join(_part_text(part, f"{param}.content[{index}]") for index, part in enumerate(parts))
+        case None:
+            raise InvalidRequest(
+                f"Missing required parameter: '{param}.content'.",
+                param=f"{param}.content",
+                code="missing_required_parameter",
+            )
+
+
+def _part_text(part: ContentPart, param: str) -> str:
+    text = part.text if part.type == "text" else (part.model_extra or {}).get("refusal")
+    if not isinstance(text, str):
+        raise InvalidRequest(
+            f"Invalid value: '{part.type}'. Supported values are: 'text'.",
+            param=f"{param}.type",
+            code="invalid_value",
+        )
+    return text

@@ -1,0 +1,119 @@
+"""Answers that several handlers give: errors in the envelope, and runs as event streams."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from langchain_core.messages import BaseMessage
+from openai.types.chat import ChatCompletionChunk
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from server.errors import ApiError, as_api_error
+from server.runs import Run
+from server.sse import DONE, chunk_frame, error_frame
+from server.stream import collect, dump_chunks
+from server.wire import ChatRequest
+
+PING_INTERVAL = 15
+SEND_TIMEOUT = 30
+# Streams may go on for so long when the server is told to stop; then their runs are stopped and say so.
+DRAIN_SECONDS = 15
+CUT_OFF_SECONDS = DRAIN_SECONDS + 3
+
+
+def error_response(error: ApiError) -> Response:
+    """Answer with the envelope."""
+    return Response(
+        json.dumps(error.envelope(), ensure_ascii=False),
+        status_code=error.status_code,
+        headers=error.headers,
+        media_type="application/json",
+    )
+
+
+class RunStream(EventSourceResponse):
+    """A run as an event stream: the one ends with the other."""
+
+    def __init__(self, run: Run[Any], chunks: AsyncIterator[ChatCompletionChunk]) -> None:
+        super().__init__(
+            frames(chunks),
+            media_type="text/event-stream; charset=utf-8",
+            headers={"Cache-Control": "no-cache"},
+            sep="\n",
+            ping=PING_INTERVAL,
+            ping_message_factory=lambda: ServerSentEvent(comment="ping"),
+            send_timeout=SEND_TIMEOUT,
+            shutdown_event=anyio.Event(),
+            shutdown_grace_period=CUT_OFF_SECONDS,
+        )
+        self._run = run
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream, and stop the run if its reader leaves first."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._run.aclose()
+
+
+async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[bytes]:
+    """Encode the chunks; whatever happens, the stream ends with a finish reason or an error, and with [DONE]."""
+    try:
+        async for chunk in chunks:
+            yield chunk_frame(chunk)
+    except Exception as error:
+        yield error_frame(as_api_error(error))
+    yield DONE
+
+
+async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receive) -> Response:
+    """Answer with a run once it has begun, so that an early failure is a status that clients can retry.
+
+    A run that nobody waits for any more is stopped, and has ended when this returns or raises.
+    """
+    include_usage = not body.stream or bool(body.stream_options and body.stream_options.include_usage)
+    try:
+        async with _stopped_on_disconnect(run, receive):
+            messages = await _begun(run.events())
+            chunks = dump_chunks(messages, model=body.model, include_usage=include_usage)
+            if not body.stream:
+                completion = await collect(chunks)
+                return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
+    except BaseException:
+        await run.aclose()
+        raise
+    return RunStream(run, chunks)
+
+
+async def _begun(events: AsyncGenerator[BaseMessage]) -> AsyncIterator[BaseMessage]:
+    """Wait for the first event, or raise what came instead; return all events."""
+    first = await anext(events)
+
+    async def resumed() -> AsyncIterator[BaseMessage]:
+        yield first
+        async for event in events:
+            yield event
+
+    return resumed()
+
+
+@asynccontextmanager
+async def _stopped_on_disconnect(run: Run[Any], receive: Receive) -> AsyncIterator[None]:
+    """Starlette tells a handler nothing of a client that left; ask for it ourselves."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        run.stop()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        await asyncio.wait({watcher})

@@ -1,0 +1,137 @@
+"""Runs: each is owned by one task, one at a time for each session.
+
+A client that goes away must stop the model, but AnyIO's cancellation stops LangGraph's own clean-up first
+(langgraph#5682). So no handler iterates the graph: the owner task does, feeds a bounded stream, is cancelled once and
+is awaited to its end.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+import anyio
+
+from server.errors import AgentError, SessionBusy, Unavailable, as_api_error
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 64
+STOP_TIMEOUT = 10.0
+
+Event = TypeVar("Event")
+
+
+class Run(Generic[Event]):
+    """One run: its events for whoever reads them, and the way to stop it."""
+
+    def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
+        self._sender, self._receiver = anyio.create_memory_object_stream[Event](BACKLOG)
+        self.task = asyncio.create_task(self._own(owner, thread_id, events), name=f"run of {thread_id}")
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield the run's events; end when all that it did is stored, or raise what it raised."""
+        async for event in self._receiver:
+            yield event
+        await self.ended()
+        if self.task.cancelled():
+            raise Unavailable("The run was stopped before it was done.", code="run_stopped")
+        self.task.result()
+
+    def stop(self) -> None:
+        """Cancel the run, once, however often it is asked."""
+        if not self.task.cancelling():
+            self.task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until the run has ended, in whatever way."""
+        await asyncio.wait({self.task})
+
+    async def aclose(self) -> None:
+        """Stop the run and wait for its end, even in a scope that is being cancelled."""
+        self.stop()
+        with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
+            await self.ended()
+        self._receiver.close()
+        if waiting.cancelled_caught:
+            log.error("%s does not end though it was cancelled.", self.task.get_name())
+
+    async def _own(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
+        with self._sender:
+            async with owner.exclusively(thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
+                async for event in events:
+                    await self._sender.send(event)
+
+    def log_failure(self) -> None:
+        """Log why the run failed: a defect of ours with its traceback, all else in one line."""
+        if self.task.cancelled() or (error := self.task.exception()) is None:
+            return
+        answer = as_api_error(error)
+        defect = isinstance(answer, AgentError)
+        log.log(
+            logging.ERROR if defect else logging.WARNING,
+            "%s failed: %s (%s)",
+            self.task.get_name(),
+            answer.message,
+            type(error).__name__,
+            exc_info=error if defect else None,
+        )
+
+
+class RunOwner:
+    """All runs in progress.
+
+    Args:
+        session_wait: seconds a run waits for the one before it in its session.
+        run_timeout: seconds after which a run is ended.
+    """
+
+    def __init__(self, *, session_wait: float, run_timeout: float) -> None:
+        self.session_wait, self.run_timeout = session_wait, run_timeout
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._runs: set[Run[Any]] = set()
+
+    def start(self, thread_id: str, events: AsyncGenerator[Event]) -> Run[Event]:
+        """Start a run of the thread; it waits for its turn in the task that owns it."""
+        run = Run(self, thread_id, events)
+        self._runs.add(run)
+        run.task.add_done_callback(lambda _: self._forget(run))
+        return run
+
+    def stop_all(self) -> None:
+        """Stop every run; their readers are told."""
+        for run in self._runs:
+            run.stop()
+
+    async def aclose(self) -> None:
+        """Stop every run and wait for their ends."""
+        self.stop_all()
+        await asyncio.gather(*(run.aclose() for run in list(self._runs)))
+
+    @asynccontextmanager
+    async def exclusively(self, thread_id: str) -> AsyncIterator[None]:
+        """Hold the thread, first come first served.
+
+        Raises:
+            SessionBusy: it was not free in time.
+        """
+        lock = self._locks.setdefault(thread_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self.session_wait):
+                await lock.acquire()
+        except TimeoutError:
+            raise SessionBusy(
+                "The session is busy with another request. Try again when that is done.",
+                code="session_busy",
+                headers={"Retry-After": "1"},
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _forget(self, run: Run[Any]) -> None:
+        self._runs.discard(run)
+        run.log_failure()

@@ -1,0 +1,43 @@
+"""What the server can be told from outside, beside the agent's own settings."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from graph.settings import AgentSettings
+
+
+class ServerSettings(AgentSettings):
+    """The address, the keys, the names of the model and the bounds of a run."""
+
+    api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
+    api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Comma-separated keys; once set, every route but /health needs one as bearer token"
+    )
+    model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
+        {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
+    )
+    session_wait: float = Field(
+        30, ge=0, description="Seconds a request waits for the run before it in the same session"
+    )
+    run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(key for part in value.split(",") if (key := part.strip()))
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.split("=", 1) for part in value.split(",") if part.strip()]
+        if any(len(pair) != 2 or not pair[0].strip() or not pair[1].strip() for pair in pairs):
+            raise ValueError("aliases are written name=model,other=model")
+        return {name.strip(): model.strip() for name, model in pairs}

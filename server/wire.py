@@ -1,0 +1,119 @@
+"""OpenAI's request shapes; responses are the openai package's own types.
+
+Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Lenient(BaseModel):
+    """Unknown fields are kept and ignored, since clients of other servers send theirs along."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ContentPart(Lenient):
+    """One part of a message's content."""
+
+    type: StrictStr
+    text: StrictStr | None = None
+
+
+class FunctionCall(Lenient):
+    """What an assistant message calls; `arguments` is JSON as text."""
+
+    name: StrictStr
+    arguments: StrictStr = ""
+
+
+class ToolCall(Lenient):
+    """One call of an assistant message."""
+
+    id: StrictStr
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+def _content_form(value: object) -> str:
+    return "parts" if isinstance(value, list) else "text"
+
+
+Content = Annotated[
+    Annotated[StrictStr, Tag("text")] | Annotated[list[ContentPart], Tag("parts")],
+    Discriminator(_content_form),
+]
+
+
+class Message(Lenient):
+    """A message of any role."""
+
+    role: Role
+    content: Content | None = None
+    name: StrictStr | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: StrictStr | None = None
+
+
+class StreamOptions(Lenient):
+    """What a stream carries beside the answer."""
+
+    include_usage: StrictBool | None = None
+
+
+# Handed to the model endpoint as they are.
+PASSED_ON = (
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "max_completion_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "response_format",
+    "reasoning_effort",
+)
+
+# Refused rather than ignored, since an answer without them would mean something else.
+REFUSED = ("tools", "functions", "logprobs", "modalities", "audio", "web_search_options")
+
+
+class ChatRequest(Lenient):
+    """The body of `POST /v1/chat/completions`; `null` is the same as leaving a field out."""
+
+    model: StrictStr
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    seed: StrictInt | None = None
+    stop: Any = None
+    logit_bias: dict[str, StrictInt] | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: StrictStr | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    logprobs: StrictBool | None = None
+    modalities: Any = None
+    audio: Any = None
+    web_search_options: Any = None
+    metadata: dict[str, Any] | None = None
+    session_id: Any = None
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return the sampling parameters that the client set, in OpenAI's newest names."""
+        given = {name: value for name in PASSED_ON if (value := getattr(self, name)) is not None}
+        if self.max_tokens is not None:
+            given.setdefault("max_completion_tokens", self.max_tokens)
+        return given

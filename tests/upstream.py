@@ -1,0 +1,141 @@
+"""A model endpoint that speaks OpenAI's wire format over TCP: scripted, and it remembers what it was asked."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call of the model; `arguments` is JSON as text, whole or broken."""
+
+    name: str
+    arguments: str
+    id: str = "call_0"
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the model.
+
+    Pieces are sent one by one, `pause` seconds apart; `hold` keeps the stream open after them until it is closed.
+    """
+
+    pieces: Sequence[str] = ()
+    calls: Sequence[Call] = ()
+    pause: float = 0
+    hold: bool = False
+    finish_reason: str | None = None
+    usage: tuple[int, int] | None = (10, 5)
+    status: int = 200
+    error: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Reply = Answer | Callable[[Json], Answer]
+
+
+class Upstream:
+    """The endpoint. Answers come from the script in its order; when that is used up, from `otherwise`."""
+
+    def __init__(self) -> None:
+        self.requests: list[Json] = []
+        self.keys: list[str | None] = []
+        self.closed_early = 0
+        self.streaming = 0
+        self._script: deque[Reply] = deque()
+        self.otherwise: Reply = lambda request: Answer([f"You said: {last_text(request)}"])
+        self.app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/models", self._models),
+            ]
+        )
+
+    def script(self, *replies: Reply) -> None:
+        """Queue answers for the next requests."""
+        self._script.extend(replies)
+
+    @property
+    def last(self) -> Json:
+        """The newest request."""
+        return self.requests[-1]
+
+    async def _models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": "test-model", "object": "model"}]})
+
+    async def _complete(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(body)
+        self.keys.append(request.headers.get("authorization"))
+        reply = self._script.popleft() if self._script else self.otherwise
+        answer = reply if isinstance(reply, Answer) else reply(body)
+        if answer.status != 200:
+            error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
+            return JSONResponse({"error": error}, status_code=answer.status, headers=answer.headers)
+        return StreamingResponse(self._watched(stream(answer)), media_type="text/event-stream")
+
+    async def _watched(self, frames: AsyncIterator[str]) -> AsyncIterator[str]:
+        self.streaming += 1
+        try:
+            async for frame in frames:
+                yield frame
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed_early += 1
+            raise
+        finally:
+            self.streaming -= 1
+
+
+def last_text(request: Json) -> str:
+    """The text of the newest message."""
+    return str(request["messages"][-1]["content"])
+
+
+async def stream(answer: Answer) -> AsyncIterator[str]:
+    """The frames of one answer."""
+    yield frame({"role": "assistant", "content": ""})
+    for piece in answer.pieces:
+        yield frame({"content": piece})
+        await asyncio.sleep(answer.pause)
+    for call in answer.calls:
+        function = {"name": call.name, "arguments": ""}
+        yield frame({"tool_calls": [{"index": call.index, "id": call.id, "type": "function", "function": function}]})
+        half = len(call.arguments) // 2
+        for part in (call.arguments[:half], call.arguments[half:]):
+            yield frame({"tool_calls": [{"index": call.index, "function": {"arguments": part}}]})
+    if answer.hold:
+        await asyncio.Event().wait()
+    if answer.finish_reason != "":
+        yield frame({}, answer.finish_reason or ("tool_calls" if answer.calls else "stop"))
+    if answer.usage is not None:
+        prompt, completion = answer.usage
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        yield data({"choices": [], "usage": usage})
+    yield "data: [DONE]\n\n"
+
+
+def frame(delta: Json, finish_reason: str | None = None) -> str:
+    """One chunk."""
+    return data({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
+
+
+def data(content: Json) -> str:
+    """One frame."""
+    head = {"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": "test-model"}
+    return f"data: {json.dumps({**head, **content})}\n\n"

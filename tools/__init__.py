@@ -1,0 +1,1 @@
+"""Tools over MCP: the client that keeps servers, and the bundled server."""

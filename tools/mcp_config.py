@@ -1,0 +1,116 @@
+"""Which MCP servers there are, as connections that langchain-mcp-adapters can open.
+
+The file form is the one that other MCP hosts read: {"mcpServers": {"name": {"command": …} or {"url": …}}}.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from langchain_mcp_adapters.sessions import Connection
+
+from tools.settings import ToolSettings
+
+VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+HTTP_TRANSPORTS = ("http", "streamable_http", "streamable-http")
+
+
+class McpConfigError(ValueError):
+    """The configuration of MCP servers cannot be used; the message says what to change."""
+
+
+def bundled_connection() -> Connection:
+    """Return how to start the bundled server over stdio, with the settings and proxies that it may see."""
+    passed_on = (*(name.upper() for name in ToolSettings.model_fields), *PROXY_VARIABLES)
+    names = {name for name in os.environ if name.upper() in passed_on}
+    return {
+        "transport": "stdio",
+        "command": sys.executable,
+        "args": ["-m", "tools.mcp_server"],
+        "env": {name: os.environ[name] for name in names},
+    }
+
+
+def http_connection(url: str, *, verify_ssl: bool, headers: Mapping[str, str] | None = None) -> Connection:
+    """Return the connection to a streamable HTTP server; an address without a path means `/mcp`."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise McpConfigError(f"{url!r} is not an http or https address.")
+    return {
+        "transport": "streamable_http",
+        "url": str(parsed.copy_with(path="/mcp") if parsed.path in ("", "/") else parsed),
+        "headers": dict(headers or {}),
+        "httpx_client_factory": partial(_http_client, verify_ssl),
+    }
+
+
+def load_connections(path: Path, *, verify_ssl: bool) -> dict[str, Connection]:
+    """Read the `mcpServers` of a JSON file.
+
+    Raises:
+        McpConfigError: the file cannot be read, or an entry is not a server.
+    """
+    try:
+        servers = json.loads(path.read_text(encoding="utf-8"))["mcpServers"]
+        entries = dict(servers.items())
+    except OSError as error:
+        raise McpConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise McpConfigError(f'{path} must be JSON of the form {{"mcpServers": {{…}}}}.') from error
+    return {
+        name: _connection(name, _expanded(entry, name), verify_ssl)
+        for name, entry in entries.items()
+        if not (isinstance(entry, dict) and entry.get("disabled"))
+    }
+
+
+def _connection(name: str, entry: Any, verify_ssl: bool) -> Connection:
+    match entry:
+        case {"command": str(command)}:
+            return {
+                "transport": "stdio",
+                "command": command,
+                "args": [str(argument) for argument in entry.get("args", [])],
+                "env": {key: str(value) for key, value in (entry.get("env") or {}).items()},
+                "cwd": entry.get("cwd"),
+            }
+        case {"url": str(url)} if entry.get("type", entry.get("transport", "http")) in HTTP_TRANSPORTS:
+            return http_connection(url, verify_ssl=verify_ssl, headers=entry.get("headers"))
+        case _:
+            raise McpConfigError(f'MCP server {name!r} needs a "command" (stdio) or a "url" (streamable HTTP).')
+
+
+def _expanded(value: Any, server: str) -> Any:
+    """Replace ${NAME} and ${NAME:-default} by the environment's values, everywhere in an entry."""
+
+    def replacement(match: re.Match[str]) -> str:
+        found = os.environ.get(match["name"], match["default"])
+        if found is None:
+            raise McpConfigError(f"MCP server {server!r} needs the environment variable {match['name']}.")
+        return found
+
+    match value:
+        case str():
+            return VARIABLE.sub(replacement, value)
+        case list():
+            return [_expanded(item, server) for item in value]
+        case dict():
+            return {key: _expanded(item, server) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _http_client(
+    verify_ssl: bool,
+    headers: dict[str, str] | None = None,
+    timeout: httpx.Timeout | None = None,
+    auth: httpx.Auth | None = None,
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(verify=verify_ssl, headers=headers, timeout=timeout, auth=auth)

@@ -1,0 +1,80 @@
+"""The bundled MCP server: get_weather and search_web, over streamable HTTP or stdio.
+
+`chat-agent mcp` starts it; the agent starts it by itself, over stdio, when no other server is configured.
+"""
+
+import logging
+import sys
+from collections.abc import Awaitable
+from typing import Annotated
+
+import httpx
+from mcp.server.fastmcp import FastMCP
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import Field
+
+from tools.failure import ToolFailure
+from tools.search import TIMEOUT, search_report
+from tools.settings import ToolSettings
+from tools.weather import weather_report
+
+log = logging.getLogger(__name__)
+
+MAX_RESULTS = 10
+
+
+def build_server(settings: ToolSettings) -> FastMCP:
+    """Return the server with its two tools; whoever runs it picks the transport."""
+    server = FastMCP("chat-agent", host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING")
+    web = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
+    read_only = ToolAnnotations(readOnlyHint=True, openWorldHint=True)
+
+    @server.tool(annotations=read_only)
+    async def get_weather(
+        city: Annotated[str, Field(description="Name of the city, in Korean or English, e.g. 서울 or Seoul")],
+    ) -> CallToolResult:
+        """Get the weather of one city: now, today, tomorrow and the day after."""
+        return await _relayed(
+            weather_report(
+                web,
+                city,
+                geocoding_url=settings.open_meteo_geocoding_url,
+                forecast_url=settings.open_meteo_forecast_url,
+            )
+        )
+
+    @server.tool(annotations=read_only)
+    async def search_web(
+        query: Annotated[str, Field(description="What to search for, in the words of a search engine")],
+        limit: Annotated[int, Field(description=f"How many results, 1 to {MAX_RESULTS}")] = 5,
+    ) -> CallToolResult:
+        """Search the web for current information: news, prices, events, facts that may have changed."""
+        # A model that asks for too many wants results, not a validation error.
+        limit = min(max(limit, 1), MAX_RESULTS)
+        return await _relayed(search_report(web, query, limit, searxng_url=settings.searxng_url))
+
+    return server
+
+
+async def _relayed(report: Awaitable[str]) -> CallToolResult:
+    """Answer with the report, or with the sentence of its failure, for the model to relay."""
+    try:
+        text, failed = await report, False
+    except ToolFailure as failure:
+        log.warning("%s Cause: %r", failure, failure.__cause__)
+        text, failed = str(failure), True
+    return CallToolResult(content=[TextContent(type="text", text=text)], isError=failed)
+
+
+def main() -> None:
+    """Serve over stdio until standard input closes; `python -m tools.mcp_server`."""
+    # Before FastMCP sets up its own handler, which draws boxes around tracebacks.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
+    try:
+        build_server(ToolSettings()).run("stdio")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""What the bundled tools can be told from outside: environment variables or `.env`."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ToolSettings(BaseSettings):
+    """Where the bundled MCP server listens and which services its tools ask."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+
+    mcp_host: str = Field("127.0.0.1", description="Address of `chat-agent mcp`")
+    mcp_port: int = Field(22000, ge=0, le=65535, description="Port of `chat-agent mcp`")
+    open_meteo_geocoding_url: str = Field(
+        "https://geocoding-api.open-meteo.com", description="Where get_weather finds cities"
+    )
+    open_meteo_forecast_url: str = Field("https://api.open-meteo.com", description="Where get_weather gets forecasts")
+    searxng_url: str | None = Field(
+        None, description="SearXNG instance for search_web (JSON format on); public engines without one"
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,9 +37,13 @@ async def open_checkpointer(url: str) -> AsyncIterator[BaseCheckpointSaver[str]]
     if url == MEMORY:
         yield InMemorySaver(serde=serde)
         return
-    async with aiosqlite.connect(_private_file(sqlite_path(url))) as connection:
+    path = sqlite_path(url)
+    async with aiosqlite.connect(_private_file(path)) as connection:
         saver = ShieldedSqliteSaver(connection, serde=serde)
-        await saver.setup()
+        try:
+            await saver.setup()
+        except sqlite3.DatabaseError as error:
+            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
         yield saver
         await saver.idle()
 

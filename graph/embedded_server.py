@@ -15,6 +15,8 @@ NICENESS = 5
 SLOTS = 2
 CONTEXT_PER_SLOT = 4096
 PROMPT_CACHE_MIB = 256
+TOP_P, TOP_K = 0.8, 20  # as Qwen recommends; llama.cpp's wider default garbles long Korean answers
+ERRORS_ONLY = 1
 
 
 def main() -> None:
@@ -50,6 +52,9 @@ def parameters(orders: Orders) -> xllamacpp.CommonParams:
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT_PER_SLOT
     params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.sampling.top_p = TOP_P
+    params.sampling.top_k = TOP_K
+    params.verbosity = ERRORS_ONLY
     return params
 
 

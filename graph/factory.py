@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from langchain_mcp_adapters.sessions import Connection
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -23,6 +24,7 @@ class Assembly:
     """The agent with the parts that it was built from, open for as long as it is."""
 
     agent: Agent
+    unstored_agent: Agent
     model: ChatModel
     toolbox: Toolbox
     checkpointer: BaseCheckpointSaver[str]
@@ -34,16 +36,12 @@ async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
     async with (
         open_checkpointer(settings.checkpoint_url) as checkpointer,
         Toolbox(mcp_connections(settings)) as toolbox,
+        open_model(settings) as model,
     ):
-        model = open_model(settings)
-        agent = build_agent(
-            model,
-            toolbox,
-            checkpointer=checkpointer,
-            prompt=settings.system_prompt,
-            max_tool_rounds=settings.max_tool_rounds,
+        build = partial(
+            build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
-        yield Assembly(agent, model, toolbox, checkpointer)
+        yield Assembly(build(checkpointer=checkpointer), build(), model, toolbox, checkpointer)
 
 
 def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:

@@ -1,14 +1,16 @@
 """The chat model behind any endpoint that speaks OpenAI's wire format."""
 
+import json
 import secrets
 import string
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, cast
 
 import httpx2
 import openai
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import BaseTool
 from langchain_openai import ChatOpenAI
@@ -27,20 +29,23 @@ class IncompleteAnswer(Exception):
     """The endpoint ended its stream without a finish_reason, so the answer may be cut."""
 
 
-def open_model(settings: AgentSettings) -> "ChatModel":
-    """Return the model that the settings name."""
-    return ChatModel(
-        model=settings.ollama_model,
-        base_url=settings.ollama_base_url,
-        api_key=settings.ollama_api_key,
-        temperature=settings.temperature,
-        timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
-        stream_chunk_timeout=READ_TIMEOUT,
-        max_retries=1,
-        streaming=True,
-        stream_usage=True,
-        use_responses_api=False,
-    )
+@asynccontextmanager
+async def open_model(settings: AgentSettings) -> "AsyncIterator[ChatModel]":
+    """Open the model that the settings name, with a connection pool of its own."""
+    async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None), follow_redirects=True) as connections:
+        yield ChatModel(
+            model=settings.ollama_model,
+            base_url=settings.ollama_base_url,
+            api_key=settings.ollama_api_key,
+            temperature=settings.temperature,
+            timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+            stream_chunk_timeout=READ_TIMEOUT,
+            max_retries=1,
+            streaming=True,
+            stream_usage=True,
+            use_responses_api=False,
+            http_async_client=connections,
+        )
 
 
 class ChatModel(ChatOpenAI):
@@ -63,10 +68,18 @@ class ChatModel(ChatOpenAI):
         own. Without `tools` the message has no tool calls, whatever the endpoint makes of that.
         """
         model = self.bind_tools(tools) if tools else self
-        message = await model.ainvoke(list(messages), extra_body=self._in_its_names(parameters))
-        if tools or not (message.tool_calls or message.invalid_tool_calls):
-            return message
-        return message.model_copy(update={"tool_calls": [], "invalid_tool_calls": []})
+        stream = model.astream(list(messages), extra_body=self.in_its_names(parameters))
+        async with aclosing(cast(AsyncGenerator[AIMessageChunk], stream)) as chunks:
+            whole = add_ai_message_chunks(*[chunk async for chunk in chunks])
+        calls, malformed = load_calls(whole.tool_call_chunks) if tools else ([], [])
+        return AIMessage(
+            whole.content,
+            id=whole.id,
+            tool_calls=calls,
+            invalid_tool_calls=malformed,
+            usage_metadata=whole.usage_metadata,
+            response_metadata=whole.response_metadata,
+        )
 
     async def check(self) -> None:
         """Ask the endpoint for its models.
@@ -78,8 +91,8 @@ class ChatModel(ChatOpenAI):
         with suppress(openai.NotFoundError):  # reached, and without a list of models
             await client.models.list()
 
-    def _in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Only OpenAI itself wants `max_completion_tokens`; all others know `max_tokens`."""
+    def in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters as this endpoint calls them: only OpenAI itself wants `max_completion_tokens`."""
         if self.root_async_client.base_url.host == OPENAI_HOST or "max_completion_tokens" not in parameters:
             return dict(parameters)
         rest = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
@@ -100,6 +113,27 @@ class ChatModel(ChatOpenAI):
         if not reported:
             usage = await estimated_usage(args[0], said)
             yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
+
+
+def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Return the calls of a whole message, and apart from them those whose arguments are no JSON object.
+
+    langchain-core completes JSON that was cut, which would run a tool with arguments that the model never finished.
+    """
+    calls: list[ToolCall] = []
+    malformed: list[InvalidToolCall] = []
+    for call in fragments:
+        name, text, call_id = call["name"] or "", call["args"] or "", call["id"]
+        try:
+            arguments = json.loads(text or "{}")
+            if not isinstance(arguments, dict):
+                raise ValueError("not a JSON object")
+            calls.append(ToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
+        except ValueError as error:
+            malformed.append(
+                InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
+            )
+    return calls, malformed
 
 
 class _CallNumbers:

@@ -18,12 +18,13 @@ from server.auth import KeyGuard
 from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
 from server.headers import Identified
 from server.models import Models
+from server.playground import add_playground
 from server.replies import error_response
 from server.routes import chat, health, models, sessions
 from server.runs import RunOwner
 from server.services import Services
 from server.settings import ServerSettings
-from server.validation import invalid_body
+from server.validation import NOT_JSON, invalid_body
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     )
     for route in (chat, models, sessions, health):
         app.include_router(route.router)
+    add_playground(app)
     return app
 
 
@@ -81,14 +83,14 @@ async def _answer_invalid_body(_: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    what = f"{request.method} {request.url.path}"
-    if error.status_code == 404:
-        return error_response(NotFound(f"Invalid URL ({what})"))
-    return error_response(
-        InvalidRequest(
-            f"Not allowed to {what.replace(' ', ' on ', 1)}." if error.status_code == 405 else str(error.detail),
-            code="method_not_supported" if error.status_code == 405 else None,
-            status=error.status_code,
-            headers=error.headers,
-        )
-    )
+    code: str | None = None
+    match error.status_code:
+        case 404:
+            return error_response(NotFound(f"Invalid URL ({request.method} {request.url.path})"))
+        case 405:
+            message, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_supported"
+        case 400:  # FastAPI's, for a body that it cannot decode
+            message = NOT_JSON
+        case _:
+            message = str(error.detail)
+    return error_response(InvalidRequest(message, code=code, status=error.status_code, headers=error.headers))

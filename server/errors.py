@@ -12,6 +12,7 @@
 `as_api_error` is the one place that knows other libraries' exceptions.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -97,7 +98,7 @@ def as_api_error(error: BaseException) -> ApiError:
     return next(answer(error) for kind, answer in FOREIGN_ERRORS if isinstance(error, kind))
 
 
-def _context_too_long(_: ContextOverflowError) -> ApiError:
+def _context_too_long(_: Exception) -> ApiError:
     return InvalidRequest(
         "The conversation is longer than the model's context. Start a new session or send less.",
         param="messages",
@@ -117,8 +118,11 @@ def _rate_limited(error: openai.RateLimitError) -> ApiError:
 
 def _refused(error: openai.BadRequestError) -> ApiError:
     # The one upstream message that is passed on: it is about this request ("… does not support tools").
-    reason = error.body.get("message") if isinstance(error.body, dict) else None
-    return InvalidRequest(f"The model endpoint refused the request: {str(reason or error.message)[:500]}")
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    reason = str(said or error.message)
+    if TOO_LONG.search(reason):
+        return _context_too_long(error)
+    return InvalidRequest(f"The model endpoint refused the request: {reason[:500]}")
 
 
 def _upstream_status(error: openai.APIStatusError) -> ApiError:
@@ -129,6 +133,9 @@ def _upstream_status(error: openai.APIStatusError) -> ApiError:
 def _fixed(kind: type[ApiError], message: str, **details: Any) -> Callable[[Any], ApiError]:
     return lambda _: kind(message, **details)
 
+
+# As OpenAI and vLLM, and as llama.cpp put it.
+TOO_LONG = re.compile(r"maximum context length|context size", re.IGNORECASE)
 
 ADVICE = {
     401: " Its key may be wrong; see OLLAMA_API_KEY.",

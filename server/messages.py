@@ -1,6 +1,5 @@
 """Messages on the wire to LangChain's. Pure."""
 
-import json
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -8,14 +7,14 @@ from langchain_core.messages import (
     AIMessage,
     AnyMessage,
     HumanMessage,
-    InvalidToolCall,
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages import ToolCall as NativeToolCall
+from langchain_core.messages.tool import tool_call_chunk
 
+from graph.model import load_calls
 from server.errors import InvalidRequest
-from server.wire import ContentPart, Message, ToolCall
+from server.wire import ContentPart, Message
 
 
 def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
@@ -53,30 +52,13 @@ def _load(message: Message, param: str) -> AnyMessage:
 
 
 def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
-    calls: list[NativeToolCall] = []
-    malformed: list[InvalidToolCall] = []
-    for call in message.tool_calls or []:
-        try:
-            calls.append(_load_call(call))
-        except ValueError as error:
-            malformed.append(
-                InvalidToolCall(
-                    name=call.function.name,
-                    args=call.function.arguments,
-                    id=call.id,
-                    error=str(error),
-                    type="invalid_tool_call",
-                )
-            )
+    fragments = [
+        tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id)
+        for call in message.tool_calls or []
+    ]
+    calls, malformed = load_calls(fragments)
     content = "" if message.content is None else _text(message, param)
     return AIMessage(content, tool_calls=calls, invalid_tool_calls=malformed, name=message.name, id=new_id)
-
-
-def _load_call(call: ToolCall) -> NativeToolCall:
-    arguments = json.loads(call.function.arguments or "{}")
-    if not isinstance(arguments, dict):
-        raise ValueError("the arguments are not a JSON object")
-    return NativeToolCall(name=call.function.name, args=arguments, id=call.id, type="tool_call")
 
 
 def _user_content(message: Message, param: str) -> str | list[str | dict[str, object]]:

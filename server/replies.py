@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -77,17 +77,16 @@ async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receiv
     A run that nobody waits for any more is stopped, and has ended when this returns or raises.
     """
     include_usage = not body.stream or bool(body.stream_options and body.stream_options.include_usage)
-    try:
+    async with AsyncExitStack() as ending:
+        await ending.enter_async_context(aclosing(run))
         async with _stopped_on_disconnect(run, receive):
             messages = await _begun(run.events())
             chunks = dump_chunks(messages, model=body.model, include_usage=include_usage)
             if not body.stream:
                 completion = await collect(chunks)
                 return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
-    except BaseException:
-        await run.aclose()
-        raise
-    return RunStream(run, chunks)
+        ending.pop_all()  # from here on the stream ends the run
+        return RunStream(run, chunks)
 
 
 async def _begun(events: AsyncGenerator[BaseMessage]) -> AsyncIterator[BaseMessage]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -29,16 +30,24 @@ class Run(Generic[Event]):
 
     def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
         self._sender, self._receiver = anyio.create_memory_object_stream[Event](BACKLOG)
-        self.task = asyncio.create_task(self._own(owner, thread_id, events), name=f"run of {thread_id}")
+        # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
+        self.task = asyncio.create_task(
+            self._own(owner, thread_id, events), name=f"run of {thread_id}", context=Context()
+        )
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Yield the run's events; end when all that it did is stored, or raise what it raised."""
+        """Yield the run's events; end when all that it did is stored.
+
+        Raises:
+            ApiError: the run failed, or was stopped.
+        """
         async for event in self._receiver:
             yield event
         await self.ended()
         if self.task.cancelled():
             raise Unavailable("The run was stopped before it was done.", code="run_stopped")
-        self.task.result()
+        if error := self.task.exception():
+            raise as_api_error(error) from error
 
     def stop(self) -> None:
         """Cancel the run, once, however often it is asked."""

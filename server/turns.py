@@ -63,6 +63,22 @@ async def run_turn(assembly: Assembly, turn: Turn) -> AsyncGenerator[BaseMessage
         raise
 
 
+async def run_unstored(
+    assembly: Assembly, messages: Sequence[AnyMessage], context: TurnContext
+) -> AsyncGenerator[BaseMessage]:
+    """Yield what a run of the messages yields, and leave nothing behind."""
+    await assembly.toolbox.settled()
+    run: Any = assembly.unstored_agent.astream(
+        {"messages": list(messages)},
+        {"recursion_limit": RECURSION_LIMIT},
+        context=context,
+        stream_mode="messages",
+    )
+    async with aclosing(run) as events:
+        async for message, _ in events:
+            yield message
+
+
 def new_messages(known: Sequence[AnyMessage], incoming: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Return what the thread does not have yet: all of a first request, else what follows the last answer."""
     if not known:

@@ -9,6 +9,8 @@ from server.wire import REFUSED, ChatRequest
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
 UNION_TAGS = {"text", "parts"}
 
+NOT_JSON = "We could not parse the JSON body of your request: it must be a JSON object, in UTF-8."
+
 EXPECTED = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -38,7 +40,7 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
     param = param_name(error["loc"])
     if kind == "json_invalid" or not param:
-        return InvalidRequest("We could not parse the JSON body of your request: it must be a JSON object.")
+        return InvalidRequest(NOT_JSON)
     if kind == "missing":
         if param == "model":
             return InvalidRequest("you must provide a model parameter")

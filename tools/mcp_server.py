@@ -22,6 +22,14 @@ log = logging.getLogger(__name__)
 
 MAX_RESULTS = 10
 
+# Written for a small model, which must tell from these words alone when to call; `make eval` scores them.
+WEATHER = "The weather in one city: temperature, rain, snow and wind, now and in the next days."
+CITY = "City name in Korean or English, spelled as in the question, e.g. 서울, Seoul or New York"
+SEARCH = (
+    "Search the web for current information other than the weather: news, prices, exchange rates, sports results, "
+    "new versions, recent events."
+)
+
 
 def build_server(settings: ToolSettings) -> FastMCP:
     """Return the server with its two tools; whoever runs it picks the transport."""
@@ -29,11 +37,8 @@ def build_server(settings: ToolSettings) -> FastMCP:
     web = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
     read_only = ToolAnnotations(readOnlyHint=True, openWorldHint=True)
 
-    @server.tool(annotations=read_only)
-    async def get_weather(
-        city: Annotated[str, Field(description="Name of the city, in Korean or English, e.g. 서울 or Seoul")],
-    ) -> CallToolResult:
-        """Get the weather of one city: now, today, tomorrow and the day after."""
+    @server.tool(description=WEATHER, annotations=read_only)
+    async def get_weather(city: Annotated[str, Field(description=CITY)]) -> CallToolResult:
         return await _relayed(
             weather_report(
                 web,
@@ -43,15 +48,14 @@ def build_server(settings: ToolSettings) -> FastMCP:
             )
         )
 
-    @server.tool(annotations=read_only)
+    @server.tool(description=SEARCH, annotations=read_only)
     async def search_web(
-        query: Annotated[str, Field(description="What to search for, in the words of a search engine")],
+        query: Annotated[str, Field(description="What to search for")],
         limit: Annotated[int, Field(description=f"How many results, 1 to {MAX_RESULTS}")] = 5,
     ) -> CallToolResult:
-        """Search the web for current information: news, prices, events, facts that may have changed."""
         # A model that asks for too many wants results, not a validation error.
-        limit = min(max(limit, 1), MAX_RESULTS)
-        return await _relayed(search_report(web, query, limit, searxng_url=settings.searxng_url))
+        wanted = min(max(limit, 1), MAX_RESULTS)
+        return await _relayed(search_report(web, query, wanted, searxng_url=settings.searxng_url))
 
     return server
 

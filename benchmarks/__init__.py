@@ -1,0 +1,1 @@
+"""Measurements; each module is run by hand and prints what it measured."""

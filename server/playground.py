@@ -1,0 +1,54 @@
+"""The LangServe chat playground at /agent/playground/, for trying the agent in a browser.
+
+Its page sends the whole conversation with every question and no session, so its runs are not stored.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from uuid import uuid4
+
+from fastapi import FastAPI
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableGenerator
+from langserve import add_routes
+from langserve.server import EndpointName
+from pydantic import BaseModel
+
+from graph.state import TurnContext
+from server.services import Services
+from server.stream import dump_chunks
+from server.turns import run_unstored
+
+# Not batch, which is unbounded, and nothing that shows a run's inner events, such as the system prompt.
+ENDPOINTS: Sequence[EndpointName] = ["invoke", "stream", "stream_log", "playground", "input_schema", "output_schema"]
+
+
+class Conversation(BaseModel):
+    """What the page sends: the whole conversation."""
+
+    messages: list[HumanMessage | AIMessage]
+
+
+def add_playground(app: FastAPI) -> None:
+    """Mount the playground on the app; it works once the app's lifespan has made its services."""
+
+    async def answer(inputs: AsyncIterator[Mapping[str, list[AnyMessage]]]) -> AsyncGenerator[str]:
+        services: Services = app.state.services
+        async for conversation in inputs:  # LangServe unpacks the model that it validated
+            events = run_unstored(services.assembly, conversation["messages"], TurnContext())
+            async with aclosing(services.runs.start(str(uuid4()), events)) as run:
+                model = services.models.default
+                async for chunk in dump_chunks(run.events(), model=model, include_usage=False):
+                    if text := chunk.choices[0].delta.content:
+                        yield text
+
+    add_routes(
+        app,
+        RunnableGenerator(answer),
+        path="/agent",
+        input_type=Conversation,
+        output_type=str,
+        playground_type="chat",
+        enabled_endpoints=ENDPOINTS,
+        enable_feedback_endpoint=False,
+    )

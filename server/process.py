@@ -1,0 +1,79 @@
+"""One server process: what can be checked before the start, uvicorn, and the way it ends."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
+
+from graph.checkpoints import open_checkpointer
+from graph.factory import mcp_connections
+from server.app import create_app
+from server.replies import DRAIN_SECONDS
+from server.screens import open_to_all
+from server.settings import ServerSettings
+
+SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+WhenReady = Callable[[FastAPI, ServerSettings], Awaitable[None]]
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with something to do when it is up, and an end to runs that outlast its patience."""
+
+    def __init__(self, app: FastAPI, settings: ServerSettings, when_ready: WhenReady | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.api_host,
+                port=settings.api_port,
+                log_config=log_config(LOGGING_CONFIG),
+                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
+            )
+        )
+        self._app, self._settings, self._when_ready = app, settings, when_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
+        await super().startup(sockets)
+        if self.started and self._when_ready:
+            self._welcome = asyncio.ensure_future(self._when_ready(self._app, self._settings))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let streams go on for a while, then stop their runs, which says so at the end of each stream."""
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._app.state.services.runs.stop_all)
+        await super().shutdown(sockets)
+
+
+def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) -> None:
+    """Serve the agent until told to stop.
+
+    Raises:
+        McpConfigError: a setting names no usable MCP server.
+        CheckpointUrlError: the database cannot be used.
+    """
+    mcp_connections(settings)
+    asyncio.run(_open_once(settings.checkpoint_url))
+    if settings.api_host not in LOOPBACK and not settings.api_keys:
+        print(open_to_all(settings.api_host), file=sys.stderr)
+    server = Server(create_app(settings), settings, when_ready)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def log_config(uvicorns: Mapping[str, Any]) -> dict[str, Any]:
+    """Let our loggers speak like uvicorn's, and the MCP SDK be silent: our client says what it needs in one line."""
+    ours = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    silent = {"handlers": [], "level": "CRITICAL"}
+    return {**uvicorns, "loggers": {**uvicorns["loggers"], "graph": ours, "server": ours, "tools": ours, "mcp": silent}}
+
+
+async def _open_once(checkpoint_url: str) -> None:
+    async with open_checkpointer(checkpoint_url):
+        pass

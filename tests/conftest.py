@@ -1,0 +1,73 @@
+"""What every test may use. No test reads the developer's environment or `.env`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.settings import ServerSettings
+from tests.agent_server import AgentServer, agent_server
+from tests.loopback import served
+from tests.open_meteo import OpenMeteo
+from tests.upstream import Upstream
+from tools.settings import ToolSettings
+
+SETTINGS = {name.upper() for kind in (ServerSettings, ToolSettings) for name in kind.model_fields}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting comes from outside, and whatever is written goes into the test's own folder."""
+    for name in list(os.environ):
+        if name.upper() in SETTINGS:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    """The model endpoint that `server` asks."""
+    return Upstream()
+
+
+@pytest.fixture
+def upstream_url(upstream: Upstream) -> Iterator[str]:
+    """Where the model endpoint answers."""
+    with served(upstream.app) as url:
+        yield f"{url}/v1"
+
+
+@pytest.fixture
+def open_meteo() -> OpenMeteo:
+    """The weather service."""
+    return OpenMeteo()
+
+
+@pytest.fixture
+def open_meteo_url(open_meteo: OpenMeteo) -> Iterator[str]:
+    """Where the weather service answers."""
+    with served(open_meteo.app) as url:
+        yield url
+
+
+@pytest.fixture
+def server(upstream_url: str) -> Iterator[AgentServer]:
+    """The agent without tools, on a database of its own."""
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as running:
+        yield running
+
+
+@pytest.fixture
+def weather_server(upstream_url: str, open_meteo_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentServer]:
+    """The agent with the bundled tools over stdio, which ask the stub of the weather service."""
+    monkeypatch.setenv("OPEN_METEO_GEOCODING_URL", open_meteo_url)
+    monkeypatch.setenv("OPEN_METEO_FORECAST_URL", open_meteo_url)
+    with agent_server(ollama_base_url=upstream_url) as running:
+        yield running
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asyncio alone: LangGraph and uvicorn know no other."""
+    return "asyncio"

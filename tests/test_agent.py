@@ -1,0 +1,97 @@
+"""The graph by itself, in process, without the server."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, tool
+
+from graph.agent import build_agent
+from graph.checkpoints import open_checkpointer
+from graph.model import open_model
+from graph.settings import AgentSettings
+from tests.upstream import Answer, Call, Upstream
+
+THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
+
+
+def settings_for(url: str) -> AgentSettings:
+    """Settings of a model at an address."""
+    return AgentSettings(ollama_model="test-model", ollama_base_url=url)
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@tool
+def fail() -> str:
+    """Fail with a secret in the message."""
+    raise RuntimeError("password=hunter2")
+
+
+@tool
+async def cancel_itself() -> str:
+    """Do what a broken transport does to the task that calls it."""
+    raise asyncio.CancelledError
+
+
+async def test_the_agent_runs_in_process_with_tools_of_its_own(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(calls=[Call("add", '{"a": 2, "b": 3}')]), Answer(["5"]))
+    async with open_model(settings_for(upstream_url)) as model:
+        result = await build_agent(model, [add]).ainvoke({"messages": [HumanMessage("2 + 3?")]})
+    assert [message.text for message in result["messages"]] == ["2 + 3?", "", "5", "5"]
+
+
+@pytest.mark.parametrize("name", ["fail", "cancel_itself"])
+async def test_a_tool_that_breaks_is_a_result_without_its_details(
+    upstream: Upstream, upstream_url: str, name: str
+) -> None:
+    upstream.script(Answer(calls=[Call(name, "{}")]), Answer(["Sorry."]))
+    async with open_model(settings_for(upstream_url)) as model:
+        result = await build_agent(model, [fail, cancel_itself]).ainvoke({"messages": [HumanMessage("Do it.")]})
+    assert result["messages"][2].text == f"The tool {name!r} failed."
+    assert result["messages"][2].status == "error"
+
+
+async def test_tools_may_come_and_go_between_the_steps(upstream: Upstream, upstream_url: str) -> None:
+    tools: list[BaseTool] = []
+    async with open_model(settings_for(upstream_url)) as model:
+        agent = build_agent(model, tools)
+        await agent.ainvoke({"messages": [HumanMessage("hello")]})
+        assert "tools" not in upstream.last
+        tools.append(add)
+        await agent.ainvoke({"messages": [HumanMessage("hello")]})
+    assert [offered["function"]["name"] for offered in upstream.last["tools"]] == ["add"]
+
+
+async def test_a_turn_is_one_checkpoint_and_every_one_can_be_forked(upstream_url: str) -> None:
+    async with open_model(settings_for(upstream_url)) as model, open_checkpointer("sqlite:///fork.db") as saver:
+        agent = build_agent(model, checkpointer=saver)
+        for turn in range(4):
+            await agent.ainvoke({"messages": [HumanMessage(f"question {turn}")]}, THREAD, durability="exit")
+        history = [state async for state in agent.aget_state_history(THREAD)]
+        turns = [state for state in history if state.values.get("messages")]
+        assert [len(state.values["messages"]) for state in turns] == [8, 6, 4, 2]
+        await agent.ainvoke({"messages": [HumanMessage("another way")]}, turns[2].config, durability="exit")
+        forked = await agent.aget_state(THREAD)
+    async with open_checkpointer("sqlite:///fork.db") as saver:
+        reopened = await build_agent(model, checkpointer=saver).aget_state(THREAD)
+    asked = ["question 0", "question 1", "another way"]
+    for state in (forked, reopened):
+        assert [message.text for message in state.values["messages"]][::2] == asked
+
+
+async def test_storage_grows_with_what_is_said(upstream_url: str) -> None:
+    sizes = []
+    async with open_model(settings_for(upstream_url)) as model, open_checkpointer("sqlite:///growth.db") as saver:
+        agent = build_agent(model, checkpointer=saver)
+        for _ in range(2):
+            for turn in range(20):
+                await agent.ainvoke({"messages": [HumanMessage(f"{turn} " * 50)]}, THREAD, durability="exit")
+            sizes.append(sum(path.stat().st_size for path in Path().glob("growth.db*")))
+    assert sizes[1] < 2.5 * sizes[0]

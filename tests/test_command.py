@@ -1,0 +1,317 @@
+"""The chat-agent command as a person at a terminal sees it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.settings import ServerSettings
+from tests.agent_server import MODEL, AgentServer
+from tests.loopback import free_port
+from tests.upstream import Answer, Upstream
+from tests.waiting import until
+from tools.settings import ToolSettings
+
+ROOT = Path(__file__).parents[1]
+RULE = "=" * 60
+
+MISSING = f"""\
+{RULE}
+ERROR: Missing required environment variables
+{RULE}
+
+The following variables must be set in .env file:
+
+  - OLLAMA_MODEL: Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)
+  - OLLAMA_BASE_URL: Ollama API base URL (e.g., http://localhost:11434/v1)
+
+Please create a .env file with these variables.
+You can copy from .env.example:
+
+  cp .env.example .env
+
+Then edit .env and set the appropriate values.
+{RULE}
+"""
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "server", *arguments]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+
+
+class Serving:
+    """A running command: what it has printed so far, and its process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.output = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(40)
+        self._reader.join()
+        return status
+
+
+@contextmanager
+def serving(*arguments: str, **settings: str) -> Iterator[tuple[Serving, AgentServer]]:
+    """Run a serving command on a free port until this ends, and wait until it is healthy."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", *arguments],
+        env=os.environ | {"API_PORT": str(port)} | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    command = Serving(process)
+    server = AgentServer(f"http://127.0.0.1:{port}")
+    try:
+        until(lambda: process.poll() is not None or is_healthy(server), within=60)
+        assert process.poll() is None, command.output
+        yield command, server
+    finally:
+        command.end()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def is_healthy(server: AgentServer) -> bool:
+    """Whether /health answers."""
+    try:
+        return httpx.get(f"{server.url}/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_serve_without_its_settings_says_which_and_what_to_do() -> None:
+    ended = run("serve")
+    assert (ended.returncode, ended.stderr, ended.stdout) == (1, MISSING, "")
+
+
+def test_serve_lists_only_what_is_missing() -> None:
+    ended = run("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL="")
+    assert ended.returncode == 1
+    assert "  - OLLAMA_BASE_URL: " in ended.stderr
+    assert "OLLAMA_MODEL:" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("TEMPERATURE", "hot", "0 to 2"),
+        ("TEMPERATURE", "3", "less than or equal to 2"),
+        ("API_PORT", "99999", "less than or equal to 65535"),
+        ("OLLAMA_BASE_URL", "localhost:11434", "http://localhost:11434/v1"),
+        ("USE_MCP_TOOLS", "perhaps", "true or false"),
+        ("CHECKPOINT_URL", "mysql://x", "memory://"),
+        ("MODEL_ALIASES", "gpt-4o", "name=model"),
+        ("MCP_CONFIG", "missing.json", "missing.json cannot be read"),
+        ("MCP_BASE_URL", "ftp://x", "'ftp://x' is not an http or https address"),
+        ("CHECKPOINT_URL", "sqlite:////proc/nowhere/x.db", "cannot be written"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_setting(name: str, value: str, sentence: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1", "API_PORT": str(free_port())}
+    ended = run("serve", **settings | {name: value})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ERROR: ")
+    assert name in ended.stderr or value in ended.stderr
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("These are my notes, not a database.\n" * 100)
+    ended = run("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL="http://x/v1", CHECKPOINT_URL="sqlite:///notes.db")
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert "notes.db" in ended.stderr
+
+
+def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("SYSTEM_PROMPT=안녕하세요".encode("cp949"))
+    ended = run("serve")
+    assert (ended.returncode, ended.stderr) == (1, "ERROR: .env is not UTF-8; save it in that encoding.\n")
+
+
+def test_a_port_in_use_is_one_plain_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL="http://127.0.0.1:1/v1", API_PORT=port)
+    assert ended.returncode == 1
+    assert (
+        ended.stderr
+        == f"ERROR: 127.0.0.1:{port} cannot be used: address already in use. Set API_PORT to another port.\n"
+    )
+
+
+def test_serve_shows_what_it_is_configured_for_and_no_secret(upstream_url: str) -> None:
+    base_url = upstream_url.replace("//", "//user:secret-word@")
+    with serving(
+        "serve",
+        OLLAMA_MODEL=MODEL,
+        OLLAMA_BASE_URL=base_url,
+        OLLAMA_API_KEY="secret-key",
+        API_KEYS="secret-api-key",
+        USE_MCP_TOOLS="false",
+    ) as (command, server):
+        assert command.process.poll() is None
+    port = server.url.rpartition(":")[2]
+    lines = [
+        RULE,
+        "Configuration Loaded",
+        RULE,
+        f"OLLAMA_MODEL: {MODEL}",
+        f"OLLAMA_BASE_URL: {upstream_url}",
+        "TEMPERATURE: 0.7",
+        "USE_MCP_TOOLS: false",
+        "API_HOST: 127.0.0.1",
+        f"API_PORT: {port}",
+        RULE,
+        "INFO:     Started server process",
+    ]
+    assert command.output.startswith("\n".join(lines))
+    assert "secret" not in command.output
+
+
+def test_serve_is_healthy_within_four_seconds(upstream_url: str) -> None:
+    took = []
+    for _ in range(3):  # the best of three: the machine is shared
+        port = free_port()
+        environment = os.environ | {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "API_PORT": str(port)}
+        with subprocess.Popen(
+            [sys.executable, "-m", "server", "serve"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            server = AgentServer(f"http://127.0.0.1:{port}")
+            took.append(until(partial(is_healthy, server), within=30))
+            process.terminate()
+        if took[-1] < 4:
+            break
+    assert min(took) < 4
+
+
+def test_what_is_away_at_the_start_is_one_line_each_and_stops_nothing() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with serving("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=nobody, MCP_BASE_URL=nobody) as (command, server):
+        until(lambda: command.output.count("WARNING:") == 2)
+        assert httpx.get(f"{server.url}/health").is_success
+    warnings = [line for line in command.output.splitlines() if line.startswith("WARNING:")]
+    assert any("The model endpoint cannot be reached." in line for line in warnings)
+    assert any("MCP server 'mcp' cannot be reached" in line for line in warnings)
+    assert "Traceback" not in command.output
+
+
+def test_listening_everywhere_without_a_key_is_warned_of(upstream_url: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_HOST": "0.0.0.0"}
+    with serving("serve", **settings) as (open_to_all, _):
+        pass
+    with serving("serve", **settings, API_KEYS="key") as (locked, _):
+        pass
+    assert "WARNING: 0.0.0.0 can be reached from other machines and API_KEYS is empty" in open_to_all.output
+    assert "WARNING: 0.0.0.0" not in locked.output
+
+
+def test_a_stream_is_finished_before_the_server_ends(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(["one ", "two ", "three"], pause=0.3))
+    with serving("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=upstream_url, USE_MCP_TOOLS="false") as (command, server):
+        body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "x"}]}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as response:
+            parts = response.iter_text()
+            received = next(parts)
+            command.process.send_signal(signal.SIGTERM)
+            received += "".join(parts)
+        assert command.process.wait(10) == -signal.SIGTERM, "uvicorn passes the signal on when all is done"
+    assert "three" in received
+    assert received.endswith("data: [DONE]\n\n")
+
+
+def test_a_stream_that_outlasts_the_servers_patience_ends_in_an_error(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(["one "], hold=True))
+    with serving("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=upstream_url, USE_MCP_TOOLS="false") as (command, server):
+        body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "x"}], "session_id": "s"}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+            parts = response.iter_text()
+            received = next(parts)
+            command.process.send_signal(signal.SIGTERM)
+            received += "".join(parts)
+        assert command.process.wait(10) == -signal.SIGTERM, "uvicorn passes the signal on when all is done"
+    *_, error, done, end = received.split("\n\n")
+    assert '"code": "run_stopped"' in error
+    assert (done, end) == ("data: [DONE]", "")
+
+
+def test_an_acknowledged_turn_survives_kill_9(upstream: Upstream, upstream_url: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    acknowledged: list[str] = []
+    for life in range(3):
+        with serving("serve", **settings) as (command, server):
+            for turn in range(5):
+                acknowledged.append(f"question {life}.{turn}")
+                server.ask(acknowledged[-1], session="s")
+            command.end(signal.SIGKILL)
+    with serving("serve", **settings) as (_, server):
+        server.ask("the last", session="s")
+    asked = [message["content"] for message in upstream.last["messages"] if message["role"] == "user"]
+    assert asked == [*acknowledged, "the last"]
+
+
+def test_help_is_quick_and_names_every_setting() -> None:
+    ended = run("--help")
+    assert ended.returncode == 0
+    for kind in (ServerSettings, ToolSettings):
+        for name in kind.model_fields:
+            assert re.search(rf"^  {name.upper()} ", ended.stdout, re.MULTILINE), name
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "server", "--help"], capture_output=True, text=True, check=True
+    ).stderr
+    assert "pydantic" in imported
+    assert not re.search(r"\b(langchain|langgraph|fastapi|openai|mcp|uvicorn)\b", imported)
+
+
+def test_the_version_is_the_changelogs_newest() -> None:
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert run("--version").stdout == f"chat-agent {newest[1]}\n"
+
+
+def test_the_env_example_lists_every_setting_with_its_default() -> None:
+    listed: dict[str, str] = {}
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        if match := re.match(r"^#? ?([A-Z_]+)=(.*)$", line):
+            listed[match[1]] = match[2]
+    expected: dict[str, Any] = {}
+    for kind in (ServerSettings, ToolSettings):
+        for name, field in kind.model_fields.items():
+            expected[name.upper()] = field
+    assert set(listed) == set(expected)
+    (Path.cwd() / ".env").write_text("\n".join(f"{name}={value}" for name, value in listed.items()))
+    settings, tools = ServerSettings(), ToolSettings()
+    for name, field in expected.items():
+        if not field.is_required():
+            value = getattr(settings if hasattr(settings, name.lower()) else tools, name.lower())
+            assert value == field.default, name

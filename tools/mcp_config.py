@@ -72,17 +72,27 @@ def load_connections(path: Path, *, verify_ssl: bool) -> dict[str, Connection]:
 
 
 def _connection(name: str, entry: Any, verify_ssl: bool) -> Connection:
+    try:
+        return _opened_with(entry, name, verify_ssl)
+    except McpConfigError:
+        raise
+    except (AttributeError, TypeError, ValueError, httpx.InvalidURL) as error:
+        raise McpConfigError(f"MCP server {name!r} cannot be used: {error}.") from error
+
+
+def _opened_with(entry: Any, name: str, verify_ssl: bool) -> Connection:
     match entry:
         case {"command": str(command)}:
             return {
                 "transport": "stdio",
                 "command": command,
-                "args": [str(argument) for argument in entry.get("args", [])],
+                "args": [str(argument) for argument in entry.get("args") or ()],
                 "env": {key: str(value) for key, value in (entry.get("env") or {}).items()},
                 "cwd": entry.get("cwd"),
             }
         case {"url": str(url)} if entry.get("type", entry.get("transport", "http")) in HTTP_TRANSPORTS:
-            return http_connection(url, verify_ssl=verify_ssl, headers=entry.get("headers"))
+            headers = {key: str(value) for key, value in (entry.get("headers") or {}).items()}
+            return http_connection(url, verify_ssl=verify_ssl, headers=headers)
         case _:
             raise McpConfigError(f'MCP server {name!r} needs a "command" (stdio) or a "url" (streamable HTTP).')
 

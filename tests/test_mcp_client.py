@@ -1,0 +1,505 @@
+"""MCP servers as a live list of tools: real server processes that come, go, hang, are killed and come again."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, ToolException
+from langchain_mcp_adapters.sessions import Connection
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.loopback import free_port, served
+from tests.mcp_servers import BIG, noted
+from tests.processes import PythonProcess, until
+from tools.mcp_client import MAX_RESULT_LENGTH, Toolbox
+from tools.mcp_config import http_connection
+
+NAMES = ["echo", "pid", "hang", "read", "put", "order", "fail", "refuse", "big", "content", "grow"]
+
+
+@dataclass
+class HttpServer:
+    """The test's server over streamable HTTP: how to reach it, its process, and the calls it noted."""
+
+    calls: Path
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        self.connection = http_connection(f"http://127.0.0.1:{self.port}", verify_ssl=True)
+        self.process = PythonProcess(["-m", "tests.mcp_servers", str(self.port), str(self.calls)], self.port)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.process.start)
+
+    async def restart(self) -> None:
+        self.process.kill()
+        await self.start()
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Path:
+    """The file in which the servers note their calls."""
+    return tmp_path / "calls"
+
+
+@pytest.fixture
+def http(calls: Path) -> Iterator[HttpServer]:
+    server = HttpServer(calls)
+    try:
+        server.process.start()
+        yield server
+    finally:
+        server.process.kill()
+
+
+@pytest.fixture
+def stdio(calls: Path) -> Connection:
+    return {
+        "transport": "stdio",
+        "command": sys.executable,
+        "args": ["-m", "tests.mcp_servers", "stdio", str(calls)],
+    }
+
+
+@pytest.fixture(params=["http", "stdio"])
+def connection(request: pytest.FixtureRequest) -> Connection:
+    """The same server over either transport."""
+    if request.param == "stdio":
+        stdio: Connection = request.getfixturevalue("stdio")
+        return stdio
+    http: HttpServer = request.getfixturevalue("http")
+    return http.connection
+
+
+@asynccontextmanager
+async def opened(**connections: Connection) -> AsyncIterator[Toolbox]:
+    """A toolbox that has heard from all its servers."""
+    stack = AsyncExitStack()
+    toolbox = await stack.enter_async_context(Toolbox(connections))
+    try:
+        await asyncio.wait_for(toolbox.settled(), 20)
+        yield toolbox
+    finally:
+        await asyncio.wait_for(stack.aclose(), 20)
+
+
+def names(toolbox: Toolbox) -> list[str]:
+    return [tool.name for tool in toolbox]
+
+
+def found(toolbox: Toolbox, name: str) -> BaseTool:
+    return next(tool for tool in toolbox if tool.name == name)
+
+
+async def run(tool: BaseTool, **arguments: object) -> ToolMessage:
+    """Run a tool as the agent does."""
+    call = {"type": "tool_call", "id": "call-1", "name": tool.name, "args": arguments}
+    message = await asyncio.wait_for(tool.ainvoke(call), 30)
+    assert isinstance(message, ToolMessage)
+    return message
+
+
+async def call(toolbox: Toolbox, name: str, **arguments: object) -> str:
+    """Run a tool that succeeds, and return its text."""
+    message = await run(found(toolbox, name), **arguments)
+    assert message.status == "success", message.text
+    return str(message.text)
+
+
+async def test_a_servers_tools_are_offered_under_their_own_names(connection: Connection) -> None:
+    async with opened(test=connection) as toolbox:
+        assert names(toolbox) == NAMES
+        assert (len(toolbox), toolbox[0].name, [tool.name for tool in toolbox[-2:]]) == (
+            11,
+            "echo",
+            ["content", "grow"],
+        )
+        assert found(toolbox, "echo").description == "Return the text."
+        assert await call(toolbox, "echo", text="안녕") == "안녕"
+        [health] = toolbox.health().values()
+        assert (health.state, health.tools, health.error) == ("ready", 11, None)
+
+
+async def test_no_servers_are_an_empty_toolbox_that_is_settled() -> None:
+    async with opened() as toolbox:
+        assert names(toolbox) == []
+        assert toolbox.health() == {}
+
+
+async def test_a_name_that_two_servers_use_gets_the_servers_name_before_it(http: HttpServer, stdio: Connection) -> None:
+    async with opened(one=http.connection, other=stdio) as toolbox:
+        assert names(toolbox) == [f"{server}_{name}" for server in ("one", "other") for name in NAMES]
+        await call(toolbox, "one_grow")
+        await until(lambda: "grown" in names(toolbox))
+        assert await call(toolbox, "one_pid") != await call(toolbox, "other_pid")
+        assert await call(toolbox, "other_echo", text="here") == "here"
+
+
+async def test_a_name_made_from_a_servers_name_is_one_that_models_accept(stdio: Connection) -> None:
+    servers = {"날씨 서버.v2": stdio, "x" * 100: stdio}
+    async with opened(**servers) as toolbox:
+        assert len(toolbox) == 2 * len(NAMES)
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in names(toolbox))
+
+
+async def test_names_made_from_servers_names_stay_different(stdio: Connection) -> None:
+    async with opened(**{"날씨": stdio, "검색": stdio, "x" * 100: stdio}) as toolbox:
+        assert len(set(names(toolbox))) == 3 * len(NAMES)
+
+
+def refusing() -> Connection:
+    return http_connection(f"http://127.0.0.1:{free_port()}", verify_ssl=True)
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        pytest.param(refusing(), id="nobody listens"),
+        pytest.param({"transport": "stdio", "command": "no-such-command", "args": []}, id="no such command"),
+        pytest.param(
+            {"transport": "stdio", "command": sys.executable, "args": ["-c", "pass"]}, id="a command that ends"
+        ),
+    ],
+)
+async def test_a_server_that_is_not_there_does_not_keep_the_others_from_being_there(
+    dead: Connection, stdio: Connection
+) -> None:
+    async with opened(dead=dead, alive=stdio) as toolbox:
+        assert names(toolbox) == NAMES
+        assert await call(toolbox, "echo", text="still here") == "still here"
+        health = toolbox.health()
+    assert health["alive"].state == "ready"
+    assert (health["dead"].state, health["dead"].tools) == ("down", 0)
+    assert health["dead"].error
+    assert "\n" not in health["dead"].error
+    assert "sub-exception" not in health["dead"].error
+
+
+async def test_a_web_server_that_is_no_mcp_server_is_down(open_meteo_url: str) -> None:
+    async with opened(web=http_connection(open_meteo_url, verify_ssl=True)) as toolbox:
+        health = toolbox.health()["web"]
+    assert (health.state, len(toolbox)) == ("down", 0)
+    assert health.error
+    assert "\n" not in health.error
+
+
+async def test_an_outage_is_one_line_in_the_log_however_long_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    requests = 0
+
+    async def refuse(_: Request) -> Response:
+        nonlocal requests
+        requests += 1
+        return PlainTextResponse("out of order", status_code=503)
+
+    with served(Starlette(routes=[Route("/mcp", refuse, methods=["POST"])])) as url, caplog.at_level(logging.INFO):
+        async with opened(broken=http_connection(url, verify_ssl=True)):
+            await until(lambda: requests >= 4)
+    lines = [record for record in caplog.records if record.name == "tools.mcp_client"]
+    assert [record.levelname for record in lines] == ["WARNING"]
+    assert "'broken' cannot be reached" in lines[0].getMessage()
+    assert lines[0].exc_info is None
+
+
+async def test_a_call_to_a_server_that_is_down_says_so(http: HttpServer) -> None:
+    async with opened(test=http.connection) as toolbox:
+        echo = found(toolbox, "echo")
+        http.process.kill()
+        with pytest.raises(ToolException, match="'test'"):
+            await run(echo, text="lost")
+        await until(lambda: toolbox.health()["test"].state == "down")
+        with pytest.raises(ToolException, match=r"^The tool server 'test' is not reachable right now\.$"):
+            await run(echo, text="lost")
+        assert names(toolbox) == []
+
+
+async def test_tools_come_back_with_their_server(http: HttpServer) -> None:
+    async with opened(test=http.connection) as toolbox:
+        http.process.kill()
+        with pytest.raises(ToolException):
+            await call(toolbox, "echo", text="lost")
+        await until(lambda: len(toolbox) == 0)
+        assert toolbox.health()["test"].state == "down"
+        await http.start()
+        started = time.monotonic()
+        await until(lambda: names(toolbox) == NAMES)
+        assert time.monotonic() - started < 4
+        assert await call(toolbox, "echo", text="back") == "back"
+        assert toolbox.health()["test"].error is None
+
+
+async def test_a_server_that_starts_later_than_the_agent_is_found(calls: Path) -> None:
+    late = HttpServer(calls)
+    async with opened(late=late.connection) as toolbox:
+        assert toolbox.health()["late"].state == "down"
+        try:
+            await late.start()
+            await until(lambda: names(toolbox) == NAMES)
+            assert await call(toolbox, "echo", text="here") == "here"
+        finally:
+            late.process.kill()
+
+
+async def test_a_restart_between_two_calls_is_not_noticed_by_the_second(http: HttpServer) -> None:
+    async with opened(test=http.connection) as toolbox:
+        before = await call(toolbox, "pid")
+        await http.restart()
+        assert await call(toolbox, "pid") != before
+        assert await call(toolbox, "echo", text="and on") == "and on"
+
+
+async def test_a_restart_is_not_noticed_by_any_of_many_calls_and_each_is_made_once(
+    http: HttpServer, calls: Path
+) -> None:
+    async with opened(test=http.connection) as toolbox:
+        await http.restart()
+        texts = [str(number) for number in range(20)]
+        assert await asyncio.gather(*(call(toolbox, "echo", text=text) for text in texts)) == texts
+    assert noted(calls, "echo") == 20
+
+
+async def test_a_restart_costs_one_new_session(http: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "tools.mcp_client"):
+        async with opened(test=http.connection) as toolbox:
+            await http.restart()
+            await asyncio.gather(*(run(found(toolbox, "echo"), text="x") for _ in range(20)), return_exceptions=True)
+            await until(lambda: names(toolbox) == NAMES)
+            for _ in range(5):
+                assert await call(toolbox, "echo", text="x") == "x"
+    assert [record.getMessage() for record in caplog.records].count("MCP server 'test' is ready with 11 tools.") == 2
+
+
+async def test_a_server_over_stdio_that_was_killed_between_two_calls_is_started_again(stdio: Connection) -> None:
+    async with opened(test=stdio) as toolbox:
+        before = int(await call(toolbox, "pid"))
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: has_ended(before))
+        pid, health = found(toolbox, "pid"), toolbox.health
+        try:
+            after = int((await run(pid)).text)
+        except ToolException:  # at the very moment of the loss, a call that may have been carried out is not repeated
+            await until(lambda: health()["test"].state == "ready" and names(toolbox) == NAMES)
+            after = int(await call(toolbox, "pid"))
+        assert after != before
+        assert health()["test"].state == "ready"
+
+
+async def test_a_call_whose_server_is_killed_fails_soon_and_the_server_is_back_for_the_next(
+    http: HttpServer, calls: Path
+) -> None:
+    async with opened(test=http.connection) as toolbox:
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        started = time.monotonic()
+        http.process.kill()
+        with pytest.raises(ToolException, match="'test'"):
+            await waiting
+        assert time.monotonic() - started < 10
+        await http.start()
+        await until(lambda: names(toolbox) == NAMES)
+        assert await call(toolbox, "echo", text="back") == "back"
+    assert noted(calls, "hang") == 1
+
+
+async def test_a_call_whose_stdio_server_is_killed_fails_soon_and_the_server_is_back_for_the_next(
+    stdio: Connection, calls: Path
+) -> None:
+    async with opened(test=stdio) as toolbox:
+        pid = int(await call(toolbox, "pid"))
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        started = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ToolException, match="'test'"):
+            await waiting
+        await until(lambda: names(toolbox) == NAMES and toolbox.health()["test"].state == "ready")
+        assert await call(toolbox, "echo", text="back") == "back"
+        assert time.monotonic() - started < 10
+    assert noted(calls, "hang") == 1
+
+
+@pytest.mark.parametrize("name", ["read", "put"])
+async def test_a_call_that_changes_nothing_is_repeated_when_its_session_is_lost(
+    http: HttpServer, calls: Path, name: str
+) -> None:
+    async with opened(test=http.connection) as toolbox:
+        waiting = asyncio.create_task(call(toolbox, name))
+        await until(lambda: noted(calls, name))
+        await http.restart()
+        assert await waiting == "call 2"
+    assert noted(calls, name) == 2
+
+
+async def test_a_call_that_may_change_something_is_not_repeated_when_its_session_is_lost(
+    http: HttpServer, calls: Path
+) -> None:
+    async with opened(test=http.connection) as toolbox:
+        waiting = asyncio.create_task(call(toolbox, "order"))
+        await until(lambda: noted(calls, "order"))
+        await http.restart()
+        with pytest.raises(ToolException, match=r"^The connection to the tool server 'test' was lost\.$"):
+            await waiting
+        await until(lambda: names(toolbox) == NAMES)
+        assert await call(toolbox, "echo", text="later") == "later"
+    assert noted(calls, "order") == 1
+
+
+async def test_a_tool_that_a_server_adds_is_offered_and_can_be_called(connection: Connection) -> None:
+    async with opened(test=connection) as toolbox:
+        await call(toolbox, "grow")
+        await until(lambda: "grown" in names(toolbox))
+        assert await call(toolbox, "grown") == "grown"
+        assert toolbox.health()["test"].tools == len(toolbox) == 12
+
+
+async def test_a_big_result_is_cut_in_the_middle(connection: Connection) -> None:
+    async with opened(test=connection) as toolbox:
+        text = await call(toolbox, "big")
+    assert text.startswith("HEADxxx")
+    assert text.endswith("xxxTAIL")
+    assert MAX_RESULT_LENGTH <= len(text) < MAX_RESULT_LENGTH + 100
+    left_out = re.search(r"\n\[… (\d+) characters left out …\]\n", text)
+    assert left_out
+    assert int(left_out[1]) == len(BIG) - MAX_RESULT_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("image", "[image content, which cannot be shown as text]"),
+        ("audio", "[audio content, which cannot be shown as text]"),
+        ("blob", "[resource content, which cannot be shown as text]"),
+        ("resource", "the notes"),
+        ("link", "file:///notes.txt"),
+        ("two texts", "one\ntwo"),
+        ("nothing", ""),
+    ],
+)
+async def test_content_of_every_kind_becomes_text(stdio: Connection, kind: str, text: str) -> None:
+    async with opened(test=stdio) as toolbox:
+        assert await call(toolbox, "content", kind=kind) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("fail", {}, "the disk is full"),
+        ("refuse", {}, "Not on Sundays."),
+        ("echo", {}, "Field required"),
+        ("content", {"kind": "unheard of"}, "unheard of"),
+    ],
+)
+async def test_an_error_of_a_tool_reaches_the_model_as_one(
+    stdio: Connection, name: str, arguments: dict[str, str], words: str
+) -> None:
+    async with opened(test=stdio) as toolbox:
+        message = await run(found(toolbox, name), **arguments)
+        assert message.status == "error"
+        assert words in message.text
+        assert "Traceback" not in message.text
+        assert await call(toolbox, "echo", text="no harm done") == "no harm done"
+
+
+async def test_a_cancelled_call_leaves_the_server_usable(connection: Connection, calls: Path) -> None:
+    async with opened(test=connection) as toolbox:
+        before = await call(toolbox, "pid")
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await call(toolbox, "echo", text="next") == "next"
+        assert await call(toolbox, "pid") == before
+        assert toolbox.health()["test"].state == "ready"
+
+
+async def test_many_calls_at_the_same_time_each_get_their_own_answer(connection: Connection, calls: Path) -> None:
+    async with opened(test=connection) as toolbox:
+        texts = [str(number) for number in range(20)]
+        assert await asyncio.gather(*(call(toolbox, "echo", text=text) for text in texts)) == texts
+    assert noted(calls, "echo") == 20
+
+
+async def test_a_call_is_answered_while_another_one_waits(connection: Connection, calls: Path) -> None:
+    async with opened(test=connection) as toolbox:
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        assert await call(toolbox, "echo", text="meanwhile") == "meanwhile"
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_closing_ends_the_servers_over_stdio(stdio: Connection) -> None:
+    async with opened(one=stdio, other=stdio) as toolbox:
+        processes = [int(await call(toolbox, f"{server}_pid")) for server in ("one", "other")]
+        assert not any(has_ended(process) for process in processes)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    assert all(has_ended(process) for process in processes)
+
+
+async def test_closing_does_not_wait_for_calls(connection: Connection, calls: Path) -> None:
+    async with opened(test=connection) as toolbox:
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    with pytest.raises(ToolException, match="'test'"):
+        await waiting
+
+
+async def test_closing_at_the_moment_of_a_loss_takes_no_time(http: HttpServer) -> None:
+    async with opened(test=http.connection) as toolbox:
+        echo = found(toolbox, "echo")
+        await http.restart()
+        waiting = [asyncio.create_task(run(echo, text="x")) for _ in range(20)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    assert all(isinstance(outcome, ToolMessage | ToolException) for outcome in outcomes)
+
+
+async def test_closing_in_the_middle_of_connecting_takes_no_time() -> None:
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        writers.append(writer)
+
+    accepted, writers = asyncio.Event(), list[asyncio.StreamWriter]()
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        async with Toolbox({"silent": http_connection(url, verify_ssl=True)}) as toolbox:
+            await asyncio.wait_for(accepted.wait(), 20)
+            assert toolbox.health()["silent"].state == "connecting"
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
+        for writer in writers:
+            writer.close()
+
+
+async def test_the_servers_of_one_toolbox_are_not_those_of_another(http: HttpServer) -> None:
+    async with opened(test=http.connection) as one:
+        async with opened(test=http.connection) as other:
+            assert await call(other, "echo", text="a") == "a"
+        assert await call(one, "echo", text="b") == "b"
+
+
+def has_ended(process: int) -> bool:
+    """Whether a child of this process has ended; one that was not waited for yet has, too."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,0 +1,91 @@
+"""The README in both languages: the same commands, and every one of them works."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agent_server import agent_server
+from tests.upstream import Answer, Upstream
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+ADDRESS, MODEL = "http://127.0.0.1:23000", "qwen2.5-coder-1.5b"
+
+# What a test cannot run inside itself, and who runs it.
+RUN_ELSEWHERE = {
+    "make demo": "tests/test_demo.py",
+    "make serve": "tests/test_command.py",
+    "make setup": ".ci/run",
+    "make check": ".ci/run",
+    "make test": ".ci/run",
+    "cp .env.example .env": "tests/test_command.py",
+    "make mcp": "tests/test_mcp_server.py",
+    "ollama pull llama3.2": "Ollama's own",
+}
+
+
+def blocks(readme: str, language: str) -> list[str]:
+    """The code blocks of one language, with their indentation taken off."""
+    found = FENCE.findall((ROOT / readme).read_text())
+    return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, name, text in found if name == language]
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a shell block, continued lines joined."""
+    return re.sub(r"\\\n\s*", "", text).strip().splitlines()
+
+
+@pytest.mark.parametrize("language", ["bash", "python", "json", "mermaid"])
+def test_both_readmes_show_the_same_code(language: str) -> None:
+    assert blocks("README.md", language) == blocks("README.ko.md", language) != []
+
+
+def test_both_readmes_name_the_same_settings_and_files() -> None:
+    english, korean = (
+        set(re.findall(r"`([A-Z][A-Z_]+)[`=]|\]\(([^)h][^)]*)\)", (ROOT / name).read_text()))
+        for name in ("README.md", "README.ko.md")
+    )
+    assert english ^ korean == {("", "README.md"), ("", "README.ko.md")}
+    for _, link in english | korean:
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("command", [line for block in blocks("README.md", "bash") for line in commands(block)])
+def test_every_command_works(upstream: Upstream, upstream_url: str, command: str) -> None:
+    if command in RUN_ELSEWHERE:
+        target = re.fullmatch(r"make (\w+)", command)
+        assert target is None or re.search(rf"^[\w ]*\b{target[1]}\b.*:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    assert command.startswith("curl ")
+    upstream.otherwise = Answer(["An answer."])
+    with agent_server(ollama_model=MODEL, ollama_base_url=upstream_url, use_mcp_tools=False) as server:
+        with server.client(session="mina") as client:
+            client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hello"}])
+        ended = subprocess.run(
+            ["bash", "-c", command.replace("curl ", "curl -sS --fail-with-body ", 1).replace(ADDRESS, server.url)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "An answer." in ended.stdout or "/v1/sessions/mina" in command
+
+
+@pytest.mark.parametrize("program", blocks("README.md", "python"))
+def test_every_program_works(upstream: Upstream, upstream_url: str, program: str) -> None:
+    upstream.otherwise = Answer(["An answer."])
+    with agent_server(ollama_model=MODEL, ollama_base_url=upstream_url, use_mcp_tools=False) as server:
+        ended = subprocess.run(
+            [sys.executable, "-c", program.replace(ADDRESS, server.url)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ,
+        )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "An answer."), ended.stderr

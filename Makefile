@@ -13,7 +13,7 @@ setup: .venv/.ready
 .venv/.ready: requirements.lock pyproject.toml
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip install --python .venv/bin/python --require-hashes -r requirements.lock
+	$(UV) pip sync --python .venv/bin/python --require-hashes requirements.lock
 	$(UV) pip install --python .venv/bin/python --no-deps --editable .
 	@touch $@
 

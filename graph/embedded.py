@@ -64,12 +64,13 @@ class EmbeddedModel:
     def _start(self) -> subprocess.Popen[str]:
         """Start the child, hand it its orders on standard input and wait for its address on standard output."""
         child = subprocess.Popen(
-            [sys.executable, "-m", "graph.embedded_server"],
+            # Our package, not a folder "graph" that happens to be where the user works.
+            [sys.executable, "-P", "-m", "graph.embedded_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             # Spinning threads starve a neighbour, and are starved by one, by a factor of eight.
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parents[1])},
         )
         assert child.stdin is not None
         assert child.stdout is not None

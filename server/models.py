@@ -1,7 +1,8 @@
-"""The names under which clients may ask for models, and the models that answer. Pure."""
+"""The names under which clients may ask for models, and the models that answer."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from server.errors import NotFound
 
@@ -14,6 +15,8 @@ class Models:
 
     default: str
     aliases: Mapping[str, str]
+    since: int = field(default_factory=lambda: int(time.time()))
+    """When they became available, as a Unix time in seconds."""
 
     def names(self) -> list[str]:
         """Return the names that clients are shown, the default first."""

@@ -46,7 +46,7 @@ class RunStream(EventSourceResponse):
             headers={"Cache-Control": "no-cache"},
             sep="\n",
             ping=PING_INTERVAL,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping"),
+            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
             send_timeout=SEND_TIMEOUT,
             shutdown_event=anyio.Event(),
             shutdown_grace_period=CUT_OFF_SECONDS,

@@ -1,10 +1,13 @@
 """A question and its answer, through the OpenAI SDK and over the wire, streamed and not."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_openai import ChatOpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
+from pydantic import SecretStr
 
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.open_meteo import OpenMeteo
@@ -205,3 +208,24 @@ def test_content_parts_pass_through(server: AgentServer, upstream: Upstream) -> 
     texts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     server.post({"model": MODEL, "messages": [{"role": "user", "content": texts}]})
     assert upstream.last["messages"][-1]["content"] == "one\ntwo"
+
+
+def test_langchain_asks_streamed_and_not(server: AgentServer, upstream: Upstream) -> None:
+    upstream.otherwise = Answer(["안녕", "하세요"], usage=(7, 3))
+    client = ChatOpenAI(base_url=f"{server.url}/v1", api_key=SecretStr("none"), model=MODEL)
+    answer = client.invoke("hello")
+    assert (answer.text, answer.response_metadata["finish_reason"]) == ("안녕하세요", "stop")
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["total_tokens"] == 10
+    assert [chunk.text for chunk in client.stream("hello") if chunk.text] == ["안녕", "하세요"]
+
+
+def test_a_folder_with_a_name_of_ours_is_not_taken_for_ours(
+    tmp_path: Path, upstream: Upstream, upstream_url: str
+) -> None:
+    for name in ("graph", "tools"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('somebody else')")
+    with agent_server(ollama_base_url=upstream_url) as server:
+        server.ask("hello")
+    assert {offered["function"]["name"] for offered in upstream.last["tools"]} == {"get_weather", "search_web"}

@@ -17,6 +17,7 @@ from langchain_mcp_adapters.sessions import Connection
 
 from tools.settings import ToolSettings
 
+PROJECT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HTTP_TRANSPORTS = ("http", "streamable_http", "streamable-http")
@@ -29,12 +30,13 @@ class McpConfigError(ValueError):
 def bundled_connection() -> Connection:
     """Return how to start the bundled server over stdio, with the settings and proxies that it may see."""
     passed_on = (*(name.upper() for name in ToolSettings.model_fields), *PROXY_VARIABLES)
-    names = {name for name in os.environ if name.upper() in passed_on}
+    environment = {name: value for name, value in os.environ.items() if name.upper() in passed_on}
     return {
         "transport": "stdio",
         "command": sys.executable,
-        "args": ["-m", "tools.mcp_server"],
-        "env": {name: os.environ[name] for name in names},
+        # Our package, not a folder "tools" that happens to be where the user works.
+        "args": ["-P", "-m", "tools.mcp_server"],
+        "env": environment | {"PYTHONPATH": str(PROJECT)},
     }
 
 

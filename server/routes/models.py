@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from openai.types import Model
 
+from server.models import Models
 from server.services import ServicesDep
 
 router = APIRouter(tags=["models"])
@@ -13,15 +14,15 @@ OWNER = "ollama"
 @router.get("/v1/models")
 async def list_models(services: ServicesDep) -> dict[str, object]:
     """List the models that can be asked for."""
-    return {"object": "list", "data": [_model(name) for name in services.models.names()]}
+    return {"object": "list", "data": [_model(name, services.models) for name in services.models.names()]}
 
 
 @router.get("/v1/models/{name:path}")
 async def retrieve_model(name: str, services: ServicesDep) -> Model:
     """Describe one model; its name may have slashes and colons in it."""
     services.models.resolve(name)
-    return _model(name)
+    return _model(name, services.models)
 
 
-def _model(name: str) -> Model:
-    return Model(id=name, object="model", created=0, owned_by=OWNER)
+def _model(name: str, models: Models) -> Model:
+    return Model(id=name, object="model", created=models.since, owned_by=OWNER)

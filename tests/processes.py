@@ -48,6 +48,10 @@ class PythonProcess:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
+    def halt(self) -> None:
+        """Let it hang: it is there, and does nothing any more."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def end(self, how: signal.Signals) -> tuple[int, str]:
         """Send it a signal, wait for its end, and return its status and what it wrote to standard error."""
         self._process.send_signal(how)

@@ -330,6 +330,17 @@ async def test_a_call_whose_stdio_server_is_killed_fails_soon_and_the_server_is_
     assert noted(calls, "hang") == 1
 
 
+async def test_a_call_whose_server_hangs_fails_as_soon_as_that_is_known(http: HttpServer, calls: Path) -> None:
+    async with opened(test=http.connection) as toolbox:
+        waiting = asyncio.create_task(run(found(toolbox, "hang")))
+        await until(lambda: noted(calls, "hang"))
+        http.process.halt()
+        with pytest.raises(ToolException, match="'test'"):
+            await waiting
+        await until(lambda: toolbox.health()["test"].state == "down", within=5)
+        assert toolbox.health()["test"].error == "no answer within 10 s"
+
+
 @pytest.mark.parametrize("name", ["read", "put"])
 async def test_a_call_that_changes_nothing_is_repeated_when_its_session_is_lost(
     http: HttpServer, calls: Path, name: str
@@ -488,6 +499,13 @@ async def test_closing_in_the_middle_of_connecting_takes_no_time() -> None:
         assert time.monotonic() - started < 5
         for writer in writers:
             writer.close()
+
+
+async def test_closing_does_not_wait_for_a_server_that_hangs(http: HttpServer) -> None:
+    async with opened(test=http.connection):
+        http.process.halt()
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
 
 
 async def test_the_servers_of_one_toolbox_are_not_those_of_another(http: HttpServer) -> None:

@@ -128,16 +128,17 @@ class McpServer:
         while True:
             try:
                 async with create_session(self._connection) as session:
-                    await self._greet(session)
-                    retry = FIRST_RETRY
-                    await self._keep(session)
+                    try:
+                        await self._greet(session)
+                        retry = FIRST_RETRY
+                        await self._keep(session)
+                    finally:
+                        self._drop()  # now: the transport's end takes a while where the server hangs
             except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
                 # The transport's own cancellations arrive here too; only ours counts on the task.
                 if (task := asyncio.current_task()) and task.cancelling():
                     raise
                 self._note_down(error)
-            finally:
-                self._drop()
             await asyncio.sleep(min(retry * random.uniform(0.5, 1.5), LAST_RETRY))
             retry = min(2 * retry, LAST_RETRY)
 

@@ -20,6 +20,7 @@ from tools.settings import ToolSettings
 PROJECT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+GOODBYE_TIMEOUT = 2.0
 HTTP_TRANSPORTS = ("http", "streamable_http", "streamable-http")
 
 
@@ -125,4 +126,12 @@ def _http_client(
     timeout: httpx.Timeout | None = None,
     auth: httpx.Auth | None = None,
 ) -> httpx.AsyncClient:
-    return httpx.AsyncClient(verify=verify_ssl, headers=headers, timeout=timeout, auth=auth)
+    return httpx.AsyncClient(
+        verify=verify_ssl, headers=headers, timeout=timeout, auth=auth, event_hooks={"request": [_hurry_goodbye]}
+    )
+
+
+async def _hurry_goodbye(request: httpx.Request) -> None:
+    """Bound the DELETE that ends a session: a server that hangs must not keep the agent from ending."""
+    if request.method == "DELETE":
+        request.extensions["timeout"] = httpx.Timeout(GOODBYE_TIMEOUT).as_dict()

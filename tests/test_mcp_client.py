@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_mcp_adapters.sessions import Connection
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.loopback import free_port, served
@@ -211,6 +211,39 @@ async def test_an_outage_is_one_line_in_the_log_however_long_it_lasts(caplog: py
     assert [record.levelname for record in lines] == ["WARNING"]
     assert "'broken' cannot be reached" in lines[0].getMessage()
     assert lines[0].exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("query", "user", "headers", "error"),
+    [
+        ("?apiKey=CANARY", "", {}, "answered with status 401"),
+        ("", "user:CANARY@", {}, "answered with status 401"),
+        ("", "", {"Authorization": "Bearer CANARY\n"}, "its headers cannot be sent"),
+    ],
+)
+async def test_an_outage_is_told_without_secrets(
+    caplog: pytest.LogCaptureFixture, query: str, user: str, headers: dict[str, str], error: str
+) -> None:
+    async def refuse(_: Request) -> Response:
+        return PlainTextResponse("Who are you?", status_code=401)
+
+    with served(Starlette(routes=[Route("/mcp", refuse, methods=["POST"])])) as url:
+        address = f"{url.replace('//', f'//{user}')}/mcp{query}"
+        async with opened(locked=http_connection(address, verify_ssl=True, headers=headers)) as toolbox:
+            assert toolbox.health()["locked"].error == error
+    assert "'locked' cannot be reached" in caplog.text
+    assert "CANARY" not in caplog.text
+
+
+async def test_an_address_in_a_servers_own_words_is_told_without_secrets() -> None:
+    async def complain(request: Request) -> Response:
+        said = "Go to https://user:CANARY@example.org:1/key?token=CANARY#CANARY, then come back."
+        error = {"code": -32000, "message": said}
+        return JSONResponse({"jsonrpc": "2.0", "id": (await request.json())["id"], "error": error})
+
+    with served(Starlette(routes=[Route("/mcp", complain, methods=["POST"])])) as url:
+        async with opened(moved=http_connection(url, verify_ssl=True)) as toolbox:
+            assert toolbox.health()["moved"].error == "Go to https://example.org:1/key then come back."
 
 
 async def test_a_call_to_a_server_that_is_down_says_so(http: HttpServer) -> None:

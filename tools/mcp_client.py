@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
 import anyio
+import httpx
 from langchain_core.tools import BaseTool, ToolException
 from langchain_mcp_adapters.sessions import Connection, create_session
 from langchain_mcp_adapters.tools import load_mcp_tools
@@ -44,6 +45,8 @@ IDLE_PING, CALL_PING = 30.0, 2.0
 FIRST_RETRY, LAST_RETRY = 0.05, 1.5
 MAX_RESULT_LENGTH = 64_000
 SESSION_TERMINATED = 32600  # the SDK's code for "the server no longer knows this session"
+# The user and password before a host, and the query behind a path.
+SECRETS_OF_URL = re.compile(r"(https?://)(?:[^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
 
 Notice = Literal["lost", "check", "tools changed"]
 
@@ -279,12 +282,17 @@ class _SessionLost(Exception):
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause, as one line."""
+    """Return the innermost cause, as one line without the secrets that addresses and headers may have in them."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT:.0f} s"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    match error:
+        case TimeoutError():
+            return f"no answer within {CONNECT_TIMEOUT:.0f} s"
+        case httpx.HTTPStatusError(response=response):
+            return f"answered with status {response.status_code}"
+        case httpx.LocalProtocolError():
+            return "its headers cannot be sent"
+    return SECRETS_OF_URL.sub(r"\1\2", str(error)).strip().partition("\n")[0] or type(error).__name__
 
 
 def _prefixed(server: str, tool: str, taken: Container[str]) -> str:

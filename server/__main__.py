@@ -57,13 +57,13 @@ def demo(_: argparse.Namespace) -> None:
         ServerSettings, ollama_model=EMBEDDED_MODEL_NAME, ollama_base_url="http://127.0.0.1", ollama_api_key="-"
     )
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
-    # Two seconds of imports, in which the model can be checked and loaded.
-    threading.Thread(target=import_module, args=["server.process"]).start()
     try:
         from graph.embedded import EmbeddedModel, EmbeddedModelError
         from graph.weights import WeightsError, find_weights
     except ModuleNotFoundError as error:
         raise CommandError(f"The demo needs its extra packages ({error.name}); run `make setup`.") from error
+    # Two seconds of imports, in which the model can be checked and loaded.
+    threading.Thread(target=import_module, args=["server.process"], daemon=True).start()
     try:
         weights = find_weights(settings.embedded_model)
         print("Starting the embedded model …", flush=True)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -141,6 +142,27 @@ def test_a_wrong_value_is_named_with_its_setting(name: str, value: str, sentence
     assert name in ended.stderr or value in ended.stderr
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_demo_without_its_extra_packages_says_what_to_do() -> None:
+    program = "import sys; sys.modules['huggingface_hub'] = None; from server.__main__ import main; main(['demo'])"
+    environment = os.environ | {"API_PORT": str(free_port())}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "The demo needs its extra packages (huggingface_hub); run `make setup`.\n"
+
+
+def test_uv_run_installs_the_demos_extra_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "chat-agent[demo]" in project["dependency-groups"]["dev"], "the group that uv run installs by default"
+
+
+def test_the_demo_with_a_file_that_is_no_model_says_so_and_nothing_else() -> None:
+    ended = run("demo", EMBEDDED_MODEL="none.gguf", API_PORT=str(free_port()))
+    assert ended.returncode == 1
+    assert ended.stderr == "ERROR: EMBEDDED_MODEL: none.gguf cannot be read: No such file or directory.\n"
 
 
 def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:

@@ -99,13 +99,15 @@ class ChatModel(ChatOpenAI):
         return {**rest, "max_tokens": parameters["max_completion_tokens"]}
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        calls, finished, reported, said = _CallNumbers(), False, False, ""
+        calls, texts, finished, reported, said = _CallNumbers(), _Texts(), False, False, ""
         async for chunk in super()._astream(*args, **kwargs):
             message = chunk.message
             finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
             if isinstance(message, AIMessageChunk):
                 reported = reported or message.usage_metadata is not None
                 message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
+            if isinstance(message.content, str):
+                message.content = texts.whole(message.content)
             said += str(message.text)
             yield chunk
         if not finished:
@@ -123,11 +125,12 @@ def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list
     calls: list[ToolCall] = []
     malformed: list[InvalidToolCall] = []
     for call in fragments:
-        name, text, call_id = call["name"] or "", call["args"] or "", call["id"]
+        name, text, call_id = call["name"] or "", paired_surrogates(call["args"] or ""), call["id"]
         try:
             arguments = json.loads(text or "{}")
             if not isinstance(arguments, dict):
                 raise ValueError("not a JSON object")
+            json.dumps(arguments, ensure_ascii=False).encode()  # half a surrogate pair can be neither kept nor sent
             calls.append(ToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
         except ValueError as error:
             malformed.append(
@@ -159,6 +162,24 @@ class _CallNumbers:
             if known_index == index:
                 return position if call_id in (None, "", known_id) else None
         return None
+
+
+class _Texts:
+    """The texts of one answer, of which some endpoints cut a character in two: one half of a surrogate pair in each."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def whole(self, text: str) -> str:
+        """Return the text without half a character at its end, which goes before the next one."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return paired_surrogates(text.removesuffix(self._half))
+
+
+def paired_surrogates(text: str) -> str:
+    """Return the text with two halves of a character as one, and a half alone as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def new_call_id() -> str:

@@ -29,7 +29,7 @@ CUT_OFF_SECONDS = DRAIN_SECONDS + 3
 def error_response(error: ApiError) -> Response:
     """Answer with the envelope."""
     return Response(
-        json.dumps(error.envelope(), ensure_ascii=False),
+        json.dumps(error.envelope()),
         status_code=error.status_code,
         headers=error.headers,
         media_type="application/json",

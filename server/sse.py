@@ -16,7 +16,7 @@ def chunk_frame(chunk: ChatCompletionChunk) -> bytes:
 
 def error_frame(error: ApiError) -> bytes:
     """Encode an error that comes after the headers, where a status cannot say it any more."""
-    return _frame(json.dumps(error.envelope(), ensure_ascii=False))
+    return _frame(json.dumps(error.envelope()))
 
 
 def _frame(data: str) -> bytes:

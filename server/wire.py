@@ -3,10 +3,21 @@
 Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+    model_validator,
+)
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -110,6 +121,15 @@ class ChatRequest(Lenient):
     web_search_options: Any = None
     metadata: dict[str, Any] | None = None
     session_id: Any = None
+
+    @model_validator(mode="after")
+    def _is_utf_8(self) -> Self:
+        """Refuse half a surrogate pair, which JSON can spell and UTF-8 cannot: nothing could keep it or send it on."""
+        try:
+            json.dumps(self.model_dump(), ensure_ascii=False).encode()
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        return self
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""

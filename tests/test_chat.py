@@ -80,6 +80,19 @@ def test_streamed_and_not_streamed_say_the_same(weather_server: AgentServer, ups
     assert answers[0][0] == "서울은 5.3 °C입니다."
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_emoji_that_the_endpoint_cut_in_two_is_whole(server: AgentServer, upstream: Upstream, stream: bool) -> None:
+    upstream.script(Answer(["Hi \ud83d", "\ude00!", " \ud83d"]))
+    if stream:
+        *chunks, _ = frames_of(server)
+        text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    else:
+        text = server.ask("hello", session="s")
+        server.ask("again", session="s")
+        assert upstream.last["messages"][2]["content"] == "Hi 😀! "
+    assert text == "Hi 😀! "
+
+
 def test_the_model_calls_a_tool_over_mcp_and_answers_from_its_result(
     weather_server: AgentServer, upstream: Upstream, open_meteo: OpenMeteo
 ) -> None:

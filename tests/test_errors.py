@@ -12,6 +12,7 @@ from tests.loopback import free_port
 from tests.upstream import Answer, Call, Upstream
 
 HELLO = {"role": "user", "content": "hello"}
+TOLD = "The model endpoint refused the request: Half an emoji: \ud83d"
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -90,6 +91,40 @@ def test_a_body_that_is_no_json_object_is_refused(server: AgentServer, content: 
     )
     assert response.status_code == 400
     assert "JSON" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "\ud800"},
+        {"messages": [{"role": "user", "content": "half an emoji: \ud83d"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "\ud800"}}]}]},
+        {"stop": ["\udfff"]},
+        {"metadata": {"\ud800": "x"}},
+    ],
+    ids=["model", "content", "part", "stop", "name"],
+)
+def test_half_a_surrogate_pair_is_refused(server: AgentServer, upstream: Upstream, fields: dict[str, Any]) -> None:
+    body = json.dumps({"model": MODEL, "messages": [HELLO], **fields})
+    response = httpx.post(
+        f"{server.url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert "UTF-8" in error_of(response)["message"]
+    assert upstream.requests == []
+
+
+def test_an_error_can_be_said_whatever_the_model_endpoint_puts_in_it(
+    weather_server: AgentServer, upstream: Upstream
+) -> None:
+    refusal = Answer(status=400, error="Half an emoji: \ud83d")
+    upstream.script(refusal, Answer(calls=[Call("get_stars", "{}")]), refusal)
+    response = weather_server.post({"model": MODEL, "messages": [HELLO]})
+    assert (response.status_code, error_of(response)["message"]) == (400, TOLD)
+    stream = weather_server.post({"model": MODEL, "messages": [HELLO], "stream": True})
+    *_, error, done, _ = stream.text.split("\n\n")
+    assert json.loads(error.removeprefix("data: "))["error"]["message"] == TOLD
+    assert done == "data: [DONE]"
 
 
 def test_a_missing_model_is_asked_for(server: AgentServer) -> None:

@@ -82,3 +82,11 @@ def test_arguments_that_were_cut_are_not_completed() -> None:
         ToolCall(name="f", args={}, id="1", type="tool_call"),
     ]
     assert [(call["id"], call["args"]) for call in malformed] == [("2", '{"path": "/'), ("3", "[1]"), ("4", "null")]
+
+
+def test_arguments_are_text_that_can_be_kept_and_sent() -> None:
+    texts = ['{"face": "\ud83d\ude00"}', r'{"face": "\ud83d\ude00"}', '{"face": "\ud83d"}', r'{"face": "\ud83d"}']
+    fragments = [tool_call_chunk(name="f", args=text, id=str(number)) for number, text in enumerate(texts)]
+    calls, malformed = load_calls(fragments)
+    assert [call["args"]["face"] for call in calls] == ["😀", "😀", "�"]
+    assert [call["args"] for call in malformed] == [texts[3]]

@@ -83,7 +83,8 @@ class Upstream:
         answer = reply if isinstance(reply, Answer) else reply(body)
         if answer.status != 200:
             error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
-            return JSONResponse({"error": error}, status_code=answer.status, headers=answer.headers)
+            content = json.dumps({"error": error})  # which can spell half a surrogate pair, unlike JSONResponse
+            return Response(content, answer.status, answer.headers, media_type="application/json")
         return StreamingResponse(self._watched(stream(answer)), media_type="text/event-stream")
 
     async def _watched(self, frames: AsyncIterator[str]) -> AsyncIterator[str]:

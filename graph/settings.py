@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graph.prompts import DEFAULT_PROMPT
@@ -14,9 +14,7 @@ class AgentSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
 
     ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
-    ollama_base_url: str = Field(
-        pattern=r"^https?://.", description="Ollama API base URL (e.g., http://localhost:11434/v1)"
-    )
+    ollama_base_url: str = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
     ollama_api_key: SecretStr = Field(
         SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
     )
@@ -42,3 +40,20 @@ class AgentSettings(BaseSettings):
     embedded_model: Path | None = Field(
         None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
     )
+
+    @field_validator("ollama_base_url", "mcp_base_url")
+    @classmethod
+    def _is_http_address(cls, value: str | None) -> str | None:
+        from tools.addresses import http_address  # half a second of imports, which `--help` does without
+
+        if value is not None:
+            http_address(value)
+        return value
+
+    @field_validator("ollama_api_key")
+    @classmethod
+    def _fits_in_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("it has characters that no HTTP header can have")
+        return SecretStr(key)

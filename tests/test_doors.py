@@ -80,7 +80,8 @@ def test_an_alias_for_all_names_takes_all_names(upstream: Upstream, upstream_url
 
 
 def test_the_upstream_gets_the_configured_key_and_never_the_clients(upstream: Upstream, upstream_url: str) -> None:
-    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, ollama_api_key="upstream-key") as server:
+    settings = {"ollama_base_url": upstream_url, "ollama_api_key": "upstream-key\n"}  # as the files of secrets end
+    with agent_server(use_mcp_tools=False, **settings) as server:
         server.ask("hello")
     assert upstream.keys == ["Bearer upstream-key"]
 

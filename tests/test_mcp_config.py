@@ -174,7 +174,7 @@ def test_variables_are_replaced_everywhere_in_an_entry(path: Path, monkeypatch: 
 def test_a_variable_that_is_not_set_is_named_with_its_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNSET_FOR_TEST", raising=False)
     message = refused(path, {"command": "run", "env": {"KEY": "${UNSET_FOR_TEST}"}})
-    assert message == "MCP server 'one' needs the environment variable UNSET_FOR_TEST."
+    assert message == "MCP_CONFIG: MCP server 'one' needs the environment variable UNSET_FOR_TEST."
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"mcpServers": null}', '{"mcpServers": ["a"]}'])
@@ -182,7 +182,7 @@ def test_a_file_of_another_form_is_refused_with_the_form_that_it_must_have(path:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(McpConfigError) as error:
         load_connections(path, verify_ssl=True)
-    assert str(error.value) == f'{path} must be JSON of the form {{"mcpServers": {{…}}}}.'
+    assert str(error.value) == f'MCP_CONFIG: {path} must be JSON of the form {{"mcpServers": {{…}}}}.'
 
 
 def test_a_file_that_is_not_utf_8_is_refused_with_the_form_that_it_must_have(path: Path) -> None:
@@ -194,13 +194,13 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_form_that_it_must_have(pat
 def test_a_missing_file_is_named(path: Path) -> None:
     with pytest.raises(McpConfigError) as error:
         load_connections(path, verify_ssl=True)
-    assert str(error.value) == f"{path} cannot be read: No such file or directory."
+    assert str(error.value) == f"MCP_CONFIG: {path} cannot be read: No such file or directory."
 
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(McpConfigError) as error:
         load_connections(tmp_path, verify_ssl=True)
-    assert str(error.value) == f"{tmp_path} cannot be read: Is a directory."
+    assert str(error.value) == f"MCP_CONFIG: {tmp_path} cannot be read: Is a directory."
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,8 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_an_entry_that_is_no_server_is_refused_by_name(path: Path, entry: object) -> None:
-    assert refused(path, entry) == 'MCP server \'one\' needs a "command" (stdio) or a "url" (streamable HTTP).'
+    expected = 'MCP_CONFIG: MCP server \'one\' needs a "command" (stdio) or a "url" (streamable HTTP).'
+    assert refused(path, entry) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,11 +257,13 @@ def test_an_address_without_a_path_means_mcp(url: str, means: str) -> None:
     assert dict(http_connection(url, verify_ssl=True))["url"] == means
 
 
-@pytest.mark.parametrize("url", ["", "localhost:22000", "127.0.0.1", "ftp://example.org", "http://", "/mcp"])
-def test_an_address_that_is_not_http_is_refused_as_it_was_given(url: str) -> None:
-    with pytest.raises(McpConfigError) as error:
-        http_connection(url, verify_ssl=True)
-    assert str(error.value) == f"{url!r} is not an http or https address."
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:22000", "127.0.0.1", "ftp://example.org", "http://", "/mcp", "http://user:CAN/ARY@example.org"],
+)
+def test_an_address_that_is_not_http_is_refused_without_repeating_it(path: Path, url: str) -> None:
+    expected = "MCP_CONFIG: MCP server 'one' cannot be used: it is not an http or https address."
+    assert refused(path, {"url": url}) == expected
 
 
 @pytest.mark.parametrize("verify_ssl", [True, False])

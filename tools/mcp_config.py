@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from langchain_mcp_adapters.sessions import Connection
 
+from tools.addresses import http_address
 from tools.settings import ToolSettings
 
 PROJECT = Path(__file__).parents[1]
@@ -25,7 +26,10 @@ HTTP_TRANSPORTS = ("http", "streamable_http", "streamable-http")
 
 
 class McpConfigError(ValueError):
-    """The configuration of MCP servers cannot be used; the message says what to change."""
+    """The file of MCP servers cannot be used; the message says what to change."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"MCP_CONFIG: {reason}")
 
 
 def bundled_connection() -> Connection:
@@ -42,10 +46,12 @@ def bundled_connection() -> Connection:
 
 
 def http_connection(url: str, *, verify_ssl: bool, headers: Mapping[str, str] | None = None) -> Connection:
-    """Return the connection to a streamable HTTP server; an address without a path means `/mcp`."""
-    parsed = httpx.URL(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise McpConfigError(f"{url!r} is not an http or https address.")
+    """Return the connection to a streamable HTTP server; an address without a path means `/mcp`.
+
+    Raises:
+        ValueError: it is no address of one.
+    """
+    parsed = http_address(url)
     return {
         "transport": "streamable_http",
         "url": str(parsed.copy_with(path="/mcp") if parsed.path in ("", "/") else parsed),
@@ -79,7 +85,7 @@ def _connection(name: str, entry: Any, verify_ssl: bool) -> Connection:
         return _opened_with(entry, name, verify_ssl)
     except McpConfigError:
         raise
-    except (AttributeError, TypeError, ValueError, httpx.InvalidURL) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise McpConfigError(f"MCP server {name!r} cannot be used: {error}.") from error
 
 
@@ -127,7 +133,11 @@ def _http_client(
     auth: httpx.Auth | None = None,
 ) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        verify=verify_ssl, headers=headers, timeout=timeout, auth=auth, event_hooks={"request": [_hurry_goodbye]}
+        verify=verify_ssl,
+        headers=headers,
+        timeout=timeout,
+        auth=auth,
+        event_hooks={"request": [_hurry_goodbye]},
     )
 
 

@@ -17,6 +17,7 @@ from langchain_openai import ChatOpenAI
 
 from graph.settings import AgentSettings
 from graph.tokens import estimated_usage
+from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
@@ -32,7 +33,9 @@ class IncompleteAnswer(Exception):
 @asynccontextmanager
 async def open_model(settings: AgentSettings) -> "AsyncIterator[ChatModel]":
     """Open the model that the settings name, with a connection pool of its own."""
-    async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None), follow_redirects=True) as connections:
+    async with httpx2.AsyncClient(
+        limits=httpx2.Limits(max_connections=None), follow_redirects=True, mounts=NO_PROXY_ON_LOOPBACK
+    ) as connections:
         yield ChatModel(
             model=settings.ollama_model,
             base_url=settings.ollama_base_url,

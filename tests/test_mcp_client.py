@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tests.loopback import free_port, served
+from tests.loopback import free_port, proxied, served
 from tests.mcp_servers import BIG, noted
 from tests.processes import PythonProcess, until
 from tools.mcp_client import MAX_RESULT_LENGTH, Toolbox
@@ -194,6 +194,14 @@ async def test_a_web_server_that_is_no_mcp_server_is_down(open_meteo_url: str) -
     assert (health.state, len(toolbox)) == ("down", 0)
     assert health.error
     assert "\n" not in health.error
+
+
+async def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
+    http: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied(monkeypatch)
+    async with opened(test=http.connection) as toolbox:
+        assert await call(toolbox, "echo", text="directly") == "directly"
 
 
 async def test_an_outage_is_one_line_in_the_log_however_long_it_lasts(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from langchain_core.tools import tool
 
 from graph.model import ChatModel, IncompleteAnswer, load_calls, open_model
 from graph.settings import AgentSettings
+from tests.loopback import proxied
 from tests.upstream import Answer, Call, Upstream
 
 
@@ -22,6 +23,15 @@ def look_up(word: str) -> str:
 def model_at(url: str) -> AbstractAsyncContextManager[ChatModel]:
     """The model under test."""
     return open_model(AgentSettings(ollama_model="test-model", ollama_base_url=url))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_an_endpoint_on_this_machine_is_not_asked_through_a_proxy(
+    upstream_url: str, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    proxied(monkeypatch)
+    async with model_at(upstream_url.replace("127.0.0.1", host)) as model:
+        await model.check()
 
 
 @pytest.fixture

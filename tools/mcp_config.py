@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from langchain_mcp_adapters.sessions import Connection
 
-from tools.addresses import http_address
+from tools.addresses import NO_PROXY_ON_LOOPBACK, http_address
 from tools.settings import ToolSettings
 
 PROJECT = Path(__file__).parents[1]
@@ -137,6 +137,7 @@ def _http_client(
         headers=headers,
         timeout=timeout,
         auth=auth,
+        mounts=NO_PROXY_ON_LOOPBACK,
         event_hooks={"request": [_hurry_goodbye]},
     )
 

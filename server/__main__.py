@@ -137,6 +137,7 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     from langchain_core.messages import HumanMessage
 
     from graph.state import TurnContext
+    from server.errors import AgentError, as_api_error
     from server.turns import run_unstored
 
     print("Letting the model read what tools it has …", flush=True)
@@ -144,8 +145,10 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     try:
         async for _ in run_unstored(app.state.services.assembly, [HumanMessage("hello")], once):
             pass
-    except Exception:
-        log.exception("The embedded model did not answer.")
+    except Exception as error:
+        answer = as_api_error(error)
+        defect = isinstance(answer, AgentError)
+        log.warning("The embedded model did not answer: %s", answer.message, exc_info=defect)
     print(invitation(settings), flush=True)
 
 

@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
             )
         )
         self._app, self._settings, self._when_ready = app, settings, when_ready
+        self._welcome: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
@@ -46,6 +47,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let streams go on for a while, then stop their runs, which says so at the end of each stream."""
+        if self._welcome:
+            self._welcome.cancel()
+            await asyncio.wait({self._welcome})
         asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._app.state.services.runs.stop_all)
         await super().shutdown(sockets)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -77,11 +77,13 @@ class Serving:
 
 
 @contextmanager
-def serving(*arguments: str, **settings: str) -> Iterator[tuple[Serving, AgentServer]]:
-    """Run a serving command on a free port until this ends, and wait until it is healthy."""
+def serving(
+    *arguments: str, program: Sequence[str] = ("-m", "server"), **settings: str
+) -> Iterator[tuple[Serving, AgentServer]]:
+    """Run a serving command, or another program, on a free port until this ends, and wait until it is healthy."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "server", *arguments],
+        [sys.executable, *program, *arguments],
         env=os.environ | {"API_PORT": str(port)} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -292,6 +294,34 @@ def test_a_stream_that_outlasts_the_servers_patience_ends_in_an_error(upstream: 
     *_, error, done, end = received.split("\n\n")
     assert '"code": "run_stopped"' in error
     assert (done, end) == ("data: [DONE]", "")
+
+
+# As `demo` serves, on a model of the test's.
+WELCOMING = "from server import __main__ as c; c._run_server(c.load_settings(c.ServerSettings), when_ready=c._welcome)"
+
+
+def test_a_server_that_is_told_to_stop_before_it_is_ready_says_nothing_more(
+    upstream: Upstream, upstream_url: str
+) -> None:
+    upstream.script(Answer(["Hel"], hold=True))
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    with serving(program=("-c", WELCOMING), **settings) as (command, _):
+        until(lambda: upstream.streaming == 1)
+        command.end()
+    assert "Letting the model read" in command.output
+    assert "Traceback" not in command.output
+    assert "chat-agent is ready." not in command.output
+    assert upstream.closed_early == 1
+
+
+def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstream_url: str) -> None:
+    upstream.otherwise = Answer(status=500)
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    with serving(program=("-c", WELCOMING), **settings) as (command, _):
+        until(lambda: "chat-agent is ready." in command.output, within=20)
+    said = "WARNING:  The embedded model did not answer: The model endpoint answered with status 500.\n"
+    assert command.output.count(said) == 1
+    assert "Traceback" not in command.output
 
 
 def test_an_acknowledged_turn_survives_kill_9(upstream: Upstream, upstream_url: str) -> None:

@@ -3,8 +3,8 @@
 Its page sends the whole conversation with every question and no session, so its runs are not stored.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -15,12 +15,14 @@ from langserve.server import EndpointName
 from pydantic import BaseModel
 
 from graph.state import TurnContext
+from server.errors import ApiError
 from server.services import Services
 from server.stream import dump_chunks
 from server.turns import run_unstored
 
-# Not batch, which is unbounded, and nothing that shows a run's inner events, such as the system prompt.
-ENDPOINTS: Sequence[EndpointName] = ["invoke", "stream", "stream_log", "playground", "input_schema", "output_schema"]
+# Not batch, which is unbounded, nor invoke, which goes on when its client has left; and nothing that shows a run's
+# inner events, such as the system prompt.
+ENDPOINTS: Sequence[EndpointName] = ["stream", "stream_log", "playground", "input_schema", "output_schema"]
 
 
 class Conversation(BaseModel):
@@ -36,11 +38,16 @@ def add_playground(app: FastAPI) -> None:
         services: Services = app.state.services
         async for conversation in inputs:  # LangServe unpacks the model that it validated
             events = run_unstored(services.assembly, conversation["messages"], TurnContext())
-            async with aclosing(services.runs.start(str(uuid4()), events)) as run:
-                model = services.models.default
-                async for chunk in dump_chunks(run.events(), model=model, include_usage=False):
+            run = services.runs.start(str(uuid4()), events)
+            try:
+                async for chunk in dump_chunks(run.events(), model=services.models.default, include_usage=False):
                     if text := chunk.choices[0].delta.content:
                         yield text
+            except ApiError as error:
+                yield error.message  # raised, it would break LangServe's stream and log what the upstream said
+            finally:
+                # In a task of its own: the one that LangChain runs this in is cancelled again and again.
+                await asyncio.shield(run.aclose())
 
     add_routes(
         app,

@@ -14,6 +14,7 @@ from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.loopback import free_port
 from tests.open_meteo import OpenMeteo
 from tests.upstream import Answer, Call, Upstream
+from tests.waiting import until
 
 
 def test_nothing_but_health_answers_without_a_key(upstream_url: str) -> None:
@@ -137,7 +138,37 @@ def test_the_playground_answers_with_tools_and_shows_nothing_inner(
     assert len(open_meteo.forecasts) == 1
     assert "helpful assistant" not in log.text, "the agent's prompt"
     assert "light rain" not in log.text, "a tool's result"
-    assert httpx.post(f"{weather_server.url}/agent/batch", json={"inputs": []}).status_code == 404
+
+
+QUESTION = {"input": {"messages": [{"type": "human", "content": "hello"}]}, "config": {}}
+
+
+@pytest.mark.parametrize("endpoint", ["stream", "stream_log"])
+def test_a_failure_in_the_playground_is_told_as_text(
+    server: AgentServer, upstream: Upstream, caplog: pytest.LogCaptureFixture, endpoint: str
+) -> None:
+    upstream.otherwise = Answer(status=500, error="secret stack")
+    response = httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION)
+    assert "The model endpoint answered with status 500." in response.text
+    assert "event: end" in response.text
+    assert "secret" not in response.text + caplog.text
+
+
+@pytest.mark.parametrize("endpoint", ["stream", "stream_log"])
+def test_whoever_leaves_the_playground_stops_the_model(server: AgentServer, upstream: Upstream, endpoint: str) -> None:
+    upstream.script(Answer(["Once ", "upon ", "a time"], hold=True))
+    with httpx.stream("POST", f"{server.url}/agent/{endpoint}", json=QUESTION) as response:
+        received = ""
+        for part in response.iter_text():
+            received += part
+            if "a time" in received:
+                break
+    until(lambda: upstream.closed_early == 1, within=1.0)
+
+
+def test_the_playground_has_no_endpoint_that_outlives_its_client(server: AgentServer) -> None:
+    for endpoint in ("invoke", "batch", "stream_events"):
+        assert httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION).status_code == 404
 
 
 def test_the_docs_describe_the_api(server: AgentServer) -> None:

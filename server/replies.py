@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import anyio
 from langchain_core.messages import BaseMessage
 from openai.types.chat import ChatCompletionChunk
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +20,8 @@ from server.runs import Run
 from server.sse import DONE, chunk_frame, error_frame
 from server.stream import collect, dump_chunks
 from server.wire import ChatRequest
+
+log = logging.getLogger(__name__)
 
 PING_INTERVAL = 15
 SEND_TIMEOUT = 30
@@ -57,6 +61,11 @@ class RunStream(EventSourceResponse):
         """Send the stream, and stop the run if its reader leaves first."""
         try:
             await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            # uvicorn closes the connection of an answer that has no end.
+            log.warning(
+                "%s is cut off: its reader took nothing for %s s.", self._run.task.get_name(), self.send_timeout
+            )
         finally:
             await self._run.aclose()
 

@@ -1,0 +1,45 @@
+"""Answers as event streams, where the OpenAI SDK cannot see: at the socket."""
+
+import logging
+import socket
+from collections.abc import AsyncGenerator
+
+import pytest
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from server.replies import RunStream
+from server.runs import RunOwner
+from server.stream import dump_chunks
+from tests.loopback import served
+from tests.waiting import until
+
+
+async def endless() -> AsyncGenerator[BaseMessage]:
+    while True:
+        yield AIMessageChunk(content="x" * 100_000)
+
+
+async def answer(_: Request) -> RunStream:
+    """An answer without end, to a reader who is given little time."""
+    run = RunOwner(session_wait=1, run_timeout=60).start("t", endless())
+    response = RunStream(run, dump_chunks(run.events(), model="m", include_usage=False))
+    response.send_timeout = 0.3
+    return response
+
+
+def test_a_reader_who_stalls_is_cut_off_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with served(Starlette(routes=[Route("/", answer)])) as url, caplog.at_level(logging.INFO):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as reader:
+            reader.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            until(lambda: caplog.records)
+            received = b""
+            while part := reader.recv(1 << 20):
+                received = received[-10:] + part
+    assert not received.endswith(b"0\r\n\r\n"), "an end that looks like one"
+    assert [record.getMessage() for record in caplog.records] == [
+        "run of t is cut off: its reader took nothing for 0.3 s."
+    ]

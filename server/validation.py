@@ -82,6 +82,9 @@ def check_supported(request: ChatRequest) -> None:
     for name in REFUSED:
         if getattr(request, name):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
+    if request.tool_choice is not None:
+        message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
+        raise InvalidRequest(message, param="tool_choice")
     if request.n not in (None, 1):
         raise InvalidRequest("Only n=1 is supported.", param="n", code="unsupported_value")
     if request.stream_options is not None and not request.stream:

@@ -88,6 +88,7 @@ PASSED_ON = (
     "logit_bias",
     "response_format",
     "reasoning_effort",
+    "user",
 )
 
 # Refused rather than ignored, since an answer without them would mean something else.
@@ -113,7 +114,9 @@ class ChatRequest(Lenient):
     logit_bias: dict[str, StrictInt] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: StrictStr | None = None
+    user: StrictStr | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
     functions: list[Any] | None = None
     logprobs: StrictBool | None = None
     modalities: Any = None

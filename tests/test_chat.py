@@ -192,6 +192,7 @@ def test_parameters_reach_the_model_and_the_agents_own_are_the_default(server: A
         "seed": 7,
         "presence_penalty": 1,
         "frequency_penalty": -1,
+        "user": "mina",
     }
     server.ask("hello", max_completion_tokens=20, max_tokens=10, **fields)
     assert {name: upstream.last[name] for name in fields} == fields

@@ -58,6 +58,8 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ({"stream": "yes"}, "stream", "invalid_type", "expected a boolean, but got a string instead."),
         ({"n": 2}, "n", "unsupported_value", "Only n=1"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "'tools' is not supported"),
+        ({"tool_choice": "auto"}, "tool_choice", None, "'tool_choice' is only allowed when 'tools' are specified."),
+        ({"user": {"name": "Mina"}}, "user", "invalid_type", "expected a string, but got an object instead."),
         ({"stream_options": {"include_usage": True}}, "stream_options", None, "only allowed when 'stream' is enabled"),
         ({"session_id": "a b"}, "session_id", "invalid_value", "A session id is"),
     ],
@@ -74,7 +76,7 @@ def test_a_bad_request_is_told_what_is_wrong_with_it(
 
 
 def test_nulls_are_the_same_as_nothing(server: AgentServer, upstream: Upstream) -> None:
-    nulls = dict.fromkeys(("temperature", "stop", "tools", "n", "stream", "stream_options", "metadata", "max_tokens"))
+    nulls = dict.fromkeys(("temperature", "stop", "tools", "tool_choice", "n", "stream", "stream_options", "user"))
     assert server.post({"model": MODEL, "messages": [HELLO], **nulls}).status_code == 200
     assert upstream.last["temperature"] == 0.7
 

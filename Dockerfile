@@ -4,7 +4,7 @@
 #   docker run -p 127.0.0.1:23000:23000 -v chat-agent:/data \
 #     -e OLLAMA_MODEL=llama3.2 -e OLLAMA_BASE_URL=http://model-host:11434/v1 chat-agent
 #
-# Streams in progress get up to 20 seconds when it is told to stop, Docker's own patience is 10: `docker stop --time 25`.
+# Streams in progress get up to 15 seconds when it is told to stop, Docker's own patience is 10: `docker stop --time 25`.
 
 FROM python:3.11-slim AS builder
 RUN pip install uv==0.13.9

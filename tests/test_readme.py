@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from server.process import SHUTDOWN_TIMEOUT
+from server.replies import DRAIN_SECONDS
 from tests.agent_server import agent_server
 from tests.upstream import Answer, Upstream
 
@@ -52,6 +54,18 @@ def test_both_readmes_name_the_same_settings_and_files() -> None:
     assert english ^ korean == {("", "README.md"), ("", "README.ko.md")}
     for _, link in english | korean:
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("README.md", "to {} s:"), ("README.ko.md", "최대 {}초까지"), ("Dockerfile", "up to {} seconds")],
+)
+def test_how_long_streams_go_on_is_said_as_it_is(name: str, sentence: str) -> None:
+    text = (ROOT / name).read_text()
+    assert sentence.format(DRAIN_SECONDS) in text
+    patience = re.search(r"docker stop --time (\d+)", text)
+    assert patience is not None
+    assert int(patience[1]) > SHUTDOWN_TIMEOUT
 
 
 @pytest.mark.parametrize("command", [line for block in blocks("README.md", "bash") for line in commands(block)])

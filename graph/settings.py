@@ -30,7 +30,7 @@ class AgentSettings(BaseSettings):
     )
     mcp_verify_ssl: bool = Field(True, description="Whether MCP servers must have a valid certificate")
     mcp_config: Path | None = Field(
-        None, description='JSON file of MCP servers, {"mcpServers": {…}}, with ${VAR} from the environment'
+        None, description='JSON file of MCP servers, {"mcpServers": {…}}, with ${VAR} from the environment or .env'
     )
     checkpoint_url: str = Field(
         "sqlite:///data/chat-agent.db",

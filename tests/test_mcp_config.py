@@ -171,6 +171,13 @@ def test_variables_are_replaced_everywhere_in_an_entry(path: Path, monkeypatch: 
     )
 
 
+def test_variables_may_be_in_the_env_file_and_the_environment_wins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("TOKEN_FOR_TEST=비밀\nPLACE_FOR_TEST=file\n", encoding="utf-8")
+    monkeypatch.setenv("PLACE_FOR_TEST", "environment")
+    args = ["${TOKEN_FOR_TEST}", "${PLACE_FOR_TEST}"]
+    assert loaded(path, {"command": "run", "args": args})["args"] == ["비밀", "environment"]
+
+
 def test_a_variable_that_is_not_set_is_named_with_its_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNSET_FOR_TEST", raising=False)
     message = refused(path, {"command": "run", "env": {"KEY": "${UNSET_FOR_TEST}"}})

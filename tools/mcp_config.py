@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from dotenv import dotenv_values
 from langchain_mcp_adapters.sessions import Connection
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK, http_address
@@ -61,7 +62,7 @@ def http_connection(url: str, *, verify_ssl: bool, headers: Mapping[str, str] | 
 
 
 def load_connections(path: Path, *, verify_ssl: bool) -> dict[str, Connection]:
-    """Read the `mcpServers` of a JSON file.
+    """Read the `mcpServers` of a JSON file, with variables from the environment or `.env`.
 
     Raises:
         McpConfigError: the file cannot be read, or an entry is not a server.
@@ -73,8 +74,9 @@ def load_connections(path: Path, *, verify_ssl: bool) -> dict[str, Connection]:
         raise McpConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise McpConfigError(f'{path} must be JSON of the form {{"mcpServers": {{…}}}}.') from error
+    environment = {**dotenv_values(".env"), **os.environ}
     return {
-        name: _connection(name, _expanded(entry, name), verify_ssl)
+        name: _connection(name, _expanded(entry, name, environment), verify_ssl)
         for name, entry in entries.items()
         if not (isinstance(entry, dict) and entry.get("disabled"))
     }
@@ -106,11 +108,11 @@ def _opened_with(entry: Any, name: str, verify_ssl: bool) -> Connection:
             raise McpConfigError(f'MCP server {name!r} needs a "command" (stdio) or a "url" (streamable HTTP).')
 
 
-def _expanded(value: Any, server: str) -> Any:
+def _expanded(value: Any, server: str, environment: Mapping[str, str | None]) -> Any:
     """Replace ${NAME} and ${NAME:-default} by the environment's values, everywhere in an entry."""
 
     def replacement(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"], match["default"])
+        found = environment.get(match["name"], match["default"])
         if found is None:
             raise McpConfigError(f"MCP server {server!r} needs the environment variable {match['name']}.")
         return found
@@ -119,9 +121,9 @@ def _expanded(value: Any, server: str) -> Any:
         case str():
             return VARIABLE.sub(replacement, value)
         case list():
-            return [_expanded(item, server) for item in value]
+            return [_expanded(item, server, environment) for item in value]
         case dict():
-            return {key: _expanded(item, server) for key, item in value.items()}
+            return {key: _expanded(item, server, environment) for key, item in value.items()}
         case _:
             return value
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from graph.history import paired, tool_rounds
+from graph.history import client_calls, paired, tool_rounds, with_client_calls
 from graph.model import ChatModel
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext
@@ -42,10 +42,11 @@ def build_agent(
         context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None where nobody gave one
         messages = state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
-        offered = list(tools) if tool_rounds(messages) < max_tool_rounds else []
+        ours = list(tools) if tool_rounds(messages) < max_tool_rounds else []
+        offered: list[BaseTool | dict[str, Any]] = [*ours, *(dict(tool) for tool in context.client_tools)]
         shown = [system, *paired(messages)]
         answer = await model.answer(shown, tools=offered, parameters=context.parameters)
-        return {"messages": [answer]}
+        return {"messages": [with_client_calls(answer, context.client_tool_names)]}
 
     async def call_tool(call: ToolCall | InvalidToolCall) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
@@ -56,16 +57,26 @@ def build_agent(
     # Its input is one call, not the state; a declared input schema would become channels of the state.
     graph.add_node("tools", call_tool)  # type: ignore[call-overload]
     graph.add_edge(START, "model")
-    graph.add_conditional_edges("model", next_step, ["tools", END])
-    graph.add_edge("tools", "model")
+    graph.add_conditional_edges("model", after_model, ["tools", END])
+    graph.add_conditional_edges("tools", after_tools, ["model", END])
     return graph.compile(checkpointer=checkpointer, name="chat-agent")
 
 
-def next_step(state: AgentState) -> list[Send] | str:
-    """Send every call of the last message to the tool node, each on its own, or end the turn."""
+def after_model(state: AgentState) -> list[Send] | str:
+    """Send each call of our tools to the tool node on its own; without any the turn ends, or waits for the client."""
     last = state["messages"][-1]
-    calls = [*last.tool_calls, *last.invalid_tool_calls] if isinstance(last, AIMessage) else []
-    return [Send("tools", call) for call in calls] or END
+    if not isinstance(last, AIMessage):
+        return END
+    clients = client_calls(last)
+    return [
+        Send("tools", call) for call in (*last.tool_calls, *last.invalid_tool_calls) if call["id"] not in clients
+    ] or END
+
+
+def after_tools(state: AgentState) -> str:
+    """Let the model go on, unless it called the client's tools at the same time: their results come first."""
+    called = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
+    return END if client_calls(called) else "model"
 
 
 async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool]) -> ToolMessage:

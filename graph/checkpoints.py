@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, ChannelVersions, Checkpoint, CheckpointMetadata
-from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -26,21 +25,19 @@ class CheckpointUrlError(ValueError):
 
 
 @asynccontextmanager
-async def open_checkpointer(url: str) -> AsyncIterator[BaseCheckpointSaver[str]]:
+async def open_checkpointer(url: str) -> "AsyncIterator[ShieldedSqliteSaver]":
     """Open the saver that a URL names, `memory://` or `sqlite:///path`, and close it at the end.
 
     Raises:
         CheckpointUrlError: another kind of URL, or a database that cannot be opened.
     """
+    path = ":memory:" if url == MEMORY else _private_file(sqlite_path(url))
     # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
     serde = JsonPlusSerializer(allowed_msgpack_modules=None)
-    if url == MEMORY:
-        yield InMemorySaver(serde=serde)
-        return
-    path = sqlite_path(url)
-    async with aiosqlite.connect(_private_file(path)) as connection:
+    async with aiosqlite.connect(path) as connection:
         saver = ShieldedSqliteSaver(connection, serde=serde)
         try:
+            await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
             await saver.setup()
         except sqlite3.DatabaseError as error:
             raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
@@ -79,6 +76,30 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
     async def idle(self) -> None:
         """Wait for the writes that outlived their runs."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Write beside the checkpoints, whole or not at all."""
+        async with self.lock:
+            try:
+                yield self.conn
+            except BaseException:
+                await self.conn.rollback()
+                raise
+            await self.conn.commit()
+
+    async def truncate_log(self) -> None:
+        """Empty the write-ahead log, which may still hold what was deleted."""
+        async with self.lock:
+            await self.conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def latest(self, thread_id: str) -> str | None:
+        """Return the id of a thread's latest checkpoint, without loading it."""
+        rows = await self.conn.execute_fetchall(
+            "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''", (thread_id,)
+        )
+        latest: str | None = next(iter(rows))[0]
+        return latest
 
     async def aput(
         self,

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from langchain_mcp_adapters.sessions import Connection
-from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from graph.agent import Agent, build_agent
-from graph.checkpoints import open_checkpointer
+from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.model import ChatModel, open_model
 from graph.settings import AgentSettings
 from tools.mcp_client import Toolbox
@@ -27,7 +26,7 @@ class Assembly:
     unstored_agent: Agent
     model: ChatModel
     toolbox: Toolbox
-    checkpointer: BaseCheckpointSaver[str]
+    checkpointer: ShieldedSqliteSaver
 
 
 @asynccontextmanager

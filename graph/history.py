@@ -1,26 +1,32 @@
 """What the model is shown of a thread. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
+CLIENT_CALLS = "client_calls"
 NOT_RUN = "This tool call was interrupted; it has no result."
 
 
 def paired(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Return the messages with every tool call followed by its result, as strict endpoints demand.
 
-    A call that was cut short gets a result that says so; a result without its call is left out.
+    A call that was cut short gets a result that says so; a result without its call is left out, and so is an answer
+    that nothing was said of.
     """
     results = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
     shown: list[AnyMessage] = []
     for message in messages:
-        if isinstance(message, ToolMessage):
+        if isinstance(message, ToolMessage) or _is_silent(message):
             continue
         shown.append(message)
         if isinstance(message, AIMessage):
             shown.extend(results.get(call) or unanswered(call) for call in call_ids(message))
     return shown
+
+
+def _is_silent(message: AnyMessage) -> bool:
+    return isinstance(message, AIMessage) and not message.content and not any(call_ids(message))
 
 
 def call_ids(message: AIMessage) -> Iterator[str]:
@@ -29,16 +35,31 @@ def call_ids(message: AIMessage) -> Iterator[str]:
         yield call["id"] or ""
 
 
+def with_client_calls(message: AIMessage, names: Collection[str]) -> AIMessage:
+    """Return the message with a note of the calls that its client runs; what follows it depends on that."""
+    calls = [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls) if call["name"] in names]
+    return message.model_copy(update={"additional_kwargs": {CLIENT_CALLS: calls}}) if calls else message
+
+
+def client_calls(message: AIMessage) -> Collection[str]:
+    """Return the ids of the calls that the message's client runs."""
+    calls: Collection[str] = message.additional_kwargs.get(CLIENT_CALLS, ())
+    return calls
+
+
 def unanswered(call_id: str) -> ToolMessage:
     """Return the result of a call that was never run to its end."""
     return ToolMessage(NOT_RUN, tool_call_id=call_id, status="error", id=f"result-{call_id}")
 
 
 def tool_rounds(messages: Sequence[AnyMessage]) -> int:
-    """Count the model messages with tool calls since the last user message."""
+    """Count the model messages with tool calls since the client said something.
+
+    The results of its own tools are said by the client too; unlike ours they have no name, as OpenAI's format has none.
+    """
     rounds = 0
     for message in reversed(messages):
-        if isinstance(message, HumanMessage):
+        if isinstance(message, HumanMessage) or (isinstance(message, ToolMessage) and message.name is None):
             break
         rounds += isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
     return rounds

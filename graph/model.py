@@ -62,7 +62,7 @@ class ChatModel(ChatOpenAI):
         self,
         messages: Sequence[BaseMessage],
         *,
-        tools: Sequence[BaseTool],
+        tools: Sequence[BaseTool | dict[str, Any]],
         parameters: Mapping[str, Any],
     ) -> AIMessage:
         """Stream one model message through the run's callbacks and return it whole.

@@ -30,5 +30,12 @@ class TurnContext:
 
     instructions: tuple[str, ...] = ()
     """System messages of the request, layered after the agent's prompt."""
+    client_tools: tuple[Mapping[str, Any], ...] = ()
+    """Tools that the client runs itself, in OpenAI's form; a call of one ends the turn."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""
+
+    @property
+    def client_tool_names(self) -> frozenset[str]:
+        """The names of the client's tools."""
+        return frozenset(tool["function"]["name"] for tool in self.client_tools)

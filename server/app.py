@@ -17,6 +17,7 @@ from server import __version__
 from server.auth import KeyGuard
 from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
 from server.headers import Identified
+from server.index import SessionIndex
 from server.models import Models
 from server.playground import add_playground
 from server.replies import error_response
@@ -24,6 +25,7 @@ from server.routes import chat, health, models, sessions
 from server.runs import RunOwner
 from server.services import Services
 from server.settings import ServerSettings
+from server.sweeping import sweep
 from server.validation import NOT_JSON, invalid_body
 
 log = logging.getLogger(__name__)
@@ -37,10 +39,14 @@ def create_app(settings: ServerSettings) -> FastAPI:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
         models = Models(settings.ollama_model, settings.model_aliases)
         async with open_agent(settings) as assembly:
-            app.state.services = Services(assembly, runs, models)
+            index = SessionIndex(assembly.checkpointer)
+            await index.setup()
+            app.state.services = Services(assembly, index, runs, models, settings.session_headers)
+            sweeper = asyncio.create_task(sweep(index, runs, settings))
             warning = asyncio.create_task(_warn_of_silent_model(assembly))
             yield
-            warning.cancel()
+            for task in (warning, sweeper):
+                task.cancel()
             await runs.aclose()
 
     app = FastAPI(
@@ -49,7 +55,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
         lifespan=lifespan,
         middleware=[
-            Middleware(Identified),
+            Middleware(Identified, session_headers=settings.session_headers),
             Middleware(KeyGuard, keys=[key.get_secret_value() for key in settings.api_keys]),
         ],
         exception_handlers={

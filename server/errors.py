@@ -5,6 +5,7 @@
     ├── Unauthorized        401  no key, or a wrong one
     ├── NotFound            404  no such model, session or URL
     ├── SessionBusy         409  the session's run before this one has not ended
+    ├── RunCancelled        409  somebody cancelled the run
     ├── UpstreamError       502  the model endpoint failed (504 timeout, 429 rate limit)
     ├── Unavailable         503  the run was stopped
     └── AgentError          500  a defect of ours
@@ -71,6 +72,15 @@ class SessionBusy(ApiError):
     """The session's run before this one has not ended."""
 
     status, type = 409, "conflict_error"
+
+
+class RunCancelled(ApiError):
+    """Somebody cancelled the run; SDKs must not start it again."""
+
+    status, type = 409, "conflict_error"
+
+    def __init__(self) -> None:
+        super().__init__("The run was cancelled.", code="run_cancelled", headers={"x-should-retry": "false"})
 
 
 class UpstreamError(ApiError):

@@ -1,6 +1,7 @@
 """What every answer carries, whoever gives it: X-Session-ID, x-request-id, and an envelope if it is an error."""
 
 import logging
+from collections.abc import Sequence
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -8,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import InvalidRequest, as_api_error
 from server.replies import error_response
-from server.sessions import fresh_session, named_session
+from server.sessions import OWN_HEADER, fresh_session, named_session
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,8 @@ class Identified:
     Behind Starlette's own error handling an exception in the middle of a body would become a clean end of it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, session_headers: Sequence[str]) -> None:
+        self._app, self._session_headers = app, session_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on and see to its answer's headers."""
@@ -28,7 +29,7 @@ class Identified:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["session_id"] = _session_of(scope) or fresh_session()
+        state["session_id"] = self._named_session(scope) or fresh_session()
         request_id = f"req_{uuid4().hex}"
         started = False
 
@@ -37,7 +38,7 @@ class Identified:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers["X-Session-ID"] = state["session_id"]
+                headers[OWN_HEADER] = state["session_id"]
                 headers["x-request-id"] = request_id
             await send(message)
 
@@ -49,9 +50,9 @@ class Identified:
             log.exception("%s %s failed.", scope["method"], scope["path"])
             await error_response(as_api_error(error))(scope, receive, send_identified)
 
-
-def _session_of(scope: Scope) -> str | None:
-    try:
-        return named_session(Headers(scope=scope), {})
-    except InvalidRequest:
-        return None  # the handler refuses it; the refusal goes out under a fresh id
+    def _named_session(self, scope: Scope) -> str | None:
+        try:
+            name = named_session(Headers(scope=scope), {}, self._session_headers)
+        except InvalidRequest:
+            return None  # the handler refuses it; the refusal goes out under a fresh id
+        return name.id if name else None

@@ -1,6 +1,8 @@
-"""Messages on the wire to LangChain's. Pure."""
+"""Messages on the wire to LangChain's, and back. Pure."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import (
@@ -24,6 +26,33 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
         InvalidRequest: a message lacks what its role needs.
     """
     return [_load(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def dump_messages(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
+    """Return the messages in OpenAI's form, tool calls and their results included."""
+    return [_dump(message) for message in messages]
+
+
+def _dump(message: AnyMessage) -> dict[str, Any]:
+    match message:
+        case AIMessage():
+            calls = [
+                _dump_call(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False))
+                for call in message.tool_calls
+            ]
+            calls += [_dump_call(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls]
+            content = str(message.text) or (None if calls else "")
+            return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
+        case ToolMessage():
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": str(message.text)}
+        case SystemMessage():
+            return {"role": "system", "content": message.content}
+        case _:
+            return {"role": "user", "content": message.content}
+
+
+def _dump_call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _load(message: Message, param: str) -> AnyMessage:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -80,7 +80,9 @@ async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[b
     yield DONE
 
 
-async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receive) -> Response:
+async def run_response(
+    run: Run[BaseMessage], body: ChatRequest, receive: Receive, *, client_tools: Collection[str]
+) -> Response:
     """Answer with a run once it has begun, so that an early failure is a status that clients can retry.
 
     A run that nobody waits for any more is stopped, and has ended when this returns or raises.
@@ -90,7 +92,7 @@ async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receiv
         await ending.enter_async_context(aclosing(run))
         async with _stopped_on_disconnect(run, receive):
             messages = await _begun(run.events())
-            chunks = dump_chunks(messages, model=body.model, include_usage=include_usage)
+            chunks = dump_chunks(messages, model=body.model, include_usage=include_usage, client_tools=client_tools)
             if not body.stream:
                 completion = await collect(chunks)
                 return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")

@@ -7,6 +7,7 @@ is awaited to its end.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from contextvars import Context
@@ -15,11 +16,10 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from server.errors import AgentError, SessionBusy, Unavailable, as_api_error
+from server.errors import AgentError, ApiError, SessionBusy, Unavailable, as_api_error
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 64
 STOP_TIMEOUT = 10.0
 
 Event = TypeVar("Event")
@@ -29,11 +29,12 @@ class Run(Generic[Event]):
     """One run: its events for whoever reads them, and the way to stop it."""
 
     def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
-        self._sender, self._receiver = anyio.create_memory_object_stream[Event](BACKLOG)
+        self.thread_id, self.started_at = thread_id, time.time()
+        self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
+        # Without a buffer, so that what the run knows as said is what its reader took.
+        self._sender, self._receiver = anyio.create_memory_object_stream[Event]()
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
-        self.task = asyncio.create_task(
-            self._own(owner, thread_id, events), name=f"run of {thread_id}", context=Context()
-        )
+        self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=Context())
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield the run's events; end when all that it did is stored.
@@ -45,13 +46,14 @@ class Run(Generic[Event]):
             yield event
         await self.ended()
         if self.task.cancelled():
-            raise Unavailable("The run was stopped before it was done.", code="run_stopped")
+            raise self._stopped_with
         if error := self.task.exception():
             raise as_api_error(error) from error
 
-    def stop(self) -> None:
-        """Cancel the run, once, however often it is asked."""
+    def stop(self, told: ApiError | None = None) -> None:
+        """Cancel the run, once, however often it is asked; its reader is told why."""
         if not self.task.cancelling():
+            self._stopped_with = told or self._stopped_with
             self.task.cancel()
 
     async def ended(self) -> None:
@@ -67,9 +69,9 @@ class Run(Generic[Event]):
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
-    async def _own(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
+    async def _own(self, owner: "RunOwner", events: AsyncGenerator[Event]) -> None:
         with self._sender:
-            async with owner.exclusively(thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
+            async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
                 async for event in events:
                     await self._sender.send(event)
 
@@ -100,14 +102,18 @@ class RunOwner:
     def __init__(self, *, session_wait: float, run_timeout: float) -> None:
         self.session_wait, self.run_timeout = session_wait, run_timeout
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._runs: set[Run[Any]] = set()
+        self._runs: dict[Run[Any], None] = {}  # in the order in which they were started
 
     def start(self, thread_id: str, events: AsyncGenerator[Event]) -> Run[Event]:
         """Start a run of the thread; it waits for its turn in the task that owns it."""
         run = Run(self, thread_id, events)
-        self._runs.add(run)
+        self._runs[run] = None
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
+
+    def of(self, thread_id: str) -> Run[Any] | None:
+        """Return the run of a thread that is in progress; others wait for its end."""
+        return next((run for run in self._runs if run.thread_id == thread_id), None)
 
     def stop_all(self) -> None:
         """Stop every run; their readers are told."""
@@ -120,15 +126,15 @@ class RunOwner:
         await asyncio.gather(*(run.aclose() for run in list(self._runs)))
 
     @asynccontextmanager
-    async def exclusively(self, thread_id: str) -> AsyncIterator[None]:
-        """Hold the thread, first come first served.
+    async def exclusively(self, thread_id: str, *, wait: float | None = None) -> AsyncIterator[None]:
+        """Hold the thread, first come first served; `wait` seconds instead of the owner's.
 
         Raises:
             SessionBusy: it was not free in time.
         """
         lock = self._locks.setdefault(thread_id, asyncio.Lock())
         try:
-            async with asyncio.timeout(self.session_wait):
+            async with asyncio.timeout(self.session_wait if wait is None else wait):
                 await lock.acquire()
         except TimeoutError:
             raise SessionBusy(
@@ -142,5 +148,5 @@ class RunOwner:
             lock.release()
 
     def _forget(self, run: Run[Any]) -> None:
-        self._runs.discard(run)
+        del self._runs[run]
         run.log_failure()

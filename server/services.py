@@ -1,23 +1,27 @@
 """What the handlers work with, made by the lifespan and handed to them by FastAPI."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from graph.factory import Assembly
+from server.index import SessionIndex
 from server.models import Models
 from server.runs import RunOwner
-from server.sessions import thread_id
+from server.sessions import Session
 
 
 @dataclass(frozen=True)
 class Services:
-    """The agent, the runs in progress and the names of models."""
+    """The agent, its sessions, the runs in progress and the names of models."""
 
     assembly: Assembly
+    index: SessionIndex
     runs: RunOwner
     models: Models
+    session_headers: Sequence[str]
 
 
 def _services(request: Request) -> Services:
@@ -28,7 +32,7 @@ def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def thread_of(request: Request, session_id: str) -> str:
-    """Return the thread of the caller's session, and let the answer carry the session's id."""
+def session_of(request: Request, session_id: str) -> Session:
+    """Return the caller's session, and let the answer carry its id."""
     request.state.session_id = session_id
-    return thread_id(request.state.principal, session_id)
+    return Session(request.state.principal, session_id)

@@ -1,35 +1,66 @@
 """Which session a request belongs to, and which thread keeps it. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-from server.errors import InvalidRequest
+from langchain_core.messages import AnyMessage, HumanMessage
 
-# The first that is there decides. The second is Open WebUI's, the third LibreChat's.
-SESSION_HEADERS = ("x-session-id", "x-openwebui-chat-id", "x-conversation-id")
+from server.errors import InvalidRequest
+from server.reconcile import Mode
+
+OWN_HEADER = "X-Session-ID"
+MODE_HEADER = "X-Session-Mode"
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 THREAD_NAMESPACE = UUID("6f0a3f0e-6a5b-5f6c-9d53-6a1d2a0f6d4e")
+
+# How Open WebUI's own prompts begin.
+SIDE_TASK = "### Task:"
 
 NO_PRINCIPAL = ""
 
 
-def named_session(headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-    """Return the session id that a request names, in a header, in `session_id` or in `metadata.session_id`.
+@dataclass(frozen=True)
+class Session:
+    """The conversation that a principal names, and the thread that keeps it."""
+
+    principal: str
+    id: str
+
+    @property
+    def thread_id(self) -> str:
+        """LangGraph's thread, always a UUID, so that Studio can open it.
+
+        Without keys a session that is a UUID is its own thread; otherwise two principals never share one.
+        """
+        if self.principal == NO_PRINCIPAL and _is_uuid(self.id):
+            return self.id
+        return str(uuid5(THREAD_NAMESPACE, f"{self.principal}\n{self.id}"))
+
+
+@dataclass(frozen=True)
+class SessionName:
+    """A session id as a request gives it, and whether a header of another program's gave it."""
+
+    id: str
+    third_party: bool = False
+
+
+def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Sequence[str]) -> SessionName | None:
+    """Return the session id that a request names: in the first of these headers that it has, or in the body.
 
     Raises:
         InvalidRequest: the id is not 1 to 128 letters, digits, dots, underscores, colons or hyphens.
     """
+    for header in among:
+        if (value := headers.get(header)) is not None:
+            return SessionName(checked_id(value, header), third_party=header.lower() != OWN_HEADER.lower())
     metadata = body.get("metadata") or {}
-    candidates = [(name, headers.get(name)) for name in SESSION_HEADERS]
-    candidates += [
-        ("session_id", body.get("session_id")),
-        ("metadata.session_id", metadata.get("session_id")),
-    ]
-    for param, value in candidates:
+    for param, value in (("session_id", body.get("session_id")), ("metadata.session_id", metadata.get("session_id"))):
         if value is not None:
-            return checked_id(value, param)
+            return SessionName(checked_id(value, param))
     return None
 
 
@@ -48,19 +79,37 @@ def checked_id(value: object, param: str) -> str:
     return value
 
 
+def session_mode(headers: Mapping[str, str], name: SessionName | None) -> Mode:
+    """Return how a request's messages are meant: what its header says, else `full` for chats of other programs.
+
+    Raises:
+        InvalidRequest: the header says something else.
+    """
+    match headers.get(MODE_HEADER, "auto").lower():
+        case "append":
+            return "append"
+        case "full":
+            return "full"
+        case "auto":
+            return "full" if name and name.third_party else "auto"
+        case other:
+            raise InvalidRequest(
+                f"Invalid value: {other!r}. {MODE_HEADER} may be 'append', 'full' or 'auto'.",
+                param=MODE_HEADER,
+                code="invalid_value",
+            )
+
+
+def is_side_task(messages: Sequence[AnyMessage], name: SessionName | None) -> bool:
+    """Say whether Open WebUI asks for a title, tags or follow-ups, under the id of the chat that they are for."""
+    if not name or not name.third_party or not messages or not isinstance(messages[-1], HumanMessage):
+        return False
+    return str(messages[-1].text).startswith(SIDE_TASK)
+
+
 def fresh_session() -> str:
     """Return the id of a session that nobody has named yet."""
     return str(uuid4())
-
-
-def thread_id(principal: str, session_id: str) -> str:
-    """Return the LangGraph thread of a principal's session, always a UUID, so that Studio can open it.
-
-    Without keys a session that is a UUID is its own thread; otherwise two principals never share one.
-    """
-    if principal == NO_PRINCIPAL and _is_uuid(session_id):
-        return session_id
-    return str(uuid5(THREAD_NAMESPACE, f"{principal}\n{session_id}"))
 
 
 def _is_uuid(text: str) -> bool:

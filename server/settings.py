@@ -8,6 +8,8 @@ from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
 
+DAY = 24 * 60 * 60
+
 
 class ServerSettings(AgentSettings):
     """The address, the keys, the names of the model and the bounds of a run."""
@@ -20,10 +22,25 @@ class ServerSettings(AgentSettings):
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
     )
+    session_headers: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("X-Session-ID", "X-OpenWebUI-Chat-Id", "X-Conversation-Id"),
+        description="Headers that may name the session; the first that a request has decides",
+    )
+    session_ttl: float = Field(
+        30 * DAY, ge=0, description="Seconds after which a session that is not used is deleted; 0 keeps it for ever"
+    )
+    session_ttl_single: float = Field(DAY, ge=0, description="The same for a session of a single turn")
     session_wait: float = Field(
         30, ge=0, description="Seconds a request waits for the run before it in the same session"
     )
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
+
+    @field_validator("session_headers", mode="before")
+    @classmethod
+    def _split_headers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(header for part in value.split(",") if (header := part.strip()))
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -1,73 +1,86 @@
-"""One turn of a session: what is new goes into the thread, the graph runs, and what was cut short is kept."""
+"""One turn of a session: where it goes on is found, the graph runs, and what came of it is entered."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
-from graph.agent import Agent
 from graph.factory import Assembly
 from graph.history import call_ids, unanswered
 from graph.state import TurnContext
+from server.errors import InvalidRequest
+from server.index import AnsweredTurn, SessionIndex
+from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, transcript_before
+from server.sessions import Session
+from server.stream import Speech
+from server.transcript import digest_of
 
 # Steps of LangGraph; the graph's own bound on tool rounds ends a turn long before.
 RECURSION_LIMIT = 1000
 CUT_SHORT = "cut_short"
+# A checkpoint that there never is: a run that starts from it starts from nothing.
+NOWHERE = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A request in native terms: the thread, its messages without system ones, and what it asks for itself."""
+    """A request in native terms: its session, its messages without system ones, and what it asks for itself."""
 
-    thread_id: str
+    session: Session
+    mode: Mode
     messages: Sequence[AnyMessage]
     context: TurnContext
 
-    @property
-    def config(self) -> RunnableConfig:
-        """LangGraph's config of the thread."""
-        return {"configurable": {"thread_id": self.thread_id}, "recursion_limit": RECURSION_LIMIT}
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in its session's tree a turn goes on, found under the session's lock."""
+
+    step: Step
+    before: bytes
+    """The digest of the transcript that the request's messages follow."""
+    habit: Habit | None
+    config: RunnableConfig
+    """LangGraph's config of the checkpoint that the turn follows."""
 
 
-async def run_turn(assembly: Assembly, turn: Turn) -> AsyncGenerator[BaseMessage]:
+async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> AsyncGenerator[BaseMessage]:
     """Yield the turn's message chunks and tool results; when it ends, the turn is on disk.
 
-    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves the thread as
-    it was: nothing was acknowledged, and clients send a failed request again.
+    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails is not entered:
+    nothing was acknowledged, and clients send a failed request again.
     """
-    await assembly.toolbox.settled()
-    agent = assembly.agent
-    known: list[AnyMessage] = (await agent.aget_state(turn.config)).values.get("messages", [])
-    speech = _Speech()
+    place = await find_place(assembly, index, turn)
+    await check_tools(assembly, turn.context)
+    speech = Speech()
     try:
-        run: Any = agent.astream(
-            {"messages": new_messages(known, turn.messages)},
-            turn.config,
+        run: Any = assembly.agent.astream(
+            {"messages": list(place.step.messages)},
+            place.config,
             context=turn.context,
             stream_mode="messages",
             durability="exit",
         )
         async with aclosing(run) as events:
             async for message, _ in events:
-                speech.hear(message)
                 yield message
+                speech.hear(message)  # what nobody took was not said
     except (asyncio.CancelledError, GeneratorExit):
-        await keep_cut_short(agent, turn.config, speech)
+        await keep_cut_short(assembly, turn.session, place, speech)
+        await enter(assembly, index, turn, place, speech, cut_short=True)
         raise
-    except Exception:
-        await roll_back(assembly, turn.config, known)
-        raise
+    await _to_its_end(enter(assembly, index, turn, place, speech))
 
 
 async def run_unstored(
     assembly: Assembly, messages: Sequence[AnyMessage], context: TurnContext
 ) -> AsyncGenerator[BaseMessage]:
     """Yield what a run of the messages yields, and leave nothing behind."""
-    await assembly.toolbox.settled()
+    await check_tools(assembly, context)
     run: Any = assembly.unstored_agent.astream(
         {"messages": list(messages)},
         {"recursion_limit": RECURSION_LIMIT},
@@ -79,52 +92,112 @@ async def run_unstored(
             yield message
 
 
-def new_messages(known: Sequence[AnyMessage], incoming: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """Return what the thread does not have yet: all of a first request, else what follows the last answer."""
-    if not known:
-        return list(incoming)
-    answers = [index for index, message in enumerate(incoming) if isinstance(message, AIMessage)]
-    return list(incoming[answers[-1] + 1 :] if answers else incoming)
+async def check_tools(assembly: Assembly, context: TurnContext) -> None:
+    """Wait until it is known which tools there are.
+
+    Raises:
+        InvalidRequest: the client has a tool under the name of one of ours.
+    """
+    await assembly.toolbox.settled()
+    for tool in assembly.toolbox:
+        if tool.name in context.client_tool_names:
+            raise InvalidRequest(
+                f"This server has a tool called {tool.name!r} of its own; give yours another name.",
+                param="tools",
+                code="invalid_value",
+            )
 
 
-async def keep_cut_short(agent: Agent, config: RunnableConfig, speech: "_Speech") -> None:
-    """Leave the thread so that it can go on: results for the calls that have none, and the text that was sent."""
-    messages: list[AnyMessage] = (await agent.aget_state(config)).values.get("messages", [])
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    repairs: list[AnyMessage] = [
-        unanswered(call)
-        for message in messages
-        if isinstance(message, AIMessage)
-        for call in call_ids(message)
-        if call not in answered
+async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Place:
+    """Reconcile the request with what its session knows.
+
+    Raises:
+        InvalidRequest: tool results without their calls, or only some of those that are waited for.
+        NotFound: the session's thread is another principal's.
+    """
+    known = await index.recall(turn.session, turn.messages)
+    step = reconcile(known, turn.messages, turn.mode)
+    thread = turn.session.thread_id
+    at: dict[str, str] = {"thread_id": thread, "checkpoint_ns": ""}
+    latest = await assembly.checkpointer.latest(thread)
+    checkpoint_id = NOWHERE if isinstance(step, NewRoot) else step.turn.checkpoint_id
+    if latest is not None and checkpoint_id != latest:
+        # Only then: what follows a checkpoint named by its id is stored with a copy of all before it.
+        at["checkpoint_id"] = checkpoint_id
+    return Place(
+        step=step,
+        before=transcript_before(step, turn.messages),
+        habit=habit_after(known, turn.messages, step) if turn.mode == "auto" else known.habit,
+        config={"configurable": at, "recursion_limit": RECURSION_LIMIT},
+    )
+
+
+async def keep_cut_short(assembly: Assembly, session: Session, place: Place, speech: Speech) -> None:
+    """Leave a checkpoint that can be gone on from: the request, the text that was sent, a result for every call.
+
+    What LangGraph shows of a stopped run has messages in it that only the run's next step would have stored, so all of
+    the turn is written again; it replaces what is there under the same ids.
+    """
+    latest: RunnableConfig = {"configurable": {"thread_id": session.thread_id}}
+    left: list[AnyMessage] = (await assembly.agent.aget_state(latest)).values.get("messages", [])
+    asked = {message.id for message in place.step.messages}
+    begun = next((at for at, message in enumerate(left) if message.id in asked), None)
+    if begun is None:  # stopped before the graph had taken the request in
+        config, turn = place.config, list(place.step.messages)
+    else:
+        config, turn = latest, [as_said(message, speech, asked) for message in left[begun:]]
+    await assembly.agent.aupdate_state(config, {"messages": closed(turn, speech)}, as_node="model")
+
+
+def as_said(message: AnyMessage, speech: Speech, asked: Collection[str | None]) -> AnyMessage:
+    """Return a message of the turn with no more text than the client was sent."""
+    if not isinstance(message, AIMessage) or message.id in asked:
+        return message
+    said = speech.texts.get(message.id, "")
+    if said == str(message.text):
+        return message
+    return message.model_copy(update={"content": said, "response_metadata": {"finish_reason": CUT_SHORT}})
+
+
+def closed(turn: Sequence[AnyMessage], speech: Speech) -> list[AnyMessage]:
+    """Return the turn with what was being said at its end, and a result for every call."""
+    known = {message.id for message in turn}
+    saying = [
+        AIMessage(text, id=message_id, response_metadata={"finish_reason": CUT_SHORT})
+        for message_id, text in speech.texts.items()
+        if text and message_id not in known
     ]
-    if speech.text and speech.message_id not in {message.id for message in messages}:
-        repairs.append(AIMessage(speech.text, id=speech.message_id, response_metadata={"finish_reason": CUT_SHORT}))
-    if repairs:
-        await agent.aupdate_state(config, {"messages": repairs}, as_node="model")
+    answered = {message.tool_call_id for message in turn if isinstance(message, ToolMessage)}
+    calls = [call for message in turn if isinstance(message, AIMessage) for call in call_ids(message)]
+    return [*turn, *(unanswered(call) for call in calls if call not in answered), *saying]
 
 
-async def roll_back(assembly: Assembly, config: RunnableConfig, known: Sequence[AnyMessage]) -> None:
-    """Take out of the thread what a failed turn brought."""
-    if not known:
-        await assembly.checkpointer.adelete_thread(config["configurable"]["thread_id"])
-        return
-    kept = {message.id for message in known}
-    messages = (await assembly.agent.aget_state(config)).values["messages"]
-    removed = [RemoveMessage(message.id) for message in messages if message.id not in kept]
-    if removed:
-        await assembly.agent.aupdate_state(config, {"messages": removed}, as_node="model")
+async def enter(
+    assembly: Assembly, index: SessionIndex, turn: Turn, place: Place, speech: Speech, *, cut_short: bool = False
+) -> None:
+    """Make the newest checkpoint of the thread a turn of its session."""
+    checkpoint_id = await assembly.checkpointer.latest(turn.session.thread_id)
+    assert checkpoint_id is not None
+    calls = [] if cut_short else speech.calls(turn.context.client_tool_names)
+    answer = AIMessage(
+        speech.text, tool_calls=[{"name": "", "args": {}, "id": call.id, "type": "tool_call"} for call in calls]
+    )
+    answered = AnsweredTurn(
+        step=place.step,
+        asked=digest_of(turn.messages, place.before),
+        digest=digest_of([*turn.messages, answer], place.before),
+        waiting=[call.id or "" for call in calls],
+        checkpoint_id=checkpoint_id,
+        habit=place.habit,
+    )
+    await index.enter(turn.session, answered)
 
 
-class _Speech:
-    """The message that the model is in the middle of."""
-
-    def __init__(self) -> None:
-        self.message_id: str | None = None
-        self.text = ""
-
-    def hear(self, message: BaseMessage) -> None:
-        if message.id != self.message_id:
-            self.message_id, self.text = message.id, ""
-        if isinstance(message, AIMessage):
-            self.text += str(message.text)
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await the work; if this is cancelled meanwhile, only after the work is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

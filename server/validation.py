@@ -8,6 +8,8 @@ from server.wire import REFUSED, ChatRequest
 
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
 UNION_TAGS = {"text", "parts"}
+# The first step: where in the request the value was.
+SOURCES = {"body", "query", "path", "header"}
 
 NOT_JSON = "We could not parse the JSON body of your request: it must be a JSON object, in UTF-8."
 
@@ -57,6 +59,18 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
             "but got an empty array instead."
         )
         return InvalidRequest(message, param=param, code="empty_array")
+    if kind == "too_long":
+        message = (
+            f"Invalid '{param}': array too long. Expected an array with maximum length {context['max_length']}, "
+            f"but got an array with length {context['actual_length']} instead."
+        )
+        return InvalidRequest(message, param=param, code="array_above_max_length")
+    if kind == "string_pattern_mismatch":
+        message = (
+            f"Invalid '{param}': string does not match pattern. Expected a string that matches the pattern "
+            f"{context['pattern']!r}."
+        )
+        return InvalidRequest(message, param=param, code="invalid_value")
     if kind in ("less_than_equal", "greater_than_equal"):
         return _out_of_range(param, value, context)
     return InvalidRequest(f"Invalid '{param}': {error['msg']}.", param=param, code="invalid_value")
@@ -68,7 +82,7 @@ def param_name(location: Sequence[str | int]) -> str:
     for step in location:
         if isinstance(step, int):
             name += f"[{step}]"
-        elif step not in UNION_TAGS and step != "body":
+        elif step not in UNION_TAGS and step not in SOURCES:
             name += f".{step}" if name else step
     return name
 
@@ -82,9 +96,13 @@ def check_supported(request: ChatRequest) -> None:
     for name in REFUSED:
         if getattr(request, name):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
-    if request.tool_choice is not None:
+    if request.tool_choice is not None and not request.tools:
         message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
         raise InvalidRequest(message, param="tool_choice")
+    if request.tool_choice not in (None, "none", "auto"):
+        raise InvalidRequest(
+            "Only the tool choices 'auto' and 'none' are supported.", param="tool_choice", code="unsupported_value"
+        )
     if request.n not in (None, 1):
         raise InvalidRequest("Only n=1 is supported.", param="n", code="unsupported_value")
     if request.stream_options is not None and not request.stream:

@@ -4,7 +4,7 @@ Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -70,6 +70,19 @@ class Message(Lenient):
     tool_call_id: StrictStr | None = None
 
 
+class FunctionDefinition(Lenient):
+    """What the model is told of a tool."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class Tool(Lenient):
+    """A tool that the client runs itself."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
 class StreamOptions(Lenient):
     """What a stream carries beside the answer."""
 
@@ -92,7 +105,7 @@ PASSED_ON = (
 )
 
 # Refused rather than ignored, since an answer without them would mean something else.
-REFUSED = ("tools", "functions", "logprobs", "modalities", "audio", "web_search_options")
+REFUSED = ("functions", "logprobs", "modalities", "audio", "web_search_options")
 
 
 class ChatRequest(Lenient):
@@ -115,13 +128,14 @@ class ChatRequest(Lenient):
     response_format: dict[str, Any] | None = None
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
-    tools: list[Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Any = None
     functions: list[Any] | None = None
     logprobs: StrictBool | None = None
     modalities: Any = None
     audio: Any = None
     web_search_options: Any = None
+    store: StrictBool | None = None
     metadata: dict[str, Any] | None = None
     session_id: Any = None
 
@@ -133,6 +147,12 @@ class ChatRequest(Lenient):
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         return self
+
+    def client_tools(self) -> Sequence[Mapping[str, Any]]:
+        """Return the tools that the model may ask the client to run, as the client described them."""
+        if self.tool_choice == "none":
+            return ()
+        return tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ())
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""

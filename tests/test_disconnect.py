@@ -17,9 +17,9 @@ HOLDING = Answer(["Once ", "upon ", "a time"], hold=True)
 
 
 @contextlib.contextmanager
-def asking(server: AgentServer, *, stream: bool, session: str = "s") -> Iterator[Iterator[str]]:
+def asking(server: AgentServer, *, stream: bool, session: str = "s", question: str = "tell") -> Iterator[Iterator[str]]:
     """Ask a question and be gone when this ends; not streamed there is nothing to read before the end."""
-    body = {"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "tell"}]}
+    body = {"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": question}]}
     url, headers = f"{server.url}/v1/chat/completions", {"X-Session-ID": session}
     if stream:
         with httpx.stream("POST", url, json=body, headers=headers) as response:
@@ -89,7 +89,7 @@ def test_clients_that_leave_at_any_moment_do_no_harm(server: AgentServer, upstre
     upstream.otherwise = Answer([f"piece {n} " for n in range(20)], pause=0.01)
     chance = random.Random(7)
     for number in range(30):
-        with asking(server, stream=True, session=f"s{number % 3}") as parts:
+        with asking(server, stream=True, session=f"s{number % 3}", question=f"question {number}") as parts:
             read_until(parts, f"piece {chance.randrange(20)} ")
     until(lambda: upstream.streaming == 0)
     upstream.otherwise = Answer(["Still here."])

@@ -13,6 +13,7 @@ from tests.upstream import Answer, Call, Upstream
 
 HELLO = {"role": "user", "content": "hello"}
 TOLD = "The model endpoint refused the request: Half an emoji: \ud83d"
+TOOL = {"type": "function", "function": {"name": "ask_user"}}
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -57,9 +58,22 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ({"max_tokens": 0}, "max_tokens", "integer_below_min_value", "Expected a value >= 1, but got 0 instead."),
         ({"stream": "yes"}, "stream", "invalid_type", "expected a boolean, but got a string instead."),
         ({"n": 2}, "n", "unsupported_value", "Only n=1"),
-        ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "'tools' is not supported"),
         ({"tool_choice": "auto"}, "tool_choice", None, "'tool_choice' is only allowed when 'tools' are specified."),
         ({"user": {"name": "Mina"}}, "user", "invalid_type", "expected a string, but got an object instead."),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", "tools[0].function"),
+        (
+            {"tools": [TOOL] * 129},
+            "tools",
+            "array_above_max_length",
+            "128, but got an array with length 129",
+        ),
+        (
+            {"tools": [TOOL, {"type": "function", "function": {"name": "a b"}}]},
+            "tools[1].function.name",
+            "invalid_value",
+            "string does not match pattern",
+        ),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice", "unsupported_value", "'auto' and 'none'"),
         ({"stream_options": {"include_usage": True}}, "stream_options", None, "only allowed when 'stream' is enabled"),
         ({"session_id": "a b"}, "session_id", "invalid_value", "A session id is"),
     ],

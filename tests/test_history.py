@@ -1,5 +1,7 @@
 """What the model is shown: whatever happened to a thread, every tool call is followed by its result."""
 
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, InvalidToolCall, ToolCall, ToolMessage
@@ -54,11 +56,19 @@ def test_every_call_is_followed_by_its_result_and_every_result_follows_its_call(
 
 
 @given(threads())
-def test_nothing_but_orphaned_results_is_left_out_and_the_order_is_kept(messages: list[AnyMessage]) -> None:
-    def without_results(thread: list[AnyMessage]) -> list[AnyMessage]:
-        return [message for message in thread if not isinstance(message, ToolMessage)]
+def test_nothing_that_was_said_is_left_out_and_the_order_is_kept(messages: list[AnyMessage]) -> None:
+    def said(thread: list[AnyMessage]) -> list[AnyMessage]:
+        spoken = [message for message in thread if not isinstance(message, ToolMessage)]
+        return [message for message in spoken if message.content or any(call_ids(cast(AIMessage, message)))]
 
-    assert without_results(paired(messages)) == without_results(messages)
+    assert said(paired(messages)) == said(messages)
+
+
+def test_an_answer_that_nothing_was_said_of_is_left_out() -> None:
+    assert paired([HumanMessage("?"), AIMessage(""), HumanMessage("Hello?")]) == [
+        HumanMessage("?"),
+        HumanMessage("Hello?"),
+    ]
 
 
 @given(threads())
@@ -75,10 +85,11 @@ def test_rounds_are_counted_from_the_last_question_on() -> None:
     turn: list[AnyMessage] = [
         HumanMessage("?"),
         calling(["a"], []),
-        ToolMessage("1", tool_call_id="a"),
+        ToolMessage("1", tool_call_id="a", name="f"),
         calling([], ["b"]),
     ]
     assert tool_rounds([]) == 0
+    assert tool_rounds([*turn, ToolMessage("from the client", tool_call_id="b")]) == 0
     assert tool_rounds(turn) == 2
     assert tool_rounds([*turn, HumanMessage("?")]) == 0
     assert tool_rounds([*turn, HumanMessage("?"), AIMessage("!")]) == 0

@@ -1,33 +1,127 @@
-"""POST /v1/sessions/{id}/reset and DELETE /v1/sessions/{id}."""
+"""GET, POST and DELETE under /v1/sessions."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any, Literal
 
-from server.errors import NotFound
-from server.services import Services, ServicesDep, thread_of
-from server.sessions import checked_id
+from fastapi import APIRouter, Query, Request
+from langchain_core.messages import AnyMessage
+from langchain_core.runnables import RunnableConfig
+
+from server.errors import NotFound, RunCancelled
+from server.index import SessionRecord, unknown_session
+from server.messages import dump_messages
+from server.runs import RunOwner
+from server.services import Services, ServicesDep, session_of
+from server.sessions import Session, checked_id
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
+Json = dict[str, Any]
+
+
+@router.get("")
+async def list_sessions(
+    request: Request,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: str | None = None,
+) -> Json:
+    """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
+    principal = request.state.principal
+    cursor = Session(principal, checked_id(after, "after")) if after is not None else None
+    records = await services.index.page(principal, limit=limit + 1, after=cursor)
+    page = [dump_session(record, services.runs) for record in records[:limit]]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(records) > limit,
+    }
+
+
+@router.get("/{session_id}")
+async def retrieve_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+    """Describe a session."""
+    record = await _record(_session(session_id, request), services)
+    return dump_session(record, services.runs)
+
+
+@router.get("/{session_id}/messages")
+async def list_messages(
+    session_id: str,
+    request: Request,
+    services: ServicesDep,
+    branch: Annotated[int | None, Query(ge=1)] = None,
+) -> Json:
+    """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
+    session = _session(session_id, request)
+    await _record(session, services)
+    checkpoint_id = await services.index.end_of_branch(session, branch)
+    if checkpoint_id is None and branch is not None:
+        raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
+    messages = await _messages(session, checkpoint_id, services) if checkpoint_id else []
+    return {"object": "list", "data": dump_messages(messages), "has_more": False}
+
 
 @router.post("/{session_id}/reset")
-async def reset_session(session_id: str, request: Request, services: ServicesDep) -> dict[str, object]:
-    """Forget the conversation; the session keeps its id."""
-    await _forget(session_id, request, services)
-    return {"id": session_id, "object": "session"}
+async def reset_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+    """Forget the conversation, after its run in progress; the session keeps its id."""
+    session = _session(session_id, request)
+    async with services.runs.exclusively(session.thread_id):
+        await _record(session, services)
+        await services.index.reset(session)
+    return dump_session(await _record(session, services), services.runs)
+
+
+@router.post("/{session_id}/cancel")
+async def cancel_run(session_id: str, request: Request, services: ServicesDep) -> Json:
+    """Stop the session's run in progress, if there is one, and wait for its end; what was said until then is kept."""
+    session = _session(session_id, request)
+    if run := services.runs.of(session.thread_id):
+        run.stop(RunCancelled())
+        await run.ended()
+    return dump_session(await _record(session, services), services.runs)
 
 
 @router.delete("/{session_id}")
-async def delete_session(session_id: str, request: Request, services: ServicesDep) -> dict[str, object]:
-    """Delete the session and all that was kept of it."""
-    await _forget(session_id, request, services)
+async def delete_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+    """Stop the session's run in progress and delete all that was kept of the session."""
+    session = _session(session_id, request)
+    if run := services.runs.of(session.thread_id):
+        run.stop(RunCancelled())
+    async with services.runs.exclusively(session.thread_id):
+        await _record(session, services)
+        await services.index.delete(session)
     return {"id": session_id, "object": "session.deleted", "deleted": True}
 
 
-async def _forget(session_id: str, request: Request, services: Services) -> None:
-    """Wait for the session's run in progress, then delete its thread."""
-    thread = thread_of(request, checked_id(session_id, "session_id"))
-    saver = services.assembly.checkpointer
-    async with services.runs.exclusively(thread):
-        if await saver.aget_tuple({"configurable": {"thread_id": thread}}) is None:
-            raise NotFound(f"There is no session {session_id!r}.", code="session_not_found")
-        await saver.adelete_thread(thread)
+def dump_session(record: SessionRecord, runs: RunOwner) -> Json:
+    """Return the session object; `turns` are those of the newest branch."""
+    status: Literal["running", "waiting", "idle"] = "waiting" if record.waiting else "idle"
+    return {
+        "id": record.session.id,
+        "object": "session",
+        "created_at": int(record.created_at),
+        "updated_at": int(record.updated_at),
+        "turns": record.turns,
+        "branches": record.branches,
+        "status": "running" if runs.of(record.session.thread_id) else status,
+    }
+
+
+def _session(session_id: str, request: Request) -> Session:
+    return session_of(request, checked_id(session_id, "session_id"))
+
+
+async def _record(session: Session, services: Services) -> SessionRecord:
+    if record := await services.index.get(session):
+        return record
+    if run := services.runs.of(session.thread_id):  # its first
+        return SessionRecord.begun(session, run.started_at)
+    raise unknown_session(session)
+
+
+async def _messages(session: Session, checkpoint_id: str, services: Services) -> list[AnyMessage]:
+    at: RunnableConfig = {"configurable": {"thread_id": session.thread_id, "checkpoint_id": checkpoint_id}}
+    messages: list[AnyMessage] = (await services.assembly.agent.aget_state(at)).values["messages"]
+    return messages

@@ -1,0 +1,309 @@
+"""The session index: which sessions there are, and which turns they have, beside the checkpoints in one database.
+
+A turn is entered here when its checkpoint is committed, and only what is entered here is part of a session. So a
+process that is killed between the two, or a run that fails, leaves a checkpoint that no later turn builds on.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from sqlite3 import Row
+from typing import Any
+
+from langchain_core.messages import AnyMessage, ToolMessage
+
+from graph.checkpoints import ShieldedSqliteSaver
+from server.errors import NotFound
+from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
+from server.sessions import Session
+from server.transcript import beginnings
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (
+    thread_id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    id TEXT NOT NULL,
+    habit TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    newest INTEGER,                -- the turn
+    branches INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS sessions_of_a_principal ON sessions (principal, updated_at, thread_id);
+CREATE INDEX IF NOT EXISTS sessions_by_age ON sessions (updated_at);
+CREATE TABLE IF NOT EXISTS turns (
+    turn INTEGER PRIMARY KEY,
+    thread_id TEXT NOT NULL,
+    parent INTEGER,                -- the turn that it follows; none for a root
+    branch INTEGER NOT NULL,       -- counted from 1 in the order in which branches began
+    number INTEGER NOT NULL,       -- its place on its branch, from 1
+    asked BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    waiting TEXT NOT NULL,         -- JSON: the ids of the client's tool calls that it ended with
+    waits_for TEXT,                -- the first of them
+    checkpoint_id TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS turns_by_digest ON turns (thread_id, digest);
+CREATE INDEX IF NOT EXISTS turns_by_call ON turns (thread_id, waits_for) WHERE waits_for IS NOT NULL;
+CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
+CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
+"""
+
+# How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
+FIRST_LOOK, MAX_LOOK = 4, 4096
+
+TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, waiting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRecord:
+    """A session as its owner may see it; times are Unix times in seconds, `turns` those of the newest branch."""
+
+    session: Session
+    created_at: float
+    updated_at: float
+    turns: int
+    branches: int
+    waiting: bool
+
+    @classmethod
+    def begun(cls, session: Session, at: float) -> "SessionRecord":
+        """Return the record of a session whose first turn is not answered yet."""
+        return cls(session=session, created_at=at, updated_at=at, turns=0, branches=0, waiting=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredTurn:
+    """What is entered when a turn was answered."""
+
+    step: Step
+    asked: bytes
+    digest: bytes
+    waiting: Sequence[str]
+    checkpoint_id: str
+    habit: Habit | None
+
+
+class SessionIndex:
+    """The sessions and turns of a database."""
+
+    def __init__(self, saver: ShieldedSqliteSaver) -> None:
+        self._saver = saver
+
+    async def setup(self) -> None:
+        """Make the tables, unless they are there."""
+        await self._saver.conn.executescript(SCHEMA)
+
+    async def recall(self, session: Session, messages: Sequence[AnyMessage]) -> Knowledge:
+        """Return what the session knows of a request's messages; it costs the same for few turns and for many.
+
+        Raises:
+            NotFound: the thread is another principal's.
+        """
+        thread = session.thread_id
+        row = await self._one(
+            f"SELECT principal, id, habit, {TURN} FROM sessions LEFT JOIN turns ON turns.turn = newest "
+            "WHERE sessions.thread_id = ?",
+            thread,
+        )
+        if row is None:
+            return Knowledge()
+        _check_owner(row, session)
+        return Knowledge(
+            newest=_known_turn(row) if row["turn"] else None,
+            turns=await self._longest_known(thread, messages),
+            paused=await self._paused(thread, messages),
+            habit=row["habit"],
+        )
+
+    async def enter(self, session: Session, turn: AnsweredTurn) -> None:
+        """Enter a turn whose checkpoint is committed; it becomes the session's newest."""
+        thread, now = session.thread_id, time.time()
+        parent = None if isinstance(turn.step, NewRoot) else turn.step.turn
+        async with self._saver.transaction() as db:
+            await db.execute(
+                "INSERT INTO sessions (thread_id, principal, id, created_at, updated_at) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (thread_id) DO NOTHING",
+                (thread, session.principal, session.id, now, now),
+            )
+            branch = await self._branch_of_child(thread, parent.id if parent else None)
+            entered = await db.execute(
+                "INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, "
+                "checkpoint_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    thread,
+                    parent.id if parent else None,
+                    branch,
+                    parent.number + 1 if parent else 1,
+                    turn.asked,
+                    turn.digest,
+                    json.dumps(list(turn.waiting)),
+                    next(iter(turn.waiting), None),
+                    turn.checkpoint_id,
+                ),
+            )
+            await db.execute(
+                "UPDATE sessions SET newest = ?, habit = ?, updated_at = ?, branches = max(branches, ?) "
+                "WHERE thread_id = ?",
+                (entered.lastrowid, turn.habit, now, branch, thread),
+            )
+
+    async def get(self, session: Session) -> SessionRecord | None:
+        """Return what is known of a session, or None where there is none that the principal may see."""
+        rows = await self._records("sessions.thread_id = ? AND principal = ? AND id = ?", _key(session), 1)
+        return rows[0] if rows else None
+
+    async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
+        """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
+
+        Raises:
+            NotFound: there is no session `after`.
+        """
+        if after is None:
+            return await self._records("principal = ?", (principal,), limit)
+        cursor = await self.get(after)
+        if cursor is None:
+            raise unknown_session(after)
+        return await self._records(
+            "principal = ? AND (updated_at, sessions.thread_id) < (?, ?)",
+            (principal, cursor.updated_at, after.thread_id),
+            limit,
+        )
+
+    async def end_of_branch(self, session: Session, branch: int | None) -> str | None:
+        """Return the checkpoint of a branch's last turn, or of the newest turn; None where there is none."""
+        if branch is None:
+            query = "SELECT checkpoint_id FROM sessions JOIN turns ON turn = newest WHERE sessions.thread_id = ?"
+            row = await self._one(query, session.thread_id)
+        else:
+            query = "SELECT checkpoint_id FROM turns WHERE thread_id = ? AND branch = ? ORDER BY turn DESC LIMIT 1"
+            row = await self._one(query, session.thread_id, branch)
+        return row["checkpoint_id"] if row else None
+
+    async def reset(self, session: Session) -> None:
+        """Forget all turns of a session and keep its id."""
+        async with self._saver.transaction() as db:
+            for table in ("writes", "checkpoints", "turns"):
+                await db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (session.thread_id,))
+            await db.execute(
+                "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
+                (time.time(), session.thread_id),
+            )
+        await self._saver.truncate_log()
+
+    async def delete(self, session: Session) -> None:
+        """Delete all that there is of a session; no copy of it stays in the database's files."""
+        async with self._saver.transaction() as db:
+            for table in ("writes", "checkpoints", "turns", "sessions"):
+                await db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (session.thread_id,))
+        await self._saver.truncate_log()
+
+    async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
+        """Return sessions last used before a time, which is another one for sessions of a single turn."""
+        rows = await self._saver.conn.execute_fetchall(
+            "SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < ? "
+            "AND updated_at < CASE WHEN coalesce(number, 1) = 1 THEN ? ELSE ? END ORDER BY updated_at LIMIT ?",
+            (max(one_turn, more_turns), one_turn, more_turns, limit),
+        )
+        return [Session(row[0], row[1]) for row in rows]
+
+    async def _longest_known(self, thread: str, messages: Sequence[AnyMessage]) -> Mapping[bytes, KnownTurn]:
+        """Return the newest turn at the end of the longest beginning that is known; mostly the first look finds it."""
+        digests = [beginning.digest for beginning in beginnings(messages) if beginning.length < len(messages)]
+        for candidates in _looks(digests[::-1]):
+            places = ", ".join("?" * len(candidates))
+            rows = await self._all(
+                f"SELECT {TURN} FROM turns WHERE thread_id = ? AND digest IN ({places}) ORDER BY turn",
+                thread,
+                *candidates,
+            )
+            if rows:
+                return {row["digest"]: _known_turn(row) for row in rows}
+        return {}
+
+    async def _paused(self, thread: str, messages: Sequence[AnyMessage]) -> Mapping[str, KnownTurn]:
+        if not messages or not isinstance(messages[-1], ToolMessage):
+            return {}
+        calls = [message.tool_call_id for message in messages if isinstance(message, ToolMessage)]
+        places = ", ".join("?" * len(calls))
+        query = f"SELECT {TURN} FROM turns WHERE thread_id = ? AND waits_for IN ({places}) ORDER BY turn"
+        turns = [_known_turn(row) for row in await self._all(query, thread, *calls)]
+        return {call: turn for turn in turns for call in turn.waiting}
+
+    async def _branch_of_child(self, thread: str, parent: int | None) -> int:
+        """Return the branch of a new turn: the first child of a turn stays on its branch, any other begins one."""
+        row = await self._one(
+            "SELECT branches, (SELECT branch FROM turns WHERE turn = ?) AS branch, "
+            "EXISTS (SELECT 1 FROM turns WHERE thread_id = ? AND parent IS ?) AS has_siblings "
+            "FROM sessions WHERE thread_id = ?",
+            parent,
+            thread,
+            parent,
+            thread,
+        )
+        assert row is not None
+        branch: int = row["branches"] + 1 if row["has_siblings"] or parent is None else row["branch"]
+        return branch
+
+    async def _records(self, condition: str, values: tuple[Any, ...], limit: int) -> list[SessionRecord]:
+        rows = await self._all(
+            "SELECT principal, id, created_at, updated_at, branches, coalesce(number, 0) AS turns, "
+            "waits_for IS NOT NULL AS waiting FROM sessions LEFT JOIN turns ON turn = newest "
+            f"WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT ?",
+            *values,
+            limit,
+        )
+        return [
+            SessionRecord(
+                session=Session(row["principal"], row["id"]),
+                created_at=row["created_at"],
+                updated_at=row["updated_at"],
+                turns=row["turns"],
+                branches=row["branches"],
+                waiting=bool(row["waiting"]),
+            )
+            for row in rows
+        ]
+
+    async def _one(self, query: str, *values: object) -> Row | None:
+        rows = await self._all(query, *values)
+        return rows[0] if rows else None
+
+    async def _all(self, query: str, *values: object) -> list[Row]:
+        async with self._saver.conn.execute(query, values) as cursor:
+            cursor.row_factory = Row
+            return list(await cursor.fetchall())
+
+
+def unknown_session(session: Session) -> NotFound:
+    """Return the error for a session that does not exist, or is another principal's."""
+    return NotFound(f"There is no session {session.id!r}.", code="session_not_found")
+
+
+def _check_owner(row: Row, session: Session) -> None:
+    if (row["principal"], row["id"]) != _key(session)[1:]:
+        raise unknown_session(session)
+
+
+def _key(session: Session) -> tuple[str, str, str]:
+    return session.thread_id, session.principal, session.id
+
+
+def _known_turn(row: Row) -> KnownTurn:
+    return KnownTurn(
+        id=row["turn"],
+        number=row["number"],
+        asked=row["asked"],
+        digest=row["digest"],
+        checkpoint_id=row["checkpoint_id"],
+        waiting=tuple(json.loads(row["waiting"])),
+    )
+
+
+def _looks(digests: Sequence[bytes]) -> Iterator[list[bytes]]:
+    remaining, size = iter(digests), FIRST_LOOK
+    while candidates := list(islice(remaining, size)):
+        yield candidates
+        size = min(8 * size, MAX_LOOK)

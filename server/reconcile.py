@@ -1,0 +1,181 @@
+"""The client's messages say what was said, the checkpoint remembers what the client never saw; here they meet. Pure.
+
+Every answered request left a turn, and turns make a tree: a session may have several roots, and several answers to one
+question. A request goes on after the longest part of the tree that its messages begin with, so that continuing,
+regenerating, editing and switching branches are one look-up. The rules for messages that do not tell on their own
+whether they are all that was said or only what is new are below, in the order in which they are asked.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+from server.errors import InvalidRequest
+from server.transcript import EMPTY, beginnings
+
+Mode = Literal["append", "full", "auto"]
+Habit = Literal["append", "full"]
+
+CANCELLED = "This tool call was cancelled by the user."
+ORPHAN = "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTurn:
+    """A turn that was answered, as far as a later request needs to know it."""
+
+    id: int
+    number: int
+    """Its place on its branch; a root is 1."""
+    asked: bytes
+    """The digest of the transcript up to its request."""
+    digest: bytes
+    """The digest of the transcript up to its answer."""
+    checkpoint_id: str
+    waiting: tuple[str, ...] = ()
+    """The client's tool calls that its answer ended with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """What a session knows of a request's messages."""
+
+    newest: KnownTurn | None = None
+    turns: Mapping[bytes, KnownTurn] = field(default_factory=dict)
+    """Turns by digest; those that the messages begin with are enough."""
+    paused: Mapping[str, KnownTurn] = field(default_factory=dict)
+    """Turns by the tool calls that they wait for; those that the messages answer are enough."""
+    habit: Habit | None = None
+    """What the session's client was seen to send: all that was said, or only what is new."""
+
+
+@dataclass(frozen=True)
+class NewRoot:
+    """The session begins anew, from these messages."""
+
+    messages: Sequence[AnyMessage]
+
+
+@dataclass(frozen=True)
+class Append:
+    """The messages follow the newest turn."""
+
+    turn: KnownTurn
+    messages: Sequence[AnyMessage]
+
+
+@dataclass(frozen=True)
+class ForkAt:
+    """The messages follow another turn than the newest."""
+
+    turn: KnownTurn
+    messages: Sequence[AnyMessage]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The messages are the results that a paused turn waits for."""
+
+    turn: KnownTurn
+    messages: Sequence[AnyMessage]
+
+
+Step = NewRoot | Append | ForkAt | Resume
+
+
+def reconcile(known: Knowledge, messages: Sequence[AnyMessage], mode: Mode = "auto") -> Step:
+    """Say where a request's messages, without system ones, go on in the tree of turns, and which of them are new.
+
+    Raises:
+        InvalidRequest: tool results without their calls, or only some of the results that a turn waits for.
+    """
+    if paused := _paused(known, messages):
+        return Resume(paused, _new_after(paused, _results_at_end(messages)))
+    if mode == "append":
+        return _append(known, messages)
+    for beginning in reversed(beginnings(messages)):
+        turn = known.turns.get(beginning.digest)
+        if turn and beginning.length < len(messages):
+            new = _new_after(turn, messages[beginning.length :])
+            return Append(turn, new) if turn == known.newest else ForkAt(turn, new)
+    if mode == "full" or known.newest is None or carries_answers(messages):
+        return _new_root(messages)
+    # Only what is new, or a client that sends all and went back to its first question?
+    if known.habit == "full" or (known.habit is None and _asks_again(known.newest, messages)):
+        return _new_root(messages)
+    return _append(known, messages)
+
+
+def transcript_before(step: Step, messages: Sequence[AnyMessage]) -> bytes:
+    """Return the digest of the transcript that the messages follow: none where they tell of it themselves."""
+    return EMPTY if isinstance(step, NewRoot) or not _alone(step, messages) else step.turn.digest
+
+
+def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) -> Habit | None:
+    """Return what the session's client is seen to send, now that it sent this."""
+    if carries_answers(messages):
+        return "full"
+    return "append" if known.habit is None and _alone(step, messages) else known.habit
+
+
+def carries_answers(messages: Sequence[AnyMessage]) -> bool:
+    """Say whether the messages tell of earlier turns."""
+    return any(isinstance(message, AIMessage) for message in messages)
+
+
+def _alone(step: Step, messages: Sequence[AnyMessage]) -> bool:
+    """Say whether the messages came without those that they follow: all of them are new, but they are no root."""
+    return not isinstance(step, NewRoot) and (not messages or any(message is messages[0] for message in step.messages))
+
+
+def _append(known: Knowledge, messages: Sequence[AnyMessage]) -> Step:
+    if known.newest is None:
+        return _new_root(messages)
+    return Append(known.newest, _new_after(known.newest, messages))
+
+
+def _new_root(messages: Sequence[AnyMessage]) -> NewRoot:
+    if messages and isinstance(messages[0], ToolMessage):
+        raise InvalidRequest(ORPHAN, param="messages")
+    return NewRoot(messages)
+
+
+def _asks_again(newest: KnownTurn, messages: Sequence[AnyMessage]) -> bool:
+    every = beginnings(messages)
+    return newest.number == 1 and bool(every) and every[-1].digest == newest.asked
+
+
+def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:
+    """Return the turn that waits for the results at the end; the ids alone decide."""
+    answered = (known.paused.get(message.tool_call_id) for message in _results_at_end(messages))
+    return next((turn for turn in answered if turn), None)
+
+
+def _results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
+    return list(_leading_results(reversed(messages)))[::-1]
+
+
+def _leading_results(messages: Iterable[AnyMessage]) -> Iterator[ToolMessage]:
+    for message in messages:
+        if not isinstance(message, ToolMessage):
+            return
+        yield message
+
+
+def _new_after(turn: KnownTurn, new: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """Return what goes into the thread after a turn: a result for each call that waits, then the rest."""
+    results = list(_leading_results(new))
+    given = {message.tool_call_id for message in results}
+    if not given.issubset(turn.waiting):
+        raise InvalidRequest(ORPHAN, param="messages")
+    missing = [call for call in turn.waiting if call not in given]
+    if missing and len(results) == len(new):
+        raise InvalidRequest(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(missing)}",
+            param="messages",
+        )
+    cancelled = [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in missing]
+    return [*results, *cancelled, *new[len(results) :]]

@@ -1,0 +1,73 @@
+"""The transcript of a conversation: what its client saw, as digests of all its beginnings. Pure.
+
+Each digest is made from the one before it, so that a transcript of any length is found by one look-up in an index.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import groupby
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+from graph.history import call_ids
+
+EMPTY = b""
+DIGEST_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first messages of a conversation: how many, and the digest of the transcript that they make."""
+
+    length: int
+    digest: bytes
+
+
+def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beginning]:
+    """Return all beginnings of the messages, the shortest first; the last is all of them.
+
+    Messages are compared by role, text and tool call ids, never by message id or by arguments, which clients serialise
+    anew. Assistant messages in a row are one: clients join an answer with the beginning that it continues. One without
+    text and calls counts as not there.
+    """
+    found: list[Beginning] = []
+    length, digest = 0, after
+    for spoken, group in groupby(messages, key=lambda message: isinstance(message, AIMessage)):
+        members = list(group)
+        for item in [members] if spoken else [[message] for message in members]:
+            length += len(item)
+            digest = _extended(digest, item)
+            found.append(Beginning(length, digest))
+    return found
+
+
+def digest_of(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> bytes:
+    """Return the digest of the transcript `after` with the messages at its end."""
+    every = beginnings(messages, after)
+    return every[-1].digest if every else after
+
+
+def _extended(digest: bytes, item: Sequence[AnyMessage]) -> bytes:
+    """Return the digest with one more item: a message, or the assistant's messages in a row."""
+    text = "".join(str(message.text) for message in item).replace("\r\n", "\n").replace("\r", "\n").strip()
+    calls = [call for message in item for call in _calls(message)]
+    if isinstance(item[0], AIMessage) and not text and not calls:
+        return digest
+    content = json.dumps([item[0].type, text, calls, _media(item)], ensure_ascii=False, sort_keys=True)
+    return sha256(digest + content.encode(errors="surrogatepass")).digest()[:DIGEST_SIZE]
+
+
+def _calls(message: AnyMessage) -> Iterator[str]:
+    match message:
+        case AIMessage():
+            yield from call_ids(message)
+        case ToolMessage():
+            yield message.tool_call_id
+
+
+def _media(item: Sequence[AnyMessage]) -> list[object]:
+    """Images and files are said too: the same words about another picture are another question."""
+    parts = [part for message in item if isinstance(message.content, list) for part in message.content]
+    return [part for part in parts if isinstance(part, dict) and part.get("type") != "text"]

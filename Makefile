@@ -39,3 +39,6 @@ test: setup
 
 eval: setup
 	.venv/bin/python -m benchmarks.tool_choice
+
+bench: setup
+	.venv/bin/python -m benchmarks.session_cost

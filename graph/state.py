@@ -13,9 +13,9 @@ SNAPSHOT_FREQUENCY = 1000
 
 
 def _fold_messages(messages: Any, writes: Sequence[Any]) -> Any:
-    for write in writes:
-        messages = add_messages(messages, write)
-    return messages
+    # All at once: one write after the other, a thread would be copied for each of its messages.
+    flat = [message for write in writes for message in (write if isinstance(write, list) else [write])]
+    return add_messages(messages, flat)
 
 
 class AgentState(TypedDict):

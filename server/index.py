@@ -18,7 +18,7 @@ from graph.checkpoints import ShieldedSqliteSaver
 from server.errors import NotFound
 from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
 from server.sessions import Session
-from server.transcript import beginnings
+from server.transcript import Transcript
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -96,7 +96,7 @@ class SessionIndex:
         """Make the tables, unless they are there."""
         await self._saver.conn.executescript(SCHEMA)
 
-    async def recall(self, session: Session, messages: Sequence[AnyMessage]) -> Knowledge:
+    async def recall(self, session: Session, transcript: Transcript) -> Knowledge:
         """Return what the session knows of a request's messages; it costs the same for few turns and for many.
 
         Raises:
@@ -113,8 +113,8 @@ class SessionIndex:
         _check_owner(row, session)
         return Knowledge(
             newest=_known_turn(row) if row["turn"] else None,
-            turns=await self._longest_known(thread, messages),
-            paused=await self._paused(thread, messages),
+            turns=await self._longest_known(thread, transcript),
+            paused=await self._paused(thread, transcript.messages),
             habit=row["habit"],
         )
 
@@ -209,9 +209,10 @@ class SessionIndex:
         )
         return [Session(row[0], row[1]) for row in rows]
 
-    async def _longest_known(self, thread: str, messages: Sequence[AnyMessage]) -> Mapping[bytes, KnownTurn]:
+    async def _longest_known(self, thread: str, transcript: Transcript) -> Mapping[bytes, KnownTurn]:
         """Return the newest turn at the end of the longest beginning that is known; mostly the first look finds it."""
-        digests = [beginning.digest for beginning in beginnings(messages) if beginning.length < len(messages)]
+        length = len(transcript.messages)
+        digests = [beginning.digest for beginning in transcript.beginnings if beginning.length < length]
         for candidates in _looks(digests[::-1]):
             places = ", ".join("?" * len(candidates))
             rows = await self._all(

@@ -13,7 +13,7 @@ from typing import Literal
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from server.errors import InvalidRequest
-from server.transcript import EMPTY, beginnings
+from server.transcript import Transcript
 
 Mode = Literal["append", "full", "auto"]
 Habit = Literal["append", "full"]
@@ -85,17 +85,18 @@ class Resume:
 Step = NewRoot | Append | ForkAt | Resume
 
 
-def reconcile(known: Knowledge, messages: Sequence[AnyMessage], mode: Mode = "auto") -> Step:
+def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> Step:
     """Say where a request's messages, without system ones, go on in the tree of turns, and which of them are new.
 
     Raises:
         InvalidRequest: tool results without their calls, or only some of the results that a turn waits for.
     """
+    messages = transcript.messages
     if paused := _paused(known, messages):
         return Resume(paused, _new_after(paused, _results_at_end(messages)))
     if mode == "append":
         return _append(known, messages)
-    for beginning in reversed(beginnings(messages)):
+    for beginning in reversed(transcript.beginnings):
         turn = known.turns.get(beginning.digest)
         if turn and beginning.length < len(messages):
             new = _new_after(turn, messages[beginning.length :])
@@ -103,14 +104,16 @@ def reconcile(known: Knowledge, messages: Sequence[AnyMessage], mode: Mode = "au
     if mode == "full" or known.newest is None or carries_answers(messages):
         return _new_root(messages)
     # Only what is new, or a client that sends all and went back to its first question?
-    if known.habit == "full" or (known.habit is None and _asks_again(known.newest, messages)):
+    if known.habit == "full" or (known.habit is None and _asks_again(known.newest, transcript)):
         return _new_root(messages)
     return _append(known, messages)
 
 
-def transcript_before(step: Step, messages: Sequence[AnyMessage]) -> bytes:
-    """Return the digest of the transcript that the messages follow: none where they tell of it themselves."""
-    return EMPTY if isinstance(step, NewRoot) or not _alone(step, messages) else step.turn.digest
+def whole_transcript(step: Step, transcript: Transcript) -> Transcript:
+    """Return a request's transcript with what came before it, where the request does not tell of that itself."""
+    if isinstance(step, NewRoot) or not _alone(step, transcript.messages):
+        return transcript
+    return Transcript.of(transcript.messages, step.turn.digest)
 
 
 def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) -> Habit | None:
@@ -142,9 +145,8 @@ def _new_root(messages: Sequence[AnyMessage]) -> NewRoot:
     return NewRoot(messages)
 
 
-def _asks_again(newest: KnownTurn, messages: Sequence[AnyMessage]) -> bool:
-    every = beginnings(messages)
-    return newest.number == 1 and bool(every) and every[-1].digest == newest.asked
+def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
+    return newest.number == 1 and transcript.digest == newest.asked
 
 
 def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:

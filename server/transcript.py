@@ -25,6 +25,31 @@ class Beginning:
     digest: bytes
 
 
+@dataclass(frozen=True)
+class Transcript:
+    """The messages of a conversation with the digests of all their beginnings, which are made once."""
+
+    messages: Sequence[AnyMessage]
+    beginnings: Sequence[Beginning]
+    after: bytes = EMPTY
+    """The digest of what came before them."""
+
+    @classmethod
+    def of(cls, messages: Sequence[AnyMessage], after: bytes = EMPTY) -> "Transcript":
+        """Make the digests."""
+        return cls(messages, beginnings(messages, after), after)
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of the whole."""
+        return self.beginnings[-1].digest if self.beginnings else self.after
+
+    def with_answer(self, answer: AIMessage) -> bytes:
+        """Return the digest with an answer at the end, which may continue the last message."""
+        known = self.beginnings[-2] if len(self.beginnings) > 1 else Beginning(0, self.after)
+        return digest_of([*self.messages[known.length :], answer], known.digest)
+
+
 def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beginning]:
     """Return all beginnings of the messages, the shortest first; the last is all of them.
 
@@ -45,8 +70,7 @@ def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beg
 
 def digest_of(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> bytes:
     """Return the digest of the transcript `after` with the messages at its end."""
-    every = beginnings(messages, after)
-    return every[-1].digest if every else after
+    return Transcript.of(messages, after).digest
 
 
 def _extended(digest: bytes, item: Sequence[AnyMessage]) -> bytes:

@@ -14,10 +14,10 @@ from graph.history import call_ids, unanswered
 from graph.state import TurnContext
 from server.errors import InvalidRequest
 from server.index import AnsweredTurn, SessionIndex
-from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, transcript_before
+from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions import Session
 from server.stream import Speech
-from server.transcript import digest_of
+from server.transcript import Transcript
 
 # Steps of LangGraph; the graph's own bound on tool rounds ends a turn long before.
 RECURSION_LIMIT = 1000
@@ -41,8 +41,8 @@ class Place:
     """Where in its session's tree a turn goes on, found under the session's lock."""
 
     step: Step
-    before: bytes
-    """The digest of the transcript that the request's messages follow."""
+    transcript: Transcript
+    """All that was said up to and with the request."""
     habit: Habit | None
     config: RunnableConfig
     """LangGraph's config of the checkpoint that the turn follows."""
@@ -115,8 +115,9 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
         InvalidRequest: tool results without their calls, or only some of those that are waited for.
         NotFound: the session's thread is another principal's.
     """
-    known = await index.recall(turn.session, turn.messages)
-    step = reconcile(known, turn.messages, turn.mode)
+    transcript = Transcript.of(turn.messages)
+    known = await index.recall(turn.session, transcript)
+    step = reconcile(known, transcript, turn.mode)
     thread = turn.session.thread_id
     at: dict[str, str] = {"thread_id": thread, "checkpoint_ns": ""}
     latest = await assembly.checkpointer.latest(thread)
@@ -126,7 +127,7 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
         at["checkpoint_id"] = checkpoint_id
     return Place(
         step=step,
-        before=transcript_before(step, turn.messages),
+        transcript=whole_transcript(step, transcript),
         habit=habit_after(known, turn.messages, step) if turn.mode == "auto" else known.habit,
         config={"configurable": at, "recursion_limit": RECURSION_LIMIT},
     )
@@ -184,8 +185,8 @@ async def enter(
     )
     answered = AnsweredTurn(
         step=place.step,
-        asked=digest_of(turn.messages, place.before),
-        digest=digest_of([*turn.messages, answer], place.before),
+        asked=place.transcript.digest,
+        digest=place.transcript.with_answer(answer),
         waiting=[call.id or "" for call in calls],
         checkpoint_id=checkpoint_id,
         habit=place.habit,

@@ -21,9 +21,9 @@ from server.reconcile import (
     Step,
     habit_after,
     reconcile,
-    transcript_before,
+    whole_transcript,
 )
-from server.transcript import digest_of
+from server.transcript import Transcript, digest_of
 
 
 def user(text: str) -> AnyMessage:
@@ -139,21 +139,21 @@ def became(step: Step) -> str:
 def test_each_case_goes_on_where_it_should(
     known: Knowledge, messages: Sequence[AnyMessage], mode: Mode, expected: str, new: int
 ) -> None:
-    step = reconcile(known, messages, mode)
+    step = reconcile(known, Transcript.of(messages), mode)
     assert became(step) == expected
     assert list(step.messages) == list(messages[len(messages) - new :])
 
 
 @pytest.mark.parametrize("messages", [[*PAUSED, user("Never mind.")], [user("Never mind.")]], ids=["full", "delta"])
 def test_moved_on_the_waiting_calls_are_cancelled(messages: Sequence[AnyMessage]) -> None:
-    step = reconcile(WAITING, messages)
+    step = reconcile(WAITING, Transcript.of(messages))
     assert became(step) == "append to 2"
     shown = [(message.type, message.content, getattr(message, "tool_call_id", None)) for message in step.messages]
     assert shown == [("tool", CANCELLED, "a"), ("tool", CANCELLED, "b"), ("human", "Never mind.", None)]
 
 
 def test_moved_on_after_some_results_only_the_others_are_cancelled() -> None:
-    step = reconcile(WAITING, [*PAUSED, result("b"), user("Never mind.")])
+    step = reconcile(WAITING, Transcript.of([*PAUSED, result("b"), user("Never mind.")]))
     assert [message.content for message in step.messages] == ["found", CANCELLED, "Never mind."]
 
 
@@ -172,7 +172,7 @@ def test_tool_results_that_fit_no_call_are_refused(
     known: Knowledge, messages: Sequence[AnyMessage], complaint: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
-        reconcile(known, messages)
+        reconcile(known, Transcript.of(messages))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_tool_results_that_fit_no_call_are_refused(
 def test_a_session_remembers_what_its_client_does(
     known: Knowledge, messages: Sequence[AnyMessage], habit: Habit | None
 ) -> None:
-    assert habit_after(known, messages, reconcile(known, messages)) == habit
+    assert habit_after(known, messages, reconcile(known, Transcript.of(messages))) == habit
 
 
 texts = st.sampled_from(["a", "b", " a", "b\r\n"])
@@ -211,16 +211,16 @@ def test_what_is_known_and_what_is_new_make_up_the_messages(
 ) -> None:
     known = turns(*answered)
     messages = [*history, user(question)]
-    step = reconcile(known, messages, "full")
+    step = reconcile(known, Transcript.of(messages), "full")
     before = digest_of([]) if isinstance(step, NewRoot) else step.turn.digest
     assert digest_of(step.messages, before) == digest_of(messages)
-    assert digest_of(messages, transcript_before(step, messages)) == digest_of(messages)
+    assert whole_transcript(step, Transcript.of(messages)).digest == digest_of(messages)
 
 
 @given(st.lists(conversations().filter(bool), min_size=1, max_size=5), texts, st.data())
 def test_every_branch_can_be_continued(answered: list[list[AnyMessage]], question: str, data: st.DataObject) -> None:
     branch = data.draw(st.sampled_from(answered))
-    step = reconcile(turns(*answered), [*branch, user(question)], "full")
+    step = reconcile(turns(*answered), Transcript.of([*branch, user(question)]), "full")
     assert isinstance(step, Append | ForkAt)
     assert step.turn.digest == digest_of(branch)
     assert [message.content for message in step.messages] == [question]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from server.transcript import beginnings, digest_of
+from server.transcript import Transcript, beginnings, digest_of
 
 
 def calling(text: str, arguments: dict[str, int], call: str = "a") -> AIMessage:
@@ -62,3 +62,9 @@ def test_each_digest_is_made_from_the_one_before_it(first: list[AnyMessage], res
 def test_every_beginning_has_the_digest_of_its_messages(messages: list[AnyMessage]) -> None:
     for beginning in beginnings(messages):
         assert beginning.digest == digest_of(messages[: beginning.length])
+
+
+@given(st.lists(said), st.sampled_from(["", " b"]))
+def test_an_answer_may_continue_the_last_message(messages: list[AnyMessage], text: str) -> None:
+    answer = AIMessage(text)
+    assert Transcript.of(messages).with_answer(answer) == digest_of([*messages, answer])

@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv || echo .venv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: all setup lock serve demo mcp check format test eval
+.PHONY: all setup lock serve demo mcp check format test eval bench
 
 all: check test
 

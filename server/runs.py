@@ -63,9 +63,11 @@ class Run(Generic[Event]):
     async def aclose(self) -> None:
         """Stop the run and wait for its end, even in a scope that is being cancelled."""
         self.stop()
-        with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
-            await self.ended()
-        self._receiver.close()
+        try:
+            with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
+                await self.ended()
+        finally:
+            self._receiver.close()
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
@@ -11,18 +11,24 @@ from graph.settings import AgentSettings
 DAY = 24 * 60 * 60
 
 
+def _comma_separated(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(item for part in value.split(",") if (item := part.strip()))
+
+
 class ServerSettings(AgentSettings):
     """The address, the keys, the names of the model and the bounds of a run."""
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Comma-separated keys; once set, every route but /health needs one as bearer token"
     )
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
     )
-    session_headers: Annotated[tuple[str, ...], NoDecode] = Field(
+    session_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         ("X-Session-ID", "X-OpenWebUI-Chat-Id", "X-Conversation-Id"),
         description="Headers that may name the session; the first that a request has decides",
     )
@@ -34,20 +40,6 @@ class ServerSettings(AgentSettings):
         30, ge=0, description="Seconds a request waits for the run before it in the same session"
     )
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
-
-    @field_validator("session_headers", mode="before")
-    @classmethod
-    def _split_headers(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(header for part in value.split(",") if (header := part.strip()))
-
-    @field_validator("api_keys", mode="before")
-    @classmethod
-    def _split_keys(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(key for part in value.split(",") if (key := part.strip()))
 
     @field_validator("model_aliases", mode="before")
     @classmethod

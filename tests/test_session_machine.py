@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,14 +33,15 @@ from tests.waiting import until
 
 Json = dict[str, Any]
 
-settings.register_profile("nightly", max_examples=5000, stateful_step_count=30)
-EXAMPLES = settings(
-    settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")),
+# Examples and steps of each; HYPOTHESIS_PROFILE=nightly looks further than there is time for in CI.
+EXTENT = {"ci": (200, 12), "nightly": (5000, 30)}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
+SETTINGS = settings(
+    max_examples=EXTENT[0],
+    stateful_step_count=EXTENT[1],
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate],
+    phases=[Phase.generate],  # an example takes half a second, and to shrink one takes hundreds
 )
-CI = settings(EXAMPLES, max_examples=int(os.environ.get("EX", "200")), stateful_step_count=12)
 
 # Few, so that people say the same thing twice; and with the white space that clients change.
 QUESTIONS = st.sampled_from(["hi", "again", " hi\r\nthere ", "hi\nthere", "서울"])
@@ -314,6 +316,7 @@ class Sessions(RuleBasedStateMachine):
         return response.json()["data"] if response.status_code == 200 else []
 
 
+@pytest.mark.timeout(EXTENT[0] * EXTENT[1])
 def test_sessions_are_what_they_should_be_after_any_sequence_of_requests(
     upstream: Upstream, upstream_url: str, open_meteo: OpenMeteo, open_meteo_url: str, monkeypatch: Any
 ) -> None:
@@ -322,5 +325,5 @@ def test_sessions_are_what_they_should_be_after_any_sequence_of_requests(
     world = World(upstream, open_meteo, {"ollama_base_url": upstream_url})
     with world.stack:
         world.start()
-        run_state_machine_as_test(lambda: Sessions(world), settings=CI)  # type: ignore[arg-type]  # a factory will do
+        run_state_machine_as_test(lambda: Sessions(world), settings=SETTINGS)  # type: ignore[arg-type]  # a factory will do
     world.client.close()

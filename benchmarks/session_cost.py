@@ -104,7 +104,7 @@ class Stored:
     async def take(self) -> None:
         """Take one turn."""
         question = HumanMessage(QUESTION, id=str(uuid4()))
-        turn = Turn(session=SESSION, mode="append", messages=[question], context=TurnContext())
+        turn = Turn(session=SESSION, mode="append", stored=True, messages=[question], context=TurnContext())
         await exhaust(run_turn(self._assembly, self._index, turn))
 
     async def messages(self) -> list[AnyMessage]:

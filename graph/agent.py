@@ -45,8 +45,11 @@ def build_agent(
         ours = list(tools) if tool_rounds(messages) < max_tool_rounds else []
         offered: list[BaseTool | dict[str, Any]] = [*ours, *(dict(tool) for tool in context.client_tools)]
         shown = [system, *paired(messages)]
-        answer = await model.answer(shown, tools=offered, parameters=context.parameters)
-        return {"messages": [with_client_calls(answer, context.client_tool_names)]}
+        answer = await model.answer(
+            shown, tools=offered, tool_choice=context.tool_choice, parameters=context.parameters
+        )
+        at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
+        return {"messages": [with_client_calls(answer, context.client_tool_names, at_most=at_once)]}
 
     async def call_tool(call: ToolCall | InvalidToolCall) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""

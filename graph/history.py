@@ -35,10 +35,22 @@ def call_ids(message: AIMessage) -> Iterator[str]:
         yield call["id"] or ""
 
 
-def with_client_calls(message: AIMessage, names: Collection[str]) -> AIMessage:
-    """Return the message with a note of the calls that its client runs; what follows it depends on that."""
+def with_client_calls(message: AIMessage, names: Collection[str], at_most: int | None = None) -> AIMessage:
+    """Return the message with a note of the calls that its client runs; what follows it depends on that.
+
+    Calls of the client's tools beyond `at_most` are taken out.
+    """
     calls = [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls) if call["name"] in names]
-    return message.model_copy(update={"additional_kwargs": {CLIENT_CALLS: calls}}) if calls else message
+    if not calls:
+        return message
+    too_many = set(calls[at_most:]) if at_most is not None else set()
+    return message.model_copy(
+        update={
+            "tool_calls": [call for call in message.tool_calls if call["id"] not in too_many],
+            "invalid_tool_calls": [call for call in message.invalid_tool_calls if call["id"] not in too_many],
+            "additional_kwargs": {CLIENT_CALLS: calls[:at_most]},
+        }
+    )
 
 
 def client_calls(message: AIMessage) -> Collection[str]:

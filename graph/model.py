@@ -22,6 +22,7 @@ from tools.addresses import NO_PROXY_ON_LOOPBACK
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
 CHECK_TIMEOUT = 3.0
+REASONING = "reasoning_content"
 OPENAI_HOST = "api.openai.com"
 ALPHANUMERIC = string.ascii_letters + string.digits
 
@@ -63,6 +64,7 @@ class ChatModel(ChatOpenAI):
         messages: Sequence[BaseMessage],
         *,
         tools: Sequence[BaseTool | dict[str, Any]],
+        tool_choice: str | dict[str, Any] | None = None,
         parameters: Mapping[str, Any],
     ) -> AIMessage:
         """Stream one model message through the run's callbacks and return it whole.
@@ -70,7 +72,9 @@ class ChatModel(ChatOpenAI):
         `parameters` are fields of the request in OpenAI's names; they are sent as they are and override the model's
         own. Without `tools` the message has no tool calls, whatever the endpoint makes of that.
         """
-        model = self.bind_tools(tools) if tools else self
+        model = self.bind_tools(tools, tool_choice=tool_choice) if tools else self
+        if not tools:  # about which nothing may be said then
+            parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
         stream = model.astream(list(messages), extra_body=self.in_its_names(parameters))
         async with aclosing(cast(AsyncGenerator[AIMessageChunk], stream)) as chunks:
             whole = add_ai_message_chunks(*[chunk async for chunk in chunks])
@@ -100,6 +104,18 @@ class ChatModel(ChatOpenAI):
             return dict(parameters)
         rest = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
         return {**rest, "max_tokens": parameters["max_completion_tokens"]}
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
+    ) -> ChatGenerationChunk | None:
+        """Keep the reasoning, which langchain-openai drops; some endpoints call it `reasoning`."""
+        converted = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or {}
+            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+            if converted and isinstance(reasoning, str):
+                converted.message.additional_kwargs[REASONING] = reasoning
+        return converted
 
     def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the request with its messages where the openai package sends them as they are.

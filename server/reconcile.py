@@ -12,14 +12,13 @@ from typing import Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from server.errors import InvalidRequest
+from server.pairing import check_paired
 from server.transcript import Transcript
 
 Mode = Literal["append", "full", "auto"]
 Habit = Literal["append", "full"]
 
 CANCELLED = "This tool call was cancelled by the user."
-ORPHAN = "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
     """Say where a request's messages, without system ones, go on in the tree of turns, and which of them are new.
 
     Raises:
-        InvalidRequest: tool results without their calls, or only some of the results that a turn waits for.
+        UnpairedMessage: tool results without their calls, or calls without all of their results.
     """
     messages = transcript.messages
     if paused := _paused(known, messages):
@@ -140,8 +139,7 @@ def _append(known: Knowledge, messages: Sequence[AnyMessage]) -> Step:
 
 
 def _new_root(messages: Sequence[AnyMessage]) -> NewRoot:
-    if messages and isinstance(messages[0], ToolMessage):
-        raise InvalidRequest(ORPHAN, param="messages")
+    check_paired(messages)
     return NewRoot(messages)
 
 
@@ -170,14 +168,12 @@ def _new_after(turn: KnownTurn, new: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Return what goes into the thread after a turn: a result for each call that waits, then the rest."""
     results = list(_leading_results(new))
     given = {message.tool_call_id for message in results}
-    if not given.issubset(turn.waiting):
-        raise InvalidRequest(ORPHAN, param="messages")
-    missing = [call for call in turn.waiting if call not in given]
-    if missing and len(results) == len(new):
-        raise InvalidRequest(
-            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(missing)}",
-            param="messages",
-        )
-    cancelled = [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in missing]
-    return [*results, *cancelled, *new[len(results) :]]
+    moved_on = len(results) < len(new)
+    cancelled = [
+        ToolMessage(CANCELLED, tool_call_id=call, status="error")
+        for call in turn.waiting
+        if moved_on and call not in given
+    ]
+    whole = [*results, *cancelled, *new[len(results) :]]
+    check_paired(whole, turn.waiting)
+    return whole

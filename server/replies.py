@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from server.errors import ApiError, as_api_error
 from server.runs import Run
 from server.sse import DONE, chunk_frame, error_frame
 from server.stream import collect, dump_chunks
-from server.wire import ChatRequest
+from server.wire import ChatRequest, StreamOptions
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +80,22 @@ async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[b
     yield DONE
 
 
-async def run_response(
-    run: Run[BaseMessage], body: ChatRequest, receive: Receive, *, client_tools: Collection[str]
-) -> Response:
+async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receive) -> Response:
     """Answer with a run once it has begun, so that an early failure is a status that clients can retry.
 
     A run that nobody waits for any more is stopped, and has ended when this returns or raises.
     """
-    include_usage = not body.stream or bool(body.stream_options and body.stream_options.include_usage)
+    asked = body.stream_options or StreamOptions()
     async with AsyncExitStack() as ending:
         await ending.enter_async_context(aclosing(run))
         async with _stopped_on_disconnect(run, receive):
             messages = await _begun(run.events())
-            chunks = dump_chunks(messages, model=body.model, include_usage=include_usage, client_tools=client_tools)
+            chunks = dump_chunks(
+                messages,
+                model=body.model,
+                include_usage=not body.stream or bool(asked.include_usage),
+                include_tool_events=bool(asked.include_tool_events),
+            )
             if not body.stream:
                 completion = await collect(chunks)
                 return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")

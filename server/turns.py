@@ -1,19 +1,21 @@
 """One turn of a session: where it goes on is found, the graph runs, and what came of it is entered."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
+from graph.agent import Agent
 from graph.factory import Assembly
-from graph.history import call_ids, unanswered
+from graph.history import call_ids, client_calls, unanswered
 from graph.state import TurnContext
 from server.errors import InvalidRequest
 from server.index import AnsweredTurn, SessionIndex
+from server.pairing import UnpairedMessage, check_paired
 from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions import Session
 from server.stream import Speech
@@ -32,8 +34,26 @@ class Turn:
 
     session: Session
     mode: Mode
+    stored: bool
     messages: Sequence[AnyMessage]
     context: TurnContext
+    positions: Mapping[str | None, int] = field(default_factory=dict)
+    """Where in the request each message stood, by its id."""
+
+    def check_paired(self) -> None:
+        """See that the request's tool results follow their calls.
+
+        Raises:
+            InvalidRequest: they do not.
+        """
+        try:
+            check_paired(self.messages)
+        except UnpairedMessage as error:
+            raise self.refusal(error) from error
+
+    def refusal(self, error: UnpairedMessage) -> InvalidRequest:
+        """Return what the client is told of calls and results that do not fit."""
+        return InvalidRequest(f"Invalid parameter: {error}", param=f"messages.[{self.positions.get(error.at.id)}].role")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +77,21 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
     place = await find_place(assembly, index, turn)
     await check_tools(assembly, turn.context)
     speech = Speech()
+    waiting: tuple[str, ...] = ()
+    options = {"config": place.config, "durability": "exit"}
     try:
-        run: Any = assembly.agent.astream(
-            {"messages": list(place.step.messages)},
-            place.config,
-            context=turn.context,
-            stream_mode="messages",
-            durability="exit",
-        )
-        async with aclosing(run) as events:
-            async for message, _ in events:
+        async with aclosing(run_graph(assembly.agent, place.step.messages, turn.context, **options)) as messages:
+            async for message in messages:
                 yield message
-                speech.hear(message)  # what nobody took was not said
+                if isinstance(message, AIMessageChunk):
+                    speech.hear(message.id, str(message.text))  # what nobody took was not said
+                elif isinstance(message, AIMessage):
+                    waiting = tuple(client_calls(message))
     except (asyncio.CancelledError, GeneratorExit):
         await keep_cut_short(assembly, turn.session, place, speech)
-        await enter(assembly, index, turn, place, speech, cut_short=True)
+        await enter(assembly, index, turn.session, place, speech, ())
         raise
-    await _to_its_end(enter(assembly, index, turn, place, speech))
+    await _to_its_end(enter(assembly, index, turn.session, place, speech, waiting))
 
 
 async def run_unstored(
@@ -81,15 +99,28 @@ async def run_unstored(
 ) -> AsyncGenerator[BaseMessage]:
     """Yield what a run of the messages yields, and leave nothing behind."""
     await check_tools(assembly, context)
-    run: Any = assembly.unstored_agent.astream(
-        {"messages": list(messages)},
-        {"recursion_limit": RECURSION_LIMIT},
-        context=context,
-        stream_mode="messages",
+    config: RunnableConfig = {"recursion_limit": RECURSION_LIMIT}
+    async with aclosing(run_graph(assembly.unstored_agent, messages, context, config=config)) as run:
+        async for message in run:
+            yield message
+
+
+async def run_graph(
+    agent: Agent, messages: Sequence[AnyMessage], context: TurnContext, **options: Any
+) -> AsyncGenerator[BaseMessage]:
+    """Yield the chunks of the model's messages as they come, and each message whole when its step is done."""
+    run: Any = agent.astream(
+        {"messages": list(messages)}, context=context, stream_mode=["messages", "updates"], **options
     )
     async with aclosing(run) as events:
-        async for message, _ in events:
-            yield message
+        async for mode, event in events:
+            if mode == "messages":
+                if isinstance(event[0], AIMessageChunk):
+                    yield event[0]
+            else:
+                for update in event.values():
+                    for message in update["messages"]:
+                        yield message
 
 
 async def check_tools(assembly: Assembly, context: TurnContext) -> None:
@@ -117,7 +148,10 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
     """
     transcript = Transcript.of(turn.messages)
     known = await index.recall(turn.session, transcript)
-    step = reconcile(known, transcript, turn.mode)
+    try:
+        step = reconcile(known, transcript, turn.mode)
+    except UnpairedMessage as error:
+        raise turn.refusal(error) from error
     thread = turn.session.thread_id
     at: dict[str, str] = {"thread_id": thread, "checkpoint_ns": ""}
     latest = await assembly.checkpointer.latest(thread)
@@ -174,24 +208,21 @@ def closed(turn: Sequence[AnyMessage], speech: Speech) -> list[AnyMessage]:
 
 
 async def enter(
-    assembly: Assembly, index: SessionIndex, turn: Turn, place: Place, speech: Speech, *, cut_short: bool = False
+    assembly: Assembly, index: SessionIndex, session: Session, place: Place, speech: Speech, waiting: Sequence[str]
 ) -> None:
     """Make the newest checkpoint of the thread a turn of its session."""
-    checkpoint_id = await assembly.checkpointer.latest(turn.session.thread_id)
+    checkpoint_id = await assembly.checkpointer.latest(session.thread_id)
     assert checkpoint_id is not None
-    calls = [] if cut_short else speech.calls(turn.context.client_tool_names)
-    answer = AIMessage(
-        speech.text, tool_calls=[{"name": "", "args": {}, "id": call.id, "type": "tool_call"} for call in calls]
-    )
-    answered = AnsweredTurn(
+    calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
+    turn = AnsweredTurn(
         step=place.step,
         asked=place.transcript.digest,
-        digest=place.transcript.with_answer(answer),
-        waiting=[call.id or "" for call in calls],
+        digest=place.transcript.with_answer(AIMessage(speech.text, tool_calls=calls)),
+        waiting=waiting,
         checkpoint_id=checkpoint_id,
         habit=place.habit,
     )
-    await index.enter(turn.session, answered)
+    await index.enter(session, turn)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

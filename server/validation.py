@@ -7,7 +7,7 @@ from server.errors import InvalidRequest
 from server.wire import REFUSED, ChatRequest
 
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
-UNION_TAGS = {"text", "parts"}
+UNION_TAGS = {"text", "parts", "mode", "named tool", "allowed tools"}
 # The first step: where in the request the value was.
 SOURCES = {"body", "query", "path", "header"}
 
@@ -96,19 +96,37 @@ def check_supported(request: ChatRequest) -> None:
     for name in REFUSED:
         if getattr(request, name):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
-    if request.tool_choice is not None and not request.tools:
-        message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
-        raise InvalidRequest(message, param="tool_choice")
-    if request.tool_choice not in (None, "none", "auto"):
-        raise InvalidRequest(
-            "Only the tool choices 'auto' and 'none' are supported.", param="tool_choice", code="unsupported_value"
-        )
+    check_tools(request)
     if request.n not in (None, 1):
         raise InvalidRequest("Only n=1 is supported.", param="n", code="unsupported_value")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
         )
+
+
+def check_tools(request: ChatRequest) -> None:
+    """See that each tool has a name of its own, and that the choice is one of them.
+
+    Raises:
+        InvalidRequest: it is not so.
+    """
+    names = [tool.function.name for tool in request.tools or ()]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            param = f"tools[{index}].function.name"
+            raise InvalidRequest(
+                f"Invalid '{param}': there are two tools called {name!r}.", param=param, code="invalid_value"
+            )
+    if request.tool_choice is None:
+        return
+    if not names:
+        message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
+        raise InvalidRequest(message, param="tool_choice")
+    for chosen in request.chosen_names():
+        if chosen not in names:
+            message = f"Invalid value for 'tool_choice': there is no tool called {chosen!r} in 'tools'."
+            raise InvalidRequest(message, param="tool_choice", code="invalid_value")
 
 
 def _out_of_range(param: str, value: Any, context: Mapping[str, Any]) -> InvalidRequest:

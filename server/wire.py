@@ -4,7 +4,7 @@ Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -83,10 +83,57 @@ class Tool(Lenient):
     function: FunctionDefinition
 
 
+class FunctionName(Lenient):
+    """A tool by its name."""
+
+    name: StrictStr
+
+
+class NamedTool(Lenient):
+    """The one tool that the model must call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(Lenient):
+    """Some of the tools, and whether the model must call one of them."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class AllowedToolsChoice(Lenient):
+    """The tools that the model may call, of those that it is told of."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+    def names(self) -> set[str]:
+        """Return their names."""
+        return {tool.function.name for tool in self.allowed_tools.tools}
+
+
+def _choice_form(value: object) -> str:
+    if not isinstance(value, dict | BaseModel):
+        return "mode"
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "allowed tools" if kind == "allowed_tools" else "named tool"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("mode")]
+    | Annotated[NamedTool, Tag("named tool")]
+    | Annotated[AllowedToolsChoice, Tag("allowed tools")],
+    Discriminator(_choice_form),
+]
+
+
 class StreamOptions(Lenient):
     """What a stream carries beside the answer."""
 
     include_usage: StrictBool | None = None
+    include_tool_events: StrictBool | None = None
 
 
 # Handed to the model endpoint as they are.
@@ -102,6 +149,7 @@ PASSED_ON = (
     "response_format",
     "reasoning_effort",
     "user",
+    "parallel_tool_calls",
 )
 
 # Refused rather than ignored, since an answer without them would mean something else.
@@ -129,7 +177,8 @@ class ChatRequest(Lenient):
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: Any = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: StrictBool | None = None
     functions: list[Any] | None = None
     logprobs: StrictBool | None = None
     modalities: Any = None
@@ -150,9 +199,36 @@ class ChatRequest(Lenient):
 
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
         """Return the tools that the model may ask the client to run, as the client described them."""
-        if self.tool_choice == "none":
-            return ()
-        return tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ())
+        match self.tool_choice:
+            case "none":
+                return ()
+            case AllowedToolsChoice() as choice:
+                return tuple(tool for tool in self._described_tools() if tool["function"]["name"] in choice.names())
+            case _:
+                return tuple(self._described_tools())
+
+    def chosen_names(self) -> Collection[str]:
+        """Return the names of the tools that `tool_choice` names."""
+        match self.tool_choice:
+            case NamedTool() as named:
+                return {named.function.name}
+            case AllowedToolsChoice() as choice:
+                return choice.names()
+            case _:
+                return ()
+
+    def forced_choice(self) -> str | dict[str, Any] | None:
+        """Return which call of the client's tools the model must make: any, or that of one tool."""
+        match self.tool_choice:
+            case NamedTool() as named:
+                return named.model_dump(include={"type", "function"})
+            case "required" | AllowedToolsChoice(allowed_tools=AllowedTools(mode="required")):
+                return "required"
+            case _:
+                return None
+
+    def _described_tools(self) -> list[Mapping[str, Any]]:
+        return [tool.model_dump(exclude_unset=True) for tool in self.tools or ()]
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""

@@ -51,7 +51,8 @@ def test_the_client_gets_its_own_calls_and_ours_are_run(weather_server: AgentSer
     assert next(tool for tool in upstream.last["tools"] if tool["function"]["name"] == "ask_user") == ASK
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", "One moment.")
     first, second = choice["message"]["tool_calls"]
-    assert first["function"] == {"name": "ask_user", "arguments": '{"question":"Which colour?"}'}
+    assert (first["type"], first["function"]["name"]) == ("function", "ask_user")
+    assert json.loads(first["function"]["arguments"]) == {"question": "Which colour?"}
     assert second["function"] == {"name": "ask_user", "arguments": "{}"}
     assert len(upstream.requests) == 1, "the model waits for the client"
 

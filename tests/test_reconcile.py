@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from server.errors import InvalidRequest
+from server.pairing import UnpairedMessage
 from server.reconcile import (
     CANCELLED,
     Append,
@@ -166,12 +166,15 @@ def test_moved_on_after_some_results_only_the_others_are_cancelled() -> None:
         (EMPTY, [result("x")], "must be a response to a preceding message"),
         (WAITING, [*PAUSED, result("a"), result("b"), result("x")], "must be a response to a preceding message"),
         (AFTER_TWO, [*TWO, result("x")], "must be a response to a preceding message"),
+        (EMPTY, [*PAUSED, user("so?")], "did not have response messages: a, b"),
+        (EMPTY, PAUSED, "did not have response messages: a, b"),
+        (AFTER_ONE, [*PAUSED, result("a"), user("so?")], "did not have response messages: b"),
     ],
 )
 def test_tool_results_that_fit_no_call_are_refused(
     known: Knowledge, messages: Sequence[AnyMessage], complaint: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=complaint):
+    with pytest.raises(UnpairedMessage, match=complaint):
         reconcile(known, Transcript.of(messages))
 
 

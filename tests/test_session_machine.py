@@ -192,7 +192,7 @@ class Sessions(RuleBasedStateMachine):
         self.check_shown(messages, base, start)
         assert reply["finish_reason"] == "tool_calls"
         (call,) = reply["message"]["tool_calls"]
-        assert call["function"] == {"name": "ask_user", "arguments": '{"a":1}'}
+        assert call["function"] == {"name": "ask_user", "arguments": '{"a": 1}'}
         spoken = {"role": "assistant", "content": reply["message"]["content"], "tool_calls": [call]}
         branch = [*messages, spoken]
         self.results[transcript(branch)] = [*base, *(["get_weather"] if both else [])]

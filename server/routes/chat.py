@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
-from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
@@ -23,31 +23,34 @@ router = APIRouter(tags=["chat"])
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
     check_supported(body)
-    context, messages = load_request(body, services)
-    run = start_run(body, request, services, context, messages)
-    return await run_response(run, body, request.receive, client_tools=context.client_tool_names)
+    run = start_run(load_turn(body, request, services), services)
+    return await run_response(run, body, request.receive)
 
 
-def start_run(
-    body: ChatRequest, request: Request, services: Services, context: TurnContext, messages: list[AnyMessage]
-) -> Run[BaseMessage]:
-    """Start the request as a turn of its session, or beside it where nothing of it is to be kept."""
-    name = named_session(request.headers, body.model_dump(), services.session_headers)
-    mode = session_mode(request.headers, name)
-    session = session_of(request, name.id if name else request.state.session_id)
-    if body.store is False or is_side_task(messages, name):
-        return services.runs.start(str(uuid4()), run_unstored(services.assembly, messages, context))
-    turn = Turn(session=session, mode=mode, messages=messages, context=context)
-    return services.runs.start(session.thread_id, run_turn(services.assembly, services.index, turn))
-
-
-def load_request(body: ChatRequest, services: Services) -> tuple[TurnContext, list[AnyMessage]]:
-    """Return what the request asks for itself, system messages included, and its other messages."""
+def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
+    """Return the request as a turn of its session; system messages are asked for this turn alone."""
     messages = load_messages(body.messages)
-    instructions = [str(message.text) for message in messages if isinstance(message, SystemMessage)]
+    client_tools = tuple(body.client_tools())
     context = TurnContext(
-        instructions=tuple(instructions),
-        client_tools=tuple(body.client_tools()),
+        instructions=tuple(str(message.text) for message in messages if isinstance(message, SystemMessage)),
+        client_tools=client_tools,
+        tool_choice=body.forced_choice() if client_tools else None,
         parameters={**body.parameters(), "model": services.models.resolve(body.model)},
     )
-    return context, [message for message in messages if not isinstance(message, SystemMessage)]
+    name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
+    return Turn(
+        session=session_of(request, name.id if name else request.state.session_id),
+        mode=session_mode(request.headers, name),
+        stored=body.store is not False and not is_side_task(messages, name),
+        messages=[message for message in messages if not isinstance(message, SystemMessage)],
+        context=context,
+        positions={message.id: position for position, message in enumerate(messages)},
+    )
+
+
+def start_run(turn: Turn, services: Services) -> Run[BaseMessage]:
+    """Start the turn in its session, or beside it where nothing of it is to be kept."""
+    if turn.stored:
+        return services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))
+    turn.check_paired()
+    return services.runs.start(str(uuid4()), run_unstored(services.assembly, turn.messages, turn.context))

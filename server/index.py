@@ -12,10 +12,11 @@ from itertools import islice
 from sqlite3 import Row
 from typing import Any
 
-from langchain_core.messages import AnyMessage, ToolMessage
+from langchain_core.messages import AnyMessage
 
 from graph.checkpoints import ShieldedSqliteSaver
 from server.errors import NotFound
+from server.pairing import results_at_end, unanswered_calls
 from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
 from server.sessions import Session
 from server.transcript import Transcript
@@ -46,7 +47,7 @@ CREATE TABLE IF NOT EXISTS turns (
     checkpoint_id TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS turns_by_digest ON turns (thread_id, digest);
-CREATE INDEX IF NOT EXISTS turns_by_call ON turns (thread_id, waits_for) WHERE waits_for IS NOT NULL;
+CREATE INDEX IF NOT EXISTS turns_by_call ON turns (waits_for, thread_id) WHERE waits_for IS NOT NULL;
 CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
 CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 """
@@ -155,6 +156,19 @@ class SessionIndex:
         rows = await self._records("sessions.thread_id = ? AND principal = ? AND id = ?", _key(session), 1)
         return rows[0] if rows else None
 
+    async def waiting_for(self, principal: str, messages: Sequence[AnyMessage]) -> Session | None:
+        """Return the principal's session that waits for the tool results at the end of the messages, if one does."""
+        calls = [result.tool_call_id for result in results_at_end(messages)]
+        if not calls:
+            return None
+        row = await self._one(
+            f"SELECT id FROM turns JOIN sessions USING (thread_id) WHERE waits_for IN ({_places(calls)}) "
+            "AND principal = ? ORDER BY turn DESC LIMIT 1",
+            *calls,
+            principal,
+        )
+        return Session(principal, row["id"]) if row else None
+
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
         """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
 
@@ -214,9 +228,8 @@ class SessionIndex:
         length = len(transcript.messages)
         digests = [beginning.digest for beginning in transcript.beginnings if beginning.length < length]
         for candidates in _looks(digests[::-1]):
-            places = ", ".join("?" * len(candidates))
             rows = await self._all(
-                f"SELECT {TURN} FROM turns WHERE thread_id = ? AND digest IN ({places}) ORDER BY turn",
+                f"SELECT {TURN} FROM turns WHERE thread_id = ? AND digest IN ({_places(candidates)}) ORDER BY turn",
                 thread,
                 *candidates,
             )
@@ -225,11 +238,10 @@ class SessionIndex:
         return {}
 
     async def _paused(self, thread: str, messages: Sequence[AnyMessage]) -> Mapping[str, KnownTurn]:
-        if not messages or not isinstance(messages[-1], ToolMessage):
+        calls = [*unanswered_calls(messages), *(result.tool_call_id for result in results_at_end(messages))]
+        if not calls:
             return {}
-        calls = [message.tool_call_id for message in messages if isinstance(message, ToolMessage)]
-        places = ", ".join("?" * len(calls))
-        query = f"SELECT {TURN} FROM turns WHERE thread_id = ? AND waits_for IN ({places}) ORDER BY turn"
+        query = f"SELECT {TURN} FROM turns WHERE thread_id = ? AND waits_for IN ({_places(calls)}) ORDER BY turn"
         turns = [_known_turn(row) for row in await self._all(query, thread, *calls)]
         return {call: turn for turn in turns for call in turn.waiting}
 
@@ -301,6 +313,10 @@ def _known_turn(row: Row) -> KnownTurn:
         checkpoint_id=row["checkpoint_id"],
         waiting=tuple(json.loads(row["waiting"])),
     )
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _looks(digests: Sequence[bytes]) -> Iterator[list[bytes]]:

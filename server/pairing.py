@@ -40,3 +40,20 @@ def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) ->
         open_calls = list(call_ids(message)) if isinstance(message, AIMessage) else []
     if open_calls:
         raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), messages[-1])
+
+
+def results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
+    """Return the tool results that the messages end with."""
+    results: list[ToolMessage] = []
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        results.insert(0, message)
+    return results
+
+
+def unanswered_calls(messages: Sequence[AnyMessage]) -> list[str]:
+    """Return the ids of calls that the messages have no result for."""
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    calls = (call for message in messages if isinstance(message, AIMessage) for call in call_ids(message))
+    return [call for call in calls if call not in answered]

@@ -6,13 +6,14 @@ regenerating, editing and switching branches are one look-up. The rules for mess
 whether they are all that was said or only what is new are below, in the order in which they are asked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from server.pairing import check_paired
+from graph.history import call_ids
+from server.pairing import check_paired, results_at_end
 from server.transcript import Transcript
 
 Mode = Literal["append", "full", "auto"]
@@ -45,7 +46,7 @@ class Knowledge:
     turns: Mapping[bytes, KnownTurn] = field(default_factory=dict)
     """Turns by digest; those that the messages begin with are enough."""
     paused: Mapping[str, KnownTurn] = field(default_factory=dict)
-    """Turns by the tool calls that they wait for; those that the messages answer are enough."""
+    """Turns by the tool calls that they wait for; those that the messages answer, or leave open, are enough."""
     habit: Habit | None = None
     """What the session's client was seen to send: all that was said, or only what is new."""
 
@@ -92,19 +93,19 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
     """
     messages = transcript.messages
     if paused := _paused(known, messages):
-        return Resume(paused, _new_after(paused, _results_at_end(messages)))
+        return Resume(paused, _closed(known, results_at_end(messages), paused.waiting))
     if mode == "append":
         return _append(known, messages)
     for beginning in reversed(transcript.beginnings):
         turn = known.turns.get(beginning.digest)
         if turn and beginning.length < len(messages):
-            new = _new_after(turn, messages[beginning.length :])
+            new = _closed(known, messages[beginning.length :], turn.waiting)
             return Append(turn, new) if turn == known.newest else ForkAt(turn, new)
     if mode == "full" or known.newest is None or carries_answers(messages):
-        return _new_root(messages)
+        return _new_root(known, messages)
     # Only what is new, or a client that sends all and went back to its first question?
     if known.habit == "full" or (known.habit is None and _asks_again(known.newest, transcript)):
-        return _new_root(messages)
+        return _new_root(known, messages)
     return _append(known, messages)
 
 
@@ -134,13 +135,12 @@ def _alone(step: Step, messages: Sequence[AnyMessage]) -> bool:
 
 def _append(known: Knowledge, messages: Sequence[AnyMessage]) -> Step:
     if known.newest is None:
-        return _new_root(messages)
-    return Append(known.newest, _new_after(known.newest, messages))
+        return _new_root(known, messages)
+    return Append(known.newest, _closed(known, messages, known.newest.waiting))
 
 
-def _new_root(messages: Sequence[AnyMessage]) -> NewRoot:
-    check_paired(messages)
-    return NewRoot(messages)
+def _new_root(known: Knowledge, messages: Sequence[AnyMessage]) -> NewRoot:
+    return NewRoot(_closed(known, messages))
 
 
 def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
@@ -149,31 +149,24 @@ def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
 
 def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:
     """Return the turn that waits for the results at the end; the ids alone decide."""
-    answered = (known.paused.get(message.tool_call_id) for message in _results_at_end(messages))
+    answered = (known.paused.get(message.tool_call_id) for message in results_at_end(messages))
     return next((turn for turn in answered if turn), None)
 
 
-def _results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
-    return list(_leading_results(reversed(messages)))[::-1]
+def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] = ()) -> list[AnyMessage]:
+    """Return new messages with a result for each of the session's calls that the user moved on from.
 
-
-def _leading_results(messages: Iterable[AnyMessage]) -> Iterator[ToolMessage]:
-    for message in messages:
-        if not isinstance(message, ToolMessage):
-            return
-        yield message
-
-
-def _new_after(turn: KnownTurn, new: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """Return what goes into the thread after a turn: a result for each call that waits, then the rest."""
-    results = list(_leading_results(new))
-    given = {message.tool_call_id for message in results}
-    moved_on = len(results) < len(new)
-    cancelled = [
-        ToolMessage(CANCELLED, tool_call_id=call, status="error")
-        for call in turn.waiting
-        if moved_on and call not in given
-    ]
-    whole = [*results, *cancelled, *new[len(results) :]]
-    check_paired(whole, turn.waiting)
-    return whole
+    Such a call stays in the client's history without a result, so it may come again anywhere in it.
+    """
+    ours = {*known.paused, *waiting}
+    closed: list[AnyMessage] = []
+    open_calls = list(waiting)
+    for message in new:
+        if isinstance(message, ToolMessage):
+            open_calls = [call for call in open_calls if call != message.tool_call_id]
+        else:
+            closed += [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in open_calls if call in ours]
+            open_calls = list(call_ids(message)) if isinstance(message, AIMessage) else []
+        closed.append(message)
+    check_paired(closed, waiting)
+    return closed

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ ASK: ChatCompletionFunctionToolParam = {
     },
 }
 QUESTION = {"role": "user", "content": "Paint it."}
+NAMED = {"type": "function", "function": {"name": "ask_user"}}
 CALLS = Answer(
     ["One moment."],
     [
@@ -42,6 +44,20 @@ def asked(server: AgentServer, messages: list[Json], **fields: Any) -> Json:
 
 def result(call: Json, text: str) -> Json:
     return {"role": "tool", "tool_call_id": call["id"], "content": text}
+
+
+def calling(*ids: str) -> Json:
+    calls = [{"id": id_, "type": "function", "function": {"name": "ask_user", "arguments": "{}"}} for id_ in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def answer(call: str) -> Json:
+    return {"role": "tool", "tool_call_id": call, "content": "blue"}
+
+
+def allowed(mode: str, *names: str) -> Json:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def test_the_client_gets_its_own_calls_and_ours_are_run(weather_server: AgentServer, upstream: Upstream) -> None:
@@ -144,3 +160,116 @@ def test_a_replay_is_enough_for_a_server_that_knows_nothing(
     shown = upstream.last["messages"][1:]
     assert [message["role"] for message in shown] == ["user", "assistant", "tool"]
     assert json.loads(shown[1]["tool_calls"][0]["function"]["arguments"]) == {"question": "?"}
+
+
+def test_a_client_without_a_session_resumes_by_the_id_of_its_call(
+    weather_server: AgentServer, upstream: Upstream
+) -> None:
+    upstream.script(CALLS)
+    body = {"model": MODEL, "messages": [QUESTION], "tools": [ASK]}
+    first = weather_server.post(body)
+    message = first.json()["choices"][0]["message"]
+    results = [result(call, "blue") for call in message["tool_calls"]]
+    second = weather_server.post({**body, "messages": [QUESTION, message, *results]})
+    assert second.headers["X-Session-ID"] == first.headers["X-Session-ID"]
+    found = [message["content"] for message in upstream.last["messages"] if message["role"] == "tool"]
+    assert "°C" in found[1], "what our tool found is still known"
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([QUESTION, {"role": "tool", "tool_call_id": "x", "content": ""}], "messages.[1].role"),
+        ([{"role": "system", "content": ""}, QUESTION, calling("a", "b"), answer("a"), QUESTION], "messages.[4].role"),
+        ([QUESTION, calling("a")], "messages.[1].role"),
+        ([QUESTION, calling("a"), answer("a"), answer("a")], "messages.[3].role"),
+    ],
+)
+@pytest.mark.parametrize("store", [True, False])
+def test_b7_calls_and_results_must_pair(
+    server: AgentServer, upstream: Upstream, messages: list[Json], param: str, store: bool
+) -> None:
+    refused = server.post({"model": MODEL, "messages": messages, "store": store})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    assert upstream.requests == []
+
+
+def test_b7_a_history_with_tools_needs_no_tools_in_the_request(server: AgentServer) -> None:
+    history = [QUESTION, calling("a"), answer("a"), {"role": "assistant", "content": "Blue."}, QUESTION]
+    assert server.post({"model": MODEL, "messages": history}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [ASK, ASK]}, "tools[1].function.name"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tools": [ASK], "tool_choice": "often"}, "tool_choice"),
+        ({"tools": [ASK], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+        ({"tools": [ASK], "tool_choice": {"type": "function"}}, "tool_choice.function"),
+    ],
+)
+def test_b8_b9_tools_and_their_choice_must_make_sense(server: AgentServer, fields: Json, param: str) -> None:
+    refused = server.post({"model": MODEL, "messages": [QUESTION], **fields})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("required", "required"),
+        (
+            {"type": "function", "function": {"name": "ask_user"}},
+            {"type": "function", "function": {"name": "ask_user"}},
+        ),
+        (allowed("required", "ask_user"), "required"),
+        (allowed("auto", "ask_user"), None),
+        ("auto", None),
+    ],
+)
+def test_e6_the_choice_reaches_the_model(
+    weather_server: AgentServer, upstream: Upstream, choice: Any, sent: Any
+) -> None:
+    upstream.script(Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]), Answer(calls=[Call("ask_user", "{}")]))
+    assert asked(weather_server, [QUESTION], tool_choice=choice)["finish_reason"] == "tool_calls"
+    assert [request.get("tool_choice") for request in upstream.requests] == [sent, sent]
+
+
+def test_e6_only_the_allowed_tools_are_offered(weather_server: AgentServer, upstream: Upstream) -> None:
+    other = {"type": "function", "function": {"name": "other"}}
+    asked(weather_server, [QUESTION], tools=[ASK, other], tool_choice=allowed("auto", "other"))
+    assert {tool["function"]["name"] for tool in upstream.last["tools"]} == {"other", "get_weather", "search_web"}
+
+
+def test_e7_one_call_at_once_where_the_client_wants_no_more(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(CALLS)
+    choice = asked(weather_server, [QUESTION], parallel_tool_calls=False)
+    assert upstream.last["parallel_tool_calls"] is False
+    (call,) = choice["message"]["tool_calls"]
+    asked(weather_server, [QUESTION, choice["message"], result(call, "blue")])
+    assert len([message for message in upstream.last["messages"] if message["role"] == "tool"]) == 2, "ours and one"
+
+
+def test_e8_a_paused_turn_goes_on_though_its_tool_is_gone(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(CALLS)
+    choice = asked(weather_server, [QUESTION])
+    results = [result(call, "blue") for call in choice["message"]["tool_calls"]]
+    assert asked(weather_server, [QUESTION, choice["message"], *results], tools=None)["finish_reason"] == "stop"
+
+
+def test_tool_activity_is_told_to_those_who_ask(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(CALLS)
+    body = {"model": MODEL, "messages": [QUESTION], "tools": [ASK], "stream": True}
+    asking = weather_server.post({**body, "stream_options": {"include_tool_events": True}})
+    frames = [json.loads(line[6:]) for line in asking.text.splitlines() if line.startswith("data: {")]
+    started, ended = [frame for frame in frames if frame["object"] == "agent.event"]
+    assert started["choices"] == ended["choices"] == []
+    assert {frame["id"] for frame in frames} == {started["id"]}
+    call = {"type": "tool_call", "id": started["event"]["id"], "name": "get_weather", "arguments": {"city": "Seoul"}}
+    assert started["event"] == {**call, "status": "started"}
+    assert ended["event"] == {**call, "status": "succeeded", "duration": ANY, "size": ANY}
+    assert 0 <= ended["event"]["duration"] < 10
+    assert ended["event"]["size"] > 50
+    upstream.script(CALLS)
+    assert "agent.event" not in weather_server.post(body).text

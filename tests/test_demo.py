@@ -44,7 +44,7 @@ def test_the_demo_answers_in_two_languages_with_the_weather_and_remembers(
         assert len(open_meteo.forecasts) == 2, "a greeting needs no tool"
         says_where_everything_is(command, server)
     with serving("demo", **settings) as (command, server):
-        _, read_again = ask(server, "hello", session="greeting")
+        _, read_again = ask(server, "And again, hello!", session="greeting")
         assert read_again > read, "the session is still there"
     assert "Traceback" not in command.output
 

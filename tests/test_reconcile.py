@@ -152,6 +152,13 @@ def test_moved_on_the_waiting_calls_are_cancelled(messages: Sequence[AnyMessage]
     assert shown == [("tool", CANCELLED, "a"), ("tool", CANCELLED, "b"), ("human", "Never mind.", None)]
 
 
+def test_a_call_that_was_moved_on_from_may_come_again_in_a_history() -> None:
+    rewritten = [user("so far"), *PAUSED[2:], user("Never mind."), assistant("Fine."), user("And?")]
+    step = reconcile(WAITING, Transcript.of(rewritten))
+    assert became(step) == "new root"
+    assert [message.content for message in step.messages if message.type == "tool"] == [CANCELLED, CANCELLED]
+
+
 def test_moved_on_after_some_results_only_the_others_are_cancelled() -> None:
     step = reconcile(WAITING, Transcript.of([*PAUSED, result("b"), user("Never mind.")]))
     assert [message.content for message in step.messages] == ["found", CANCELLED, "Never mind."]

@@ -27,7 +27,6 @@ from hypothesis.stateful import (
 )
 
 from tests.agent_server import MODEL, agent_server
-from tests.open_meteo import OpenMeteo
 from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until
 
@@ -93,20 +92,18 @@ def assert_paired(messages: Sequence[Json]) -> None:
 
 @dataclass
 class World:
-    """The model endpoint, the weather service and the agent, which can be started anew on its database."""
+    """The model endpoint and the agent, which can be started anew on its database."""
 
     upstream: Upstream
-    open_meteo: OpenMeteo
     options: Json
     stack: ExitStack = field(default_factory=ExitStack)
-    client: httpx.Client = field(default_factory=httpx.Client)
+    client: httpx.Client = field(init=False)
 
     def start(self) -> None:
         """Start the agent, after an end of the one before."""
-        self.client.close()
         self.stack.close()
         server = self.stack.enter_context(agent_server(**self.options))
-        self.client = httpx.Client(base_url=server.url, timeout=30)
+        self.client = self.stack.enter_context(httpx.Client(base_url=server.url, timeout=30))
 
 
 class Sessions(RuleBasedStateMachine):
@@ -318,12 +315,11 @@ class Sessions(RuleBasedStateMachine):
 
 @pytest.mark.timeout(EXTENT[0] * EXTENT[1])
 def test_sessions_are_what_they_should_be_after_any_sequence_of_requests(
-    upstream: Upstream, upstream_url: str, open_meteo: OpenMeteo, open_meteo_url: str, monkeypatch: Any
+    upstream: Upstream, upstream_url: str, open_meteo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPEN_METEO_GEOCODING_URL", open_meteo_url)
     monkeypatch.setenv("OPEN_METEO_FORECAST_URL", open_meteo_url)
-    world = World(upstream, open_meteo, {"ollama_base_url": upstream_url})
+    world = World(upstream, {"ollama_base_url": upstream_url})
     with world.stack:
         world.start()
         run_state_machine_as_test(lambda: Sessions(world), settings=SETTINGS)  # type: ignore[arg-type]  # a factory will do
-    world.client.close()

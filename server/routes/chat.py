@@ -23,13 +23,16 @@ router = APIRouter(tags=["chat"])
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
     check_supported(body)
-    run = start_run(load_turn(body, request, services), services)
+    run = start_run(await load_turn(body, request, services), services)
     return await run_response(run, body, request.receive)
 
 
-def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
+async def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
     """Return the request as a turn of its session; system messages are asked for this turn alone."""
     messages = load_messages(body.messages)
+    name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
+    waiting = None if name else await services.index.waiting_for(request.state.principal, messages)
+    named = name or waiting
     client_tools = tuple(body.client_tools())
     context = TurnContext(
         instructions=tuple(str(message.text) for message in messages if isinstance(message, SystemMessage)),
@@ -37,9 +40,8 @@ def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
         tool_choice=body.forced_choice() if client_tools else None,
         parameters={**body.parameters(), "model": services.models.resolve(body.model)},
     )
-    name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
     return Turn(
-        session=session_of(request, name.id if name else request.state.session_id),
+        session=session_of(request, named.id if named else request.state.session_id),
         mode=session_mode(request.headers, name),
         stored=body.store is not False and not is_side_task(messages, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],

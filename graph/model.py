@@ -88,15 +88,16 @@ class ChatModel(ChatOpenAI):
             response_metadata=whole.response_metadata,
         )
 
-    async def check(self) -> None:
-        """Ask the endpoint for its models.
+    async def names(self) -> list[str]:
+        """Ask the endpoint which models it has; none where it has no such list.
 
         Raises:
             openai.OpenAIError: it cannot be reached, or takes no request of ours.
         """
         client = self.root_async_client.with_options(timeout=CHECK_TIMEOUT, max_retries=0)
-        with suppress(openai.NotFoundError):  # reached, and without a list of models
-            await client.models.list()
+        with suppress(openai.NotFoundError):
+            return [model.id async for model in client.models.list()]
+        return []
 
     def in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as this endpoint calls them: only OpenAI itself wants `max_completion_tokens`."""

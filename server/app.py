@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import openai
@@ -10,11 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from graph.factory import Assembly, open_agent
 from server import __version__
 from server.auth import KeyGuard
+from server.body_limit import BodyLimit
 from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
 from server.headers import Identified
 from server.index import SessionIndex
@@ -37,8 +39,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
-        models = Models(settings.ollama_model, settings.model_aliases)
         async with open_agent(settings) as assembly:
+            models = Models(settings.ollama_model, settings.model_aliases, settings.models, assembly.model.names)
             index = SessionIndex(assembly.checkpointer)
             await index.setup()
             app.state.services = Services(assembly, index, runs, models, settings.session_headers)
@@ -56,6 +58,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers),
+            *cross_origin(settings.cors_origins, settings.session_headers),
+            Middleware(BodyLimit, limit=settings.max_request_bytes),
             Middleware(KeyGuard, keys=[key.get_secret_value() for key in settings.api_keys]),
         ],
         exception_handlers={
@@ -70,10 +74,27 @@ def create_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
+def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list[Middleware]:
+    """Return what lets web pages of these origins in: none of them gets a cookie, each needs a key like anybody."""
+    if not origins:
+        return []
+    exposed = ["x-request-id", "retry-after", "x-should-retry", *session_headers]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+            max_age=600,
+        )
+    ]
+
+
 async def _warn_of_silent_model(assembly: Assembly) -> None:
     """Say in one line that the model cannot be asked; the server starts all the same."""
     try:
-        await assembly.model.check()
+        await assembly.model.names()
     except openai.OpenAIError as error:
         log.warning("%s Going on; requests fail until it does.", as_api_error(error).message)
 
@@ -82,13 +103,19 @@ async def _answer_api_error(_: Request, error: Exception) -> Response:
     return error_response(as_api_error(error))
 
 
-async def _answer_invalid_body(_: Request, error: Exception) -> Response:
+async def _answer_invalid_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "")
+    if error.body is not None and "json" not in kind:
+        message = f"Unsupported content type: {kind!r}. This API takes 'application/json'."
+        return error_response(InvalidRequest(message, code="unsupported_content_type", status=415))
     return error_response(invalid_body(error.errors()))
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ApiError):  # FastAPI's, for what went wrong while it read the body
+        return error_response(error.__cause__)
     code: str | None = None
     match error.status_code:
         case 404:

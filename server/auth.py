@@ -40,8 +40,8 @@ class KeyGuard:
     def _principal(self, scope: Scope) -> str:
         if not self._keys or scope["path"] in OPEN_PATHS:
             return NO_PRINCIPAL
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not (key := key.strip()):
+        key = _given_key(Headers(scope=scope))
+        if not key:
             raise Unauthorized(NO_KEY, headers={"WWW-Authenticate": "Bearer"})
         digest = sha256(key.encode()).digest()
         # Every key is compared, so that the time tells nothing about which one is close.
@@ -50,3 +50,9 @@ class KeyGuard:
                 "Incorrect API key provided.", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )
         return digest.hex()
+
+
+def _given_key(headers: Headers) -> str:
+    """Return the key of a request, as OpenAI's clients send it or, in `api-key`, as those of Azure do."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("api-key", "").strip()

@@ -1,28 +1,47 @@
 """The names under which clients may ask for models, and the models that answer."""
 
+import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from server.errors import NotFound
+import openai
 
-ANY = "*"
+from server.errors import NotFound, as_api_error
+
+log = logging.getLogger(__name__)
+
+EVERYTHING_ELSE = "*"
+FRESH_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
 class Models:
-    """The configured model, and other names for models; the alias `*` takes every name that is not known."""
+    """The configured model, those that the endpoint has, and aliases for them.
 
-    default: str
-    aliases: Mapping[str, str]
-    since: int = field(default_factory=lambda: int(time.time()))
-    """When they became available, as a Unix time in seconds."""
+    Args:
+        default: the configured model.
+        aliases: other names, and the models that answer to them; `*` is every name that is not known.
+        among: the only models of the endpoint that are offered; all of them where this is empty.
+        fetch: asks the endpoint which models it has.
+    """
 
-    def names(self) -> list[str]:
+    def __init__(
+        self,
+        default: str,
+        aliases: Mapping[str, str],
+        among: Sequence[str],
+        fetch: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        self.default, self.since = default, int(time.time())
+        self._aliases, self._among, self._fetch = aliases, among, fetch
+        self._fetched: Sequence[str] = ()
+        self._fetched_at = float("-inf")
+
+    async def names(self) -> list[str]:
         """Return the names that clients are shown, the default first."""
-        return list(dict.fromkeys([self.default, *(name for name in self.aliases if name != ANY)]))
+        aliases = [alias for alias in self._aliases if alias != EVERYTHING_ELSE]
+        return list(dict.fromkeys([self.default, *await self._offered(), *aliases]))
 
-    def resolve(self, name: str) -> str:
+    async def resolve(self, name: str) -> str:
         """Return the model that answers to a name.
 
         Raises:
@@ -30,6 +49,19 @@ class Models:
         """
         if name == self.default:
             return name
-        if (model := self.aliases.get(name, self.aliases.get(ANY))) is not None:
-            return model
+        if name in self._aliases:
+            return self._aliases[name]
+        if name in await self._offered():
+            return name
+        if EVERYTHING_ELSE in self._aliases:
+            return self._aliases[EVERYTHING_ELSE]
         raise NotFound(f"The model `{name}` does not exist or you do not have access to it.", code="model_not_found")
+
+    async def _offered(self) -> list[str]:
+        if time.monotonic() - self._fetched_at > FRESH_SECONDS:
+            self._fetched_at = time.monotonic()
+            try:
+                self._fetched = await self._fetch()
+            except openai.OpenAIError as error:  # what it had before is the best guess
+                log.warning("The models cannot be listed: %s", as_api_error(error).message)
+        return [name for name in self._fetched if not self._among or name in self._among]

@@ -28,6 +28,14 @@ class ServerSettings(AgentSettings):
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
     )
+    max_request_bytes: int = Field(20_000_000, ge=1, description="Size of the largest request that is read")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Comma-separated origins of web pages that may use the API, or * (e.g., https://example.com)",
+    )
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Comma-separated models of the endpoint that clients may ask for; all that it has without it"
+    )
     session_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         ("X-Session-ID", "X-OpenWebUI-Chat-Id", "X-Conversation-Id"),
         description="Headers that may name the session; the first that a request has decides",

@@ -25,6 +25,36 @@ EXPECTED = {
     "model_type": "an object",
 }
 
+# What pydantic found, as OpenAI's code and words.
+COMPLAINTS = {
+    "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
+    "literal_error": ("invalid_value", "Invalid value: '{value}'. Supported values are: {expected}."),
+    "too_short": (
+        "empty_array",
+        "Invalid '{param}': empty array. Expected an array with minimum length {min_length}, but got an empty array "
+        "instead.",
+    ),
+    "too_long": (
+        "array_above_max_length",
+        "Invalid '{param}': array too long. Expected an array with maximum length {max_length}, but got an array with "
+        "length {length} instead.",
+    ),
+    "too_many": (
+        "object_above_max_properties",
+        "Invalid '{param}': too many properties. Expected an object with at most {max_length} properties, but got an "
+        "object with {length} properties instead.",
+    ),
+    "string_too_long": (
+        "string_above_max_length",
+        "Invalid '{param}': string too long. Expected a string with maximum length {max_length}, but got a string with "
+        "length {length} instead.",
+    ),
+    "string_pattern_mismatch": (
+        "invalid_value",
+        "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '{pattern}'.",
+    ),
+}
+
 JSON_TYPES = {
     str: "a string",
     bool: "a boolean",
@@ -41,45 +71,29 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     error = errors[0]
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
     param = param_name(error["loc"])
-    if kind == "json_invalid" or not param:
+    if kind in ("json_invalid", "string_unicode") or not param:
         return InvalidRequest(NOT_JSON)
-    if kind == "missing":
-        if param == "model":
-            return InvalidRequest("you must provide a model parameter")
-        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if kind == "missing" and param == "model":
+        return InvalidRequest("you must provide a model parameter")
     if kind in EXPECTED:
         message = f"Invalid type for '{param}': expected {EXPECTED[kind]}, but got {_json_type(value)} instead."
         return InvalidRequest(message, param=param, code="invalid_type")
-    if kind == "literal_error":
-        message = f"Invalid value: '{value}'. Supported values are: {context['expected']}."
-        return InvalidRequest(message, param=param, code="invalid_value")
-    if kind == "too_short":
-        message = (
-            f"Invalid '{param}': empty array. Expected an array with minimum length {context['min_length']}, "
-            "but got an empty array instead."
-        )
-        return InvalidRequest(message, param=param, code="empty_array")
-    if kind == "too_long":
-        message = (
-            f"Invalid '{param}': array too long. Expected an array with maximum length {context['max_length']}, "
-            f"but got an array with length {context['actual_length']} instead."
-        )
-        return InvalidRequest(message, param=param, code="array_above_max_length")
-    if kind == "string_pattern_mismatch":
-        message = (
-            f"Invalid '{param}': string does not match pattern. Expected a string that matches the pattern "
-            f"{context['pattern']!r}."
-        )
-        return InvalidRequest(message, param=param, code="invalid_value")
     if kind in ("less_than_equal", "greater_than_equal"):
         return _out_of_range(param, value, context)
-    return InvalidRequest(f"Invalid '{param}': {error['msg']}.", param=param, code="invalid_value")
+    if kind == "too_long" and isinstance(value, dict):
+        kind = "too_many"
+    code, message = COMPLAINTS.get(kind, ("invalid_value", "Invalid '{param}': {said}."))
+    length = len(value) if isinstance(value, str | list | dict) else None
+    words = {"param": param, "value": value, "length": length, "said": error["msg"], **context}
+    return InvalidRequest(message.format(**words), param=param, code=code)
 
 
 def param_name(location: Sequence[str | int]) -> str:
     """Return a location as OpenAI writes it: `messages[0].content`."""
     name = ""
     for step in location:
+        if step == "[key]":  # pydantic's, after a key that is wrong itself
+            continue
         if isinstance(step, int):
             name += f"[{step}]"
         elif step not in UNION_TAGS and step not in SOURCES:

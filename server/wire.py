@@ -156,6 +156,16 @@ PASSED_ON = (
 REFUSED = ("functions", "logprobs", "modalities", "audio", "web_search_options")
 
 
+Stop = Annotated[
+    Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(min_length=1, max_length=4), Tag("parts")],
+    Discriminator(_content_form),
+]
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(strict=True, max_length=512)]], Field(max_length=16)
+]
+
+
 class ChatRequest(Lenient):
     """The body of `POST /v1/chat/completions`; `null` is the same as leaving a field out."""
 
@@ -171,8 +181,8 @@ class ChatRequest(Lenient):
     max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     seed: StrictInt | None = None
-    stop: Any = None
-    logit_bias: dict[str, StrictInt] | None = None
+    stop: Stop | None = None
+    logit_bias: dict[str, Annotated[int, Field(strict=True, ge=-100, le=100)]] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
@@ -185,7 +195,7 @@ class ChatRequest(Lenient):
     audio: Any = None
     web_search_options: Any = None
     store: StrictBool | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     session_id: Any = None
 
     @model_validator(mode="after")

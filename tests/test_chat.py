@@ -243,3 +243,27 @@ def test_a_folder_with_a_name_of_ours_is_not_taken_for_ours(
     with agent_server(ollama_base_url=upstream_url) as server:
         server.ask("hello")
     assert {offered["function"]["name"] for offered in upstream.last["tools"]} == {"get_weather", "search_web"}
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_is_streamed_beside_the_answer_and_never_kept(
+    server: AgentServer, upstream: Upstream, field: str
+) -> None:
+    upstream.script(Answer(["Blue."], reasoning=["The sky ", "is …"], reasoning_field=field))
+    with server.client(session="s") as client:
+        question: ChatCompletionUserMessageParam = {"role": "user", "content": "What colour?"}
+        chunks = list(client.chat.completions.create(model=MODEL, messages=[question], stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    assert [getattr(delta, "reasoning_content", None) for delta in deltas[1:4]] == ["The sky ", "is …", None]
+    assert [delta.content for delta in deltas[:4]] == ["", None, None, "Blue."]
+    server.ask("And now?", session="s")
+    assert [message["content"] for message in upstream.last["messages"][1:]] == ["What colour?", "Blue.", "And now?"]
+    assert "sky" not in json.dumps(upstream.last)
+
+
+def test_reasoning_is_a_field_of_a_whole_answer(server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(["Blue."], reasoning=["The sky."]), Answer(["Blue."]))
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "What colour?"}]}
+    message = server.post(body).json()["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Blue.", "The sky.")
+    assert "reasoning_content" not in server.post(body).json()["choices"][0]["message"]

@@ -61,6 +61,7 @@ def test_models_are_the_configured_one_and_its_aliases(upstream: Upstream, upstr
             models = client.models.list().data
             assert [(model.id, model.owned_by, model.object) for model in models] == [
                 ("library/llama3.2:1b", "ollama", "model"),
+                ("test-model", "ollama", "model"),
                 ("gpt-4o", "ollama", "model"),
                 ("other", "ollama", "model"),
             ]
@@ -71,6 +72,56 @@ def test_models_are_the_configured_one_and_its_aliases(upstream: Upstream, upstr
             for name, model in (("library/llama3.2:1b", "library/llama3.2:1b"), ("other", "qwen3:8b")):
                 completion = client.chat.completions.create(model=name, messages=[{"role": "user", "content": "x"}])
                 assert (completion.model, upstream.last["model"]) == (name, model)
+
+
+def test_models_of_the_endpoint_are_listed_once_a_minute_and_can_be_narrowed(
+    upstream: Upstream, upstream_url: str
+) -> None:
+    upstream.models = ["a", "b", "c"]
+    options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "models": "c, a, x"}
+    with agent_server(**options) as server:
+        listed = upstream.listed
+        for _ in range(3):
+            assert [model["id"] for model in httpx.get(f"{server.url}/v1/models").json()["data"]] == [MODEL, "a", "c"]
+        assert upstream.listed == listed + 1
+        for name, status in (("a", 200), ("b", 404), ("x", 404)):
+            assert server.post({"model": name, "messages": [{"role": "user", "content": "?"}]}).status_code == status
+    assert upstream.last["model"] == "a"
+
+
+def test_an_endpoint_that_cannot_list_its_models_still_answers(upstream_url: str, upstream: Upstream) -> None:
+    with agent_server(ollama_base_url=f"{upstream_url}/nowhere", use_mcp_tools=False) as server:
+        assert [model["id"] for model in httpx.get(f"{server.url}/v1/models").json()["data"]] == [MODEL]
+
+
+def test_a7_web_pages_of_the_named_origins_may_use_the_api(upstream_url: str) -> None:
+    options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "api_keys": "key"}
+    asking = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-session-id, x-stainless-lang",
+    }
+    with agent_server(**options, cors_origins="https://chat.example.com") as server:
+        url = f"{server.url}/v1/chat/completions"
+        ours, others = ({"Origin": f"https://{host}"} for host in ("chat.example.com", "example.com"))
+        preflight = httpx.options(url, headers={**asking, **ours})
+        assert preflight.status_code == 200, "it has no key yet"
+        assert preflight.headers["access-control-allow-origin"] == "https://chat.example.com"
+        assert "x-stainless-lang" in preflight.headers["access-control-allow-headers"]
+        assert httpx.options(url, headers={**asking, **others}).status_code == 400
+        refused = httpx.post(url, json={}, headers=ours)
+        assert refused.status_code == 401
+        assert refused.headers["access-control-allow-origin"] == "https://chat.example.com"
+        exposed = refused.headers["access-control-expose-headers"].lower()
+        assert all(name in exposed for name in ("x-request-id", "retry-after", "x-should-retry", "x-session-id"))
+    with agent_server(**options) as server:
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json={}, headers=ours)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a8_the_key_may_come_as_azure_s_clients_send_it(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="key") as server:
+        statuses = [httpx.get(f"{server.url}/v1/models", headers={"api-key": key}).status_code for key in ("key", "no")]
+    assert statuses == [200, 401]
 
 
 def test_an_alias_for_all_names_takes_all_names(upstream: Upstream, upstream_url: str) -> None:

@@ -73,8 +73,14 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
             "invalid_value",
             "string does not match pattern",
         ),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice", "unsupported_value", "'auto' and 'none'"),
         ({"stream_options": {"include_usage": True}}, "stream_options", None, "only allowed when 'stream' is enabled"),
+        ({"stop": ["a"] * 5}, "stop", "array_above_max_length", "maximum length 4, but got an array with length 5"),
+        ({"stop": 7}, "stop", "invalid_type", "expected a string, but got an integer instead."),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1", "integer_above_max_value", "Expected a value <= 100"),
+        ({"metadata": {"a": 1}}, "metadata.a", "invalid_type", "expected a string, but got an integer instead."),
+        ({"metadata": {"a": "x" * 513}}, "metadata.a", "string_above_max_length", "got a string with length 513"),
+        ({"metadata": {"x" * 65: ""}}, f"metadata.{'x' * 65}", "string_above_max_length", "maximum length 64"),
+        ({"metadata": dict.fromkeys(map(str, range(17)), "")}, "metadata", "object_above_max_properties", "at most 16"),
         ({"session_id": "a b"}, "session_id", "invalid_value", "A session id is"),
     ],
 )
@@ -87,6 +93,26 @@ def test_a_bad_request_is_told_what_is_wrong_with_it(
     assert (error["param"], error["code"]) == (param, code)
     assert message in error["message"]
     assert upstream.requests == []
+
+
+def test_a_body_of_another_type_is_refused(server: AgentServer) -> None:
+    response = httpx.post(f"{server.url}/v1/chat/completions", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert (response.status_code, error_of(response)["code"]) == (415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_that_is_too_large_is_refused(upstream: Upstream, upstream_url: str, announced: bool) -> None:
+    body = json.dumps({"model": MODEL, "messages": [{**HELLO, "content": "x" * 2000}]}).encode()
+    options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "max_request_bytes": 1000}
+    with agent_server(**options) as server:
+        response = httpx.post(
+            f"{server.url}/v1/chat/completions",
+            content=body if announced else iter([body[:900], body[900:]]),
+            headers={"Content-Type": "application/json"},
+        )
+        assert (response.status_code, error_of(response)["code"]) == (413, "request_too_large")
+        assert server.ask("hello")
+    assert len(upstream.requests) == 1
 
 
 def test_nulls_are_the_same_as_nothing(server: AgentServer, upstream: Upstream) -> None:

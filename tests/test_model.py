@@ -31,7 +31,7 @@ async def test_an_endpoint_on_this_machine_is_not_asked_through_a_proxy(
 ) -> None:
     proxied(monkeypatch)
     async with model_at(upstream_url.replace("127.0.0.1", host)) as model:
-        await model.check()
+        await model.names()
 
 
 @pytest.fixture

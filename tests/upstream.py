@@ -41,6 +41,8 @@ class Answer:
     status: int = 200
     error: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    reasoning: Sequence[str] = ()
+    reasoning_field: str = "reasoning_content"
 
 
 Reply = Answer | Callable[[Json], Answer]
@@ -51,6 +53,8 @@ class Upstream:
 
     def __init__(self) -> None:
         self.requests: list[Json] = []
+        self.models = ["test-model"]
+        self.listed = 0
         self.keys: list[str | None] = []
         self.closed_early = 0
         self.streaming = 0
@@ -73,7 +77,8 @@ class Upstream:
         return self.requests[-1]
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [{"id": "test-model", "object": "model"}]})
+        self.listed += 1
+        return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def _complete(self, request: Request) -> Response:
         body = await request.json()
@@ -107,6 +112,8 @@ def last_text(request: Json) -> str:
 async def stream(answer: Answer) -> AsyncIterator[str]:
     """The frames of one answer."""
     yield frame({"role": "assistant", "content": ""})
+    for piece in answer.reasoning:
+        yield frame({answer.reasoning_field: piece})
     for piece in answer.pieces:
         yield frame({"content": piece})
         await asyncio.sleep(answer.pause)

@@ -38,7 +38,7 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
         instructions=tuple(str(message.text) for message in messages if isinstance(message, SystemMessage)),
         client_tools=client_tools,
         tool_choice=body.forced_choice() if client_tools else None,
-        parameters={**body.parameters(), "model": services.models.resolve(body.model)},
+        parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
     )
     return Turn(
         session=session_of(request, named.id if named else request.state.session_id),

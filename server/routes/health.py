@@ -30,7 +30,7 @@ async def health() -> dict[str, str]:
 async def ready(services: ServicesDep) -> JSONResponse:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
-        _state(services.assembly.model.check()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
+        _state(services.assembly.model.names()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
     )
     servers = services.assembly.toolbox.health()
     if model["state"] == checkpointer["state"] == "ready":

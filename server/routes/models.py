@@ -14,13 +14,13 @@ OWNER = "ollama"
 @router.get("/v1/models")
 async def list_models(services: ServicesDep) -> dict[str, object]:
     """List the models that can be asked for."""
-    return {"object": "list", "data": [_model(name, services.models) for name in services.models.names()]}
+    return {"object": "list", "data": [_model(name, services.models) for name in await services.models.names()]}
 
 
 @router.get("/v1/models/{name:path}")
 async def retrieve_model(name: str, services: ServicesDep) -> Model:
     """Describe one model; its name may have slashes and colons in it."""
-    services.models.resolve(name)
+    await services.models.resolve(name)
     return _model(name, services.models)
 
 

@@ -67,7 +67,7 @@ def build_agent(
 
 def after_model(state: AgentState) -> list[Send] | str:
     """Send each call of our tools to the tool node on its own; without any the turn ends, or waits for the client."""
-    last = state["messages"][-1]
+    last = state["messages"][-1] if state["messages"] else None
     if not isinstance(last, AIMessage):
         return END
     clients = client_calls(last)

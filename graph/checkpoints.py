@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -16,6 +16,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
+TABLES = ("checkpoints", "writes")
+BUSY_TIMEOUT = 5000
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,7 @@ async def open_checkpointer(url: str) -> "AsyncIterator[ShieldedSqliteSaver]":
     # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
     serde = JsonPlusSerializer(allowed_msgpack_modules=None)
     async with aiosqlite.connect(path) as connection:
+        connection.row_factory = sqlite3.Row
         saver = ShieldedSqliteSaver(connection, serde=serde)
         try:
             await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
@@ -62,6 +65,13 @@ def _private_file(path: Path) -> Path:
     return path
 
 
+class Mark(NamedTuple):
+    """How far the saver's tables are written, as their last row ids."""
+
+    checkpoints: int
+    writes: int
+
+
 class ShieldedSqliteSaver(AsyncSqliteSaver):
     """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
 
@@ -83,23 +93,52 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
         async with self.lock:
             try:
                 yield self.conn
+                await self.conn.commit()
             except BaseException:
                 await self.conn.rollback()
                 raise
-            await self.conn.commit()
 
-    async def truncate_log(self) -> None:
-        """Empty the write-ahead log, which may still hold what was deleted."""
+    async def select(self, query: str, *values: object) -> list[sqlite3.Row]:
+        """Read rows, all in one go: a statement left open would keep the log from being emptied."""
+        return list(await self.conn.execute_fetchall(query, values))
+
+    async def truncate_log(self) -> bool:
+        """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
         async with self.lock:
-            await self.conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            await self.conn.execute_fetchall("PRAGMA busy_timeout = 0")  # nobody's turn waits for that
+            try:
+                (result,) = await self.select("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await self.conn.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        return not result["busy"]
 
     async def latest(self, thread_id: str) -> str | None:
-        """Return the id of a thread's latest checkpoint, without loading it."""
-        rows = await self.conn.execute_fetchall(
-            "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''", (thread_id,)
-        )
-        latest: str | None = next(iter(rows))[0]
+        """Return the id of the checkpoint that LangGraph takes for a thread's latest, without loading it."""
+        query = "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
+        (row,) = await self.select(query, thread_id)
+        latest: str | None = row["id"]
         return latest
+
+    async def written_last(self, thread_id: str) -> str | None:
+        """Return the id of a thread's checkpoint that was written last; ids tell the time, which may be set back."""
+        rows = await self.select(
+            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
+            "ORDER BY rowid DESC LIMIT 1",
+            thread_id,
+        )
+        return rows[0]["checkpoint_id"] if rows else None
+
+    async def mark(self) -> Mark:
+        """Return how far the tables are written."""
+        last = "SELECT max(rowid) FROM"
+        (row,) = await self.select(f"SELECT ({last} checkpoints) AS checkpoints, ({last} writes) AS writes")
+        return Mark(row["checkpoints"] or 0, row["writes"] or 0)
+
+    async def forget_since(self, thread_id: str, mark: Mark) -> None:
+        """Delete what was written to a thread since the mark."""
+        async with self.transaction() as db:
+            for table, last in zip(TABLES, mark, strict=True):
+                await db.execute(f"DELETE FROM {table} WHERE thread_id = ? AND rowid > ?", (thread_id, last))
 
     async def aput(
         self,

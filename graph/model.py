@@ -132,6 +132,7 @@ class ChatModel(ChatOpenAI):
         calls, texts, finished, reported, said = _CallNumbers(), _Texts(), False, False, ""
         async for chunk in super()._astream(*args, **kwargs):
             message = chunk.message
+            message.id = None  # the run's is taken then: an endpoint's may come again, and replace what was said before
             finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
             if isinstance(message, AIMessageChunk):
                 reported = reported or message.usage_metadata is not None

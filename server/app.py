@@ -49,6 +49,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
             yield
             for task in (warning, sweeper):
                 task.cancel()
+            await asyncio.wait({warning, sweeper})
             await runs.aclose()
 
     app = FastAPI(

@@ -7,7 +7,7 @@ process that is killed between the two, or a run that fails, leaves a checkpoint
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from sqlite3 import Row
 from typing import Any
@@ -69,10 +69,10 @@ class SessionRecord:
     branches: int
     waiting: bool
 
-    @classmethod
-    def begun(cls, session: Session, at: float) -> "SessionRecord":
-        """Return the record of a session whose first turn is not answered yet."""
-        return cls(session=session, created_at=at, updated_at=at, turns=0, branches=0, waiting=False)
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing was said in it but one question and its answer."""
+        return self.turns <= 1 and self.branches <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,8 @@ class SessionIndex:
 
     def __init__(self, saver: ShieldedSqliteSaver) -> None:
         self._saver = saver
+        self.is_clean = True
+        """Whether nothing that was deleted is left in the database's log."""
 
     async def setup(self) -> None:
         """Make the tables, unless they are there."""
@@ -119,16 +121,21 @@ class SessionIndex:
             habit=row["habit"],
         )
 
+    async def begin(self, session: Session) -> None:
+        """Make a session, unless it is there: what its first run writes must not be without an owner."""
+        now = time.time()
+        async with self._saver.transaction() as db:
+            await db.execute(
+                "INSERT INTO sessions (thread_id, principal, id, created_at, updated_at) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (thread_id) DO NOTHING",
+                (*_key(session), now, now),
+            )
+
     async def enter(self, session: Session, turn: AnsweredTurn) -> None:
         """Enter a turn whose checkpoint is committed; it becomes the session's newest."""
         thread, now = session.thread_id, time.time()
         parent = None if isinstance(turn.step, NewRoot) else turn.step.turn
         async with self._saver.transaction() as db:
-            await db.execute(
-                "INSERT INTO sessions (thread_id, principal, id, created_at, updated_at) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (thread_id) DO NOTHING",
-                (thread, session.principal, session.id, now, now),
-            )
             branch = await self._branch_of_child(thread, parent.id if parent else None)
             entered = await db.execute(
                 "INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, "
@@ -205,30 +212,36 @@ class SessionIndex:
                 "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
                 (time.time(), session.thread_id),
             )
-        await self._saver.truncate_log()
+        await self.clean_up()
 
     async def delete(self, session: Session) -> None:
         """Delete all that there is of a session; no copy of it stays in the database's files."""
         async with self._saver.transaction() as db:
             for table in ("writes", "checkpoints", "turns", "sessions"):
                 await db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (session.thread_id,))
-        await self._saver.truncate_log()
+        await self.clean_up()
+
+    async def clean_up(self) -> None:
+        """Take what was deleted out of the database's log too, now or, where somebody reads it, when called again."""
+        self.is_clean = await self._saver.truncate_log()
 
     async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
         """Return sessions last used before a time, which is another one for sessions of a single turn."""
-        rows = await self._saver.conn.execute_fetchall(
-            "SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < ? "
-            "AND updated_at < CASE WHEN coalesce(number, 1) = 1 THEN ? ELSE ? END ORDER BY updated_at LIMIT ?",
-            (max(one_turn, more_turns), one_turn, more_turns, limit),
+        rows = await self._saver.select(
+            "SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < ? AND updated_at < "
+            "CASE WHEN coalesce(number, 1) = 1 AND branches <= 1 THEN ? ELSE ? END ORDER BY updated_at LIMIT ?",
+            max(one_turn, more_turns),
+            one_turn,
+            more_turns,
+            limit,
         )
-        return [Session(row[0], row[1]) for row in rows]
+        return [Session(row["principal"], row["id"]) for row in rows]
 
     async def _longest_known(self, thread: str, transcript: Transcript) -> Mapping[bytes, KnownTurn]:
         """Return the newest turn at the end of the longest beginning that is known; mostly the first look finds it."""
-        length = len(transcript.messages)
-        digests = [beginning.digest for beginning in transcript.beginnings if beginning.length < length]
+        digests = [beginning.digest for beginning in transcript.beginnings]
         for candidates in _looks(digests[::-1]):
-            rows = await self._all(
+            rows = await self._saver.select(
                 f"SELECT {TURN} FROM turns WHERE thread_id = ? AND digest IN ({_places(candidates)}) ORDER BY turn",
                 thread,
                 *candidates,
@@ -241,8 +254,14 @@ class SessionIndex:
         calls = [*unanswered_calls(messages), *(result.tool_call_id for result in results_at_end(messages))]
         if not calls:
             return {}
-        query = f"SELECT {TURN} FROM turns WHERE thread_id = ? AND waits_for IN ({_places(calls)}) ORDER BY turn"
-        turns = [_known_turn(row) for row in await self._all(query, thread, *calls)]
+        rows = await self._saver.select(
+            f"SELECT {TURN}, EXISTS (SELECT 1 FROM turns AS child WHERE child.thread_id = turns.thread_id AND "
+            "child.parent = turns.turn) AS is_followed FROM turns "
+            f"WHERE thread_id = ? AND waits_for IN ({_places(calls)}) ORDER BY turn",
+            thread,
+            *calls,
+        )
+        turns = [replace(_known_turn(row), is_followed=bool(row["is_followed"])) for row in rows]
         return {call: turn for turn in turns for call in turn.waiting}
 
     async def _branch_of_child(self, thread: str, parent: int | None) -> int:
@@ -261,7 +280,7 @@ class SessionIndex:
         return branch
 
     async def _records(self, condition: str, values: tuple[Any, ...], limit: int) -> list[SessionRecord]:
-        rows = await self._all(
+        rows = await self._saver.select(
             "SELECT principal, id, created_at, updated_at, branches, coalesce(number, 0) AS turns, "
             "waits_for IS NOT NULL AS waiting FROM sessions LEFT JOIN turns ON turn = newest "
             f"WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT ?",
@@ -281,13 +300,8 @@ class SessionIndex:
         ]
 
     async def _one(self, query: str, *values: object) -> Row | None:
-        rows = await self._all(query, *values)
+        rows = await self._saver.select(query, *values)
         return rows[0] if rows else None
-
-    async def _all(self, query: str, *values: object) -> list[Row]:
-        async with self._saver.conn.execute(query, values) as cursor:
-            cursor.row_factory = Row
-            return list(await cursor.fetchall())
 
 
 def unknown_session(session: Session) -> NotFound:

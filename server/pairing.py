@@ -17,7 +17,7 @@ UNANSWERED = (
 class UnpairedMessage(ValueError):
     """A message where a result without its call stands, or where a call's result is missing."""
 
-    def __init__(self, complaint: str, at: AnyMessage) -> None:
+    def __init__(self, complaint: str, at: AnyMessage | None) -> None:
         super().__init__(complaint)
         self.at = at
 
@@ -39,7 +39,7 @@ def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) ->
             raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), message)
         open_calls = list(call_ids(message)) if isinstance(message, AIMessage) else []
     if open_calls:
-        raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), messages[-1])
+        raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), messages[-1] if messages else None)
 
 
 def results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:

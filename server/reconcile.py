@@ -36,6 +36,8 @@ class KnownTurn:
     checkpoint_id: str
     waiting: tuple[str, ...] = ()
     """The client's tool calls that its answer ended with."""
+    is_followed: bool = False
+    """Whether another turn follows it, so that those calls wait no more; told of paused turns only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +98,11 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
         return Resume(paused, _closed(known, results_at_end(messages), paused.waiting))
     if mode == "append":
         return _append(known, messages)
+    continued = isinstance(messages[-1], AIMessage) if messages else False
     for beginning in reversed(transcript.beginnings):
         turn = known.turns.get(beginning.digest)
-        if turn and beginning.length < len(messages):
+        # All of them are known where an answer is to be continued, such as one that was stopped.
+        if turn and (beginning.length < len(messages) or (continued and not turn.waiting)):
             new = _closed(known, messages[beginning.length :], turn.waiting)
             return Append(turn, new) if turn == known.newest else ForkAt(turn, new)
     if mode == "full" or known.newest is None or carries_answers(messages):
@@ -124,8 +128,11 @@ def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) ->
 
 
 def carries_answers(messages: Sequence[AnyMessage]) -> bool:
-    """Say whether the messages tell of earlier turns."""
-    return any(isinstance(message, AIMessage) for message in messages)
+    """Say whether the messages tell of earlier answers, not just of calls to answer or of a text to continue."""
+    spoken = [isinstance(message, AIMessage) for message in messages]
+    while spoken and spoken[-1]:
+        spoken.pop()
+    return any(spoken[1:])
 
 
 def _alone(step: Step, messages: Sequence[AnyMessage]) -> bool:
@@ -144,13 +151,14 @@ def _new_root(known: Knowledge, messages: Sequence[AnyMessage]) -> NewRoot:
 
 
 def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
-    return newest.number == 1 and transcript.digest == newest.asked
+    """Say whether the messages are the first question again, perhaps with the beginning of an answer to it."""
+    return newest.number == 1 and newest.asked in (end.digest for end in transcript.beginnings[-2:])
 
 
 def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:
     """Return the turn that waits for the results at the end; the ids alone decide."""
     answered = (known.paused.get(message.tool_call_id) for message in results_at_end(messages))
-    return next((turn for turn in answered if turn), None)
+    return next((turn for turn in answered if turn and not turn.is_followed), None)
 
 
 def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] = ()) -> list[AnyMessage]:

@@ -7,7 +7,6 @@ is awaited to its end.
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from contextvars import Context
@@ -29,12 +28,14 @@ class Run(Generic[Event]):
     """One run: its events for whoever reads them, and the way to stop it."""
 
     def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
-        self.thread_id, self.started_at = thread_id, time.time()
+        self.thread_id = thread_id
         self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
         # Without a buffer, so that what the run knows as said is what its reader took.
         self._sender, self._receiver = anyio.create_memory_object_stream[Event]()
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
         self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=Context())
+        # Not in the task itself: one that is cancelled before its first step never gets to its end.
+        self.task.add_done_callback(lambda _: self._sender.close())
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield the run's events; end when all that it did is stored.
@@ -72,10 +73,9 @@ class Run(Generic[Event]):
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
     async def _own(self, owner: "RunOwner", events: AsyncGenerator[Event]) -> None:
-        with self._sender:
-            async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
-                async for event in events:
-                    await self._sender.send(event)
+        async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
+            async for event in events:
+                await self._sender.send(event)
 
     def log_failure(self) -> None:
         """Log why the run failed: a defect of ours with its traceback, all else in one line."""
@@ -113,9 +113,9 @@ class RunOwner:
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
 
-    def of(self, thread_id: str) -> Run[Any] | None:
-        """Return the run of a thread that is in progress; others wait for its end."""
-        return next((run for run in self._runs if run.thread_id == thread_id), None)
+    def of(self, thread_id: str) -> list[Run[Any]]:
+        """Return the runs of a thread: the one in progress, and those that wait for its end."""
+        return [run for run in self._runs if run.thread_id == thread_id]
 
     def stop_all(self) -> None:
         """Stop every run; their readers are told."""

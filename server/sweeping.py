@@ -12,30 +12,39 @@ from server.settings import ServerSettings
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0
+BREATH = 0.1
 AT_ONCE = 100
 NEVER = 0.0
 
 
 async def sweep(index: SessionIndex, runs: RunOwner, settings: ServerSettings) -> None:
-    """Delete idle sessions for as long as the server runs; a failure is logged, and the next round tries again."""
+    """Delete idle sessions for as long as the server runs."""
     lifetimes = [settings.session_ttl_single, settings.session_ttl]
-    finite = [lifetime for lifetime in lifetimes if lifetime]
-    while finite:
-        await asyncio.sleep(min(LONGEST_PAUSE, *finite))
+    pause = min([LONGEST_PAUSE, *filter(None, lifetimes)])
+    while True:
+        await asyncio.sleep(pause)
         one_turn, more_turns = (time.time() - lifetime if lifetime else NEVER for lifetime in lifetimes)
         try:
-            await delete_idle(index, runs, one_turn, more_turns)
+            if not index.is_clean:
+                await index.clean_up()
+            while True:
+                if await delete_idle(index, runs, one_turn, more_turns) < AT_ONCE:
+                    break
+                await asyncio.sleep(BREATH)
         except Exception:
             log.exception("Old sessions could not be deleted; the next round tries again.")
 
 
-async def delete_idle(index: SessionIndex, runs: RunOwner, one_turn: float, more_turns: float) -> None:
-    """Delete the sessions last used before these times, a bounded number of them; one that has a run is left."""
+async def delete_idle(index: SessionIndex, runs: RunOwner, one_turn: float, more_turns: float) -> int:
+    """Delete sessions last used before these times, but none that has a run; return how many, at most `AT_ONCE`."""
+    deleted = 0
     for session in await index.idle_since(one_turn, more_turns, limit=AT_ONCE):
         try:
             async with runs.exclusively(session.thread_id, wait=0):
                 record = await index.get(session)
-                if record and record.updated_at < (one_turn if record.turns <= 1 else more_turns):
+                if record and record.updated_at < (one_turn if record.is_single else more_turns):
                     await index.delete(session)
+                    deleted += 1
         except SessionBusy:
             continue
+    return deleted

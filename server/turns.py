@@ -53,7 +53,9 @@ class Turn:
 
     def refusal(self, error: UnpairedMessage) -> InvalidRequest:
         """Return what the client is told of calls and results that do not fit."""
-        return InvalidRequest(f"Invalid parameter: {error}", param=f"messages.[{self.positions.get(error.at.id)}].role")
+        position = self.positions.get(error.at.id) if error.at else None
+        param = "messages" if position is None else f"messages.[{position}].role"
+        return InvalidRequest(f"Invalid parameter: {error}", param=param)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +66,27 @@ class Place:
     transcript: Transcript
     """All that was said up to and with the request."""
     habit: Habit | None
+    checkpoint_id: str
+    """The checkpoint that the turn follows."""
     config: RunnableConfig
-    """LangGraph's config of the checkpoint that the turn follows."""
+    """LangGraph's config for a run from there."""
+    written_last: str | None
+    """The checkpoint of the thread that was written before."""
 
 
 async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> AsyncGenerator[BaseMessage]:
     """Yield the turn's message chunks and tool results; when it ends, the turn is on disk.
 
-    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails is not entered:
-    nothing was acknowledged, and clients send a failed request again.
+    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing: it was
+    not acknowledged, and clients send a failed request again.
     """
     place = await find_place(assembly, index, turn)
-    await check_tools(assembly, turn.context)
+    mark = await assembly.checkpointer.mark()
     speech = Speech()
     waiting: tuple[str, ...] = ()
     options = {"config": place.config, "durability": "exit"}
     try:
+        await check_tools(assembly, turn.context)
         async with aclosing(run_graph(assembly.agent, place.step.messages, turn.context, **options)) as messages:
             async for message in messages:
                 yield message
@@ -88,8 +95,10 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
                 elif isinstance(message, AIMessage):
                     waiting = tuple(client_calls(message))
     except (asyncio.CancelledError, GeneratorExit):
-        await keep_cut_short(assembly, turn.session, place, speech)
-        await enter(assembly, index, turn.session, place, speech, ())
+        await _to_its_end(enter_cut_short(assembly, index, turn.session, place, speech))
+        raise
+    except Exception:
+        await _to_its_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
         raise
     await _to_its_end(enter(assembly, index, turn.session, place, speech, waiting))
 
@@ -159,29 +168,43 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
     if latest is not None and checkpoint_id != latest:
         # Only then: what follows a checkpoint named by its id is stored with a copy of all before it.
         at["checkpoint_id"] = checkpoint_id
+    if known.newest is None:
+        await index.begin(turn.session)
     return Place(
         step=step,
+        checkpoint_id=checkpoint_id,
+        written_last=await assembly.checkpointer.written_last(thread),
         transcript=whole_transcript(step, transcript),
         habit=habit_after(known, turn.messages, step) if turn.mode == "auto" else known.habit,
         config={"configurable": at, "recursion_limit": RECURSION_LIMIT},
     )
 
 
-async def keep_cut_short(assembly: Assembly, session: Session, place: Place, speech: Speech) -> None:
+async def enter_cut_short(
+    assembly: Assembly, index: SessionIndex, session: Session, place: Place, speech: Speech
+) -> None:
     """Leave a checkpoint that can be gone on from: the request, the text that was sent, a result for every call.
 
     What LangGraph shows of a stopped run has messages in it that only the run's next step would have stored, so all of
     the turn is written again; it replaces what is there under the same ids.
     """
-    latest: RunnableConfig = {"configurable": {"thread_id": session.thread_id}}
-    left: list[AnyMessage] = (await assembly.agent.aget_state(latest)).values.get("messages", [])
-    asked = {message.id for message in place.step.messages}
-    begun = next((at for at, message in enumerate(left) if message.id in asked), None)
-    if begun is None:  # stopped before the graph had taken the request in
+    written = await assembly.checkpointer.written_last(session.thread_id)
+    if written == place.written_last:  # stopped before the graph had taken the request in
         config, turn = place.config, list(place.step.messages)
     else:
-        config, turn = latest, [as_said(message, speech, asked) for message in left[begun:]]
-    await assembly.agent.aupdate_state(config, {"messages": closed(turn, speech)}, as_node="model")
+        config = {"configurable": {"thread_id": session.thread_id, "checkpoint_ns": ""}}
+        before = {message.id for message in await stored_messages(assembly, session, place.checkpoint_id)}
+        turn = [message for message in await stored_messages(assembly, session, written) if message.id not in before]
+    said = [as_said(message, speech, {message.id for message in place.step.messages}) for message in turn]
+    await assembly.agent.aupdate_state(config, {"messages": closed(said, speech)}, as_node="model")
+    await enter(assembly, index, session, place, speech, ())
+
+
+async def stored_messages(assembly: Assembly, session: Session, checkpoint_id: str | None) -> list[AnyMessage]:
+    """Return the messages of a session at a checkpoint; none where there is no such checkpoint."""
+    at: RunnableConfig = {"configurable": {"thread_id": session.thread_id, "checkpoint_id": checkpoint_id}}
+    messages: list[AnyMessage] = (await assembly.agent.aget_state(at)).values.get("messages", [])
+    return messages
 
 
 def as_said(message: AnyMessage, speech: Speech, asked: Collection[str | None]) -> AnyMessage:
@@ -211,7 +234,7 @@ async def enter(
     assembly: Assembly, index: SessionIndex, session: Session, place: Place, speech: Speech, waiting: Sequence[str]
 ) -> None:
     """Make the newest checkpoint of the thread a turn of its session."""
-    checkpoint_id = await assembly.checkpointer.latest(session.thread_id)
+    checkpoint_id = await assembly.checkpointer.written_last(session.thread_id)
     assert checkpoint_id is not None
     calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
     turn = AnsweredTurn(

@@ -1,6 +1,7 @@
 """Where a request goes on in its session: the table of cases, and what must hold for any messages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -116,7 +117,17 @@ CASES: list[tuple[str, Knowledge, Sequence[AnyMessage], Mode, str, int]] = [
         3,
     ),
     ("prefill", AFTER_ONE, [*ONE, user("poem"), assistant("Roses")], "auto", "append to 1", 2),
-    ("prefill of what was answered", AFTER_TWO, TWO, "auto", "fork at 1", 2),
+    ("continue an answer", AFTER_TWO, TWO, "auto", "append to 2", 0),
+    ("continue an answer on another branch", FORKED, TWO, "full", "fork at 2", 0),
+    (
+        "continue the first answer, of which the client has less",
+        AFTER_ONE,
+        [user("one"), assistant("")],
+        "auto",
+        "new root",
+        2,
+    ),
+    ("prefill alone", AFTER_TWO, [user("poem"), assistant("Roses")], "auto", "append to 2", 2),
     ("nothing but system messages", AFTER_ONE, [], "auto", "append to 1", 0),
 ]
 
@@ -159,6 +170,15 @@ def test_a_call_that_was_moved_on_from_may_come_again_in_a_history() -> None:
     assert [message.content for message in step.messages if message.type == "tool"] == [CANCELLED, CANCELLED]
 
 
+def test_results_that_come_after_the_user_moved_on_are_refused() -> None:
+    followed = {call: replace(turn, is_followed=True) for call, turn in WAITING.paused.items()}
+    known = replace(turns(ONE, PAUSED, [*PAUSED, user("Never mind."), assistant("Fine.")]), paused=followed)
+    with pytest.raises(UnpairedMessage):
+        reconcile(known, Transcript.of(BOTH))
+    again = reconcile(known, Transcript.of([*PAUSED, *BOTH]))
+    assert became(again) == "fork at 2", "with its calls it is another branch"
+
+
 def test_moved_on_after_some_results_only_the_others_are_cancelled() -> None:
     step = reconcile(WAITING, Transcript.of([*PAUSED, result("b"), user("Never mind.")]))
     assert [message.content for message in step.messages] == ["found", CANCELLED, "Never mind."]
@@ -197,6 +217,9 @@ def test_tool_results_that_fit_no_call_are_refused(
         (with_habit(AFTER_TWO, "full"), [user("three")], "full"),
         (turns([user("one"), assistant()]), [user("one"), user("two")], None),
         (turns([*ONE[:1], assistant("", "a")]), [result("a")], "append"),
+        (turns([*ONE[:1], assistant("", "a")]), [assistant("", "a"), result("a")], None),
+        (with_habit(AFTER_TWO, "append"), [user("poem"), assistant("Roses")], "append"),
+        (EMPTY, [assistant("Hello!"), user("one")], None),
     ],
 )
 def test_a_session_remembers_what_its_client_does(

@@ -106,6 +106,15 @@ class World:
         self.client = self.stack.enter_context(httpx.Client(base_url=server.url, timeout=30))
 
 
+@dataclass
+class Turn:
+    """What is known of an answered request: what the server's tools found up to it, and where it is in the tree."""
+
+    found: list[str]
+    branch: int
+    is_followed: bool = False
+
+
 class Sessions(RuleBasedStateMachine):
     """One replaying client and one delta client, each with a session of its own."""
 
@@ -115,11 +124,13 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
-        self.results: dict[Transcript, list[str]] = {}
-        """What the server's tools found, for each transcript that was answered."""
+        self.turns: dict[Transcript, Turn] = {}
+        """The newest turn for each transcript that was answered."""
+        self.ends: dict[int, list[Json]] = {}
+        """The newest messages of each branch, by its number."""
         self.delta: list[Json] = []
         self.delta_habit = "unknown"
-        self.delta_first = ""
+        self.delta_exists = False
 
     @initialize(target=branches, third_party=st.booleans())
     def begin(self, third_party: bool) -> list[Json]:
@@ -138,7 +149,7 @@ class Sessions(RuleBasedStateMachine):
         """Continue, go on with another branch, or go on from an earlier turn, which is an edit of what followed."""
         return self.replay([*branch, {"role": "user", "content": question}], answer, kind)
 
-    @precondition(lambda self: self.results)
+    @precondition(lambda self: self.turns)
     @rule(target=branches, branch=branches, answer=ANSWERS, kind=KINDS)
     def regenerate(self, branch: list[Json], answer: str, kind: str) -> list[Json]:
         asked = max((at for at, message in enumerate(branch) if message["role"] == "user"), default=None)
@@ -156,12 +167,28 @@ class Sessions(RuleBasedStateMachine):
         messages = [*branch, {"role": "user", "content": "poem"}, {"role": "assistant", "content": "Roses "}]
         return self.replay(messages, answer, "plain")
 
+    @rule(target=branches, branch=branches, answer=ANSWERS, kind=KINDS)
+    def continue_an_answer(self, branch: list[Json], answer: str, kind: str) -> list[Json]:
+        """Send all that there is; it ends with an answer, such as one that was stopped."""
+        return self.replay(branch, answer, kind) if branch else branch
+
+    @rule(branch=branches, question=QUESTIONS, failures=st.integers(1, 2))
+    def fail(self, branch: list[Json], question: str, failures: int) -> None:
+        """The model endpoint is down; nothing of the request is kept."""
+        before = self.stored(self.replaying_id)
+        self.world.upstream.script(*[Answer(status=500)] * 2 * failures)
+        for _ in range(failures):
+            body = {"model": MODEL, "messages": [*branch, {"role": "user", "content": question}]}
+            assert self.world.client.post("/v1/chat/completions", json=body, headers=self.replaying).status_code == 502
+        assert self.stored(self.replaying_id) == before
+
     @rule(target=branches, branch=branches, question=QUESTIONS, pieces=st.integers(0, 3), kind=KINDS)
     def stop(self, branch: list[Json], question: str, pieces: int, kind: str) -> list[Json]:
         """The client leaves after some chunks and keeps what it got."""
         messages = [*branch, {"role": "user", "content": question}]
         found = self.script(Answer([f"piece{n} " for n in range(pieces)], hold=True), kind)
         base, start, got = self.base(messages), len(self.world.upstream.requests), ""
+        known = list(base.found) if base else []
         body = {"model": MODEL, "stream": True, "messages": messages}
         with self.world.client.stream("POST", "/v1/chat/completions", json=body, headers=self.replaying) as response:
             lines = response.iter_lines()
@@ -171,11 +198,8 @@ class Sessions(RuleBasedStateMachine):
                     got += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
             until(lambda: len(self.world.upstream.requests) == start + len(found) + 1)
         until(lambda: self.status() != "running")
-        self.check_shown(messages, base, start)
-        branch = [*messages, {"role": "assistant", "content": got}]
-        self.results[transcript(branch)] = [*base, *found]
-        self.check_stored(branch)
-        return branch
+        self.check_shown(messages, known, start)
+        return self.answered([*messages, {"role": "assistant", "content": got}], base, found)
 
     @rule(target=paused, branch=branches, question=QUESTIONS, both=st.booleans(), said=st.sampled_from(["", "Well."]))
     def need_the_client(self, branch: list[Json], question: str, both: bool, said: str) -> list[Json]:
@@ -186,14 +210,12 @@ class Sessions(RuleBasedStateMachine):
         self.world.upstream.script(Answer([said] if said else [], [*ours, theirs]))
         base, start = self.base(messages), len(self.world.upstream.requests)
         reply = self.send(messages, self.replaying, tools=[CLIENT_TOOL])
-        self.check_shown(messages, base, start)
+        self.check_shown(messages, base.found if base else [], start)
         assert reply["finish_reason"] == "tool_calls"
         (call,) = reply["message"]["tool_calls"]
         assert call["function"] == {"name": "ask_user", "arguments": '{"a": 1}'}
         spoken = {"role": "assistant", "content": reply["message"]["content"], "tool_calls": [call]}
-        branch = [*messages, spoken]
-        self.results[transcript(branch)] = [*base, *(["get_weather"] if both else [])]
-        return branch
+        return self.answered([*messages, spoken], base, ["get_weather"] if both else [])
 
     @rule(target=branches, branch=paused, answer=ANSWERS, alone=st.booleans())
     def resume(self, branch: list[Json], answer: str, alone: bool) -> list[Json]:
@@ -202,6 +224,10 @@ class Sessions(RuleBasedStateMachine):
         again = {**call, "function": {**call["function"], "arguments": '{ "a": 1 }'}}
         result = {"role": "tool", "tool_call_id": call["id"], "content": "blue"}
         whole = [*branch[:-1], {**branch[-1], "tool_calls": [again]}, result]
+        if alone and self.turns[transcript(branch)].is_followed:  # the calls wait no more
+            body = {"model": MODEL, "messages": [result]}
+            assert self.world.client.post("/v1/chat/completions", json=body, headers=self.replaying).status_code == 400
+            alone = False
         return self.replay(whole, answer, "plain", sent=[result] if alone else whole)
 
     @rule(target=branches, branch=consumes(paused), question=QUESTIONS, answer=ANSWERS)
@@ -229,16 +255,15 @@ class Sessions(RuleBasedStateMachine):
     @rule(question=QUESTIONS, answer=ANSWERS, kind=KINDS)
     def say_only_what_is_new(self, question: str, answer: str, kind: str) -> None:
         new = {"role": "user", "content": question}
-        again = (
-            len(self.delta) == 2 and self.delta_habit == "unknown" and transcript([new]) == transcript(self.delta[:1])
-        )
-        if again:  # the one ambiguous form: a client that went back to its first question
+        second = len(self.delta) == 2 and self.delta_habit == "unknown"
+        if second and transcript([new]) == transcript(self.delta[:1]):  # asked again: the one ambiguous form
             self.delta = []
         elif self.delta:
             self.delta_habit = "append"
         self.script(Answer([answer]), kind)
         start = len(self.world.upstream.requests)
         reply = self.send([new], self.appending)
+        self.delta_exists = True
         shown = self.world.upstream.requests[start]["messages"]
         assert_paired(shown)
         assert transcript(shown) == transcript([*self.delta, new])
@@ -249,8 +274,8 @@ class Sessions(RuleBasedStateMachine):
     def forget_the_delta_session(self, which: str) -> None:
         url = f"/v1/sessions/{self.appending['X-Session-ID']}"
         response = self.world.client.delete(url) if which == "delete" else self.world.client.post(f"{url}/reset")
-        assert response.status_code == (200 if self.delta else 404) or not self.delta
-        self.delta, self.delta_habit = [], "unknown"
+        assert response.status_code == (200 if self.delta_exists else 404)
+        self.delta, self.delta_habit, self.delta_exists = [], "unknown", self.delta_exists and which == "reset"
 
     # --- Both ---
 
@@ -262,12 +287,19 @@ class Sessions(RuleBasedStateMachine):
     def replay(self, messages: list[Json], answer: str, kind: str, sent: list[Json] | None = None) -> list[Json]:
         """Send all that was said, check what the model was shown and what is stored, and return the new branch."""
         found = self.script(Answer([answer]), kind)
-        base = self.base(messages)
-        start = len(self.world.upstream.requests)
+        base, start = self.base(messages), len(self.world.upstream.requests)
         reply = self.send(sent or messages, self.replaying)
-        self.check_shown(messages, base, start)
-        branch = [*messages, {"role": "assistant", "content": reply["message"]["content"]}]
-        self.results[transcript(branch)] = [*base, *found]
+        self.check_shown(messages, base.found if base else [], start)
+        return self.answered([*messages, {"role": "assistant", "content": reply["message"]["content"]}], base, found)
+
+    def answered(self, branch: list[Json], base: Turn | None, found: list[str]) -> list[Json]:
+        """Note a turn that followed another one, or none, and check what is stored of it."""
+        if base and not base.is_followed:
+            number, base.is_followed = base.branch, True
+        else:
+            number = len(self.ends) + 1
+        self.turns[transcript(branch)] = Turn([*(base.found if base else []), *found], number)
+        self.ends[number] = branch
         self.check_stored(branch)
         return branch
 
@@ -278,11 +310,13 @@ class Sessions(RuleBasedStateMachine):
         self.world.upstream.script(answer)
         return ["get_weather"] if kind == "tool" else []
 
-    def base(self, messages: list[Json]) -> list[str]:
-        """Which tool results the model should still know: those of the longest transcript that was answered."""
+    def base(self, messages: list[Json]) -> Turn | None:
+        """Return the turn that messages go on after: that of the longest transcript they begin with."""
         whole = transcript(messages)
-        beginnings = (whole[:length] for length in range(len(whole) - 1, 0, -1))
-        return next((self.results[known] for known in beginnings if known in self.results), [])
+        continued = messages[-1]["role"] == "assistant"
+        longest = len(whole) if continued else len(whole) - 1
+        beginnings = (whole[:length] for length in range(longest, 0, -1))
+        return next((self.turns[known] for known in beginnings if known in self.turns), None)
 
     def send(self, messages: list[Json], headers: dict[str, str], **fields: Any) -> Json:
         response = self.world.client.post(
@@ -301,15 +335,21 @@ class Sessions(RuleBasedStateMachine):
 
     def check_stored(self, branch: list[Json]) -> None:
         stored = self.stored(self.replaying_id)
-        assert_paired(stored)
+        if "tool_calls" not in branch[-1]:
+            assert_paired(stored)
         assert transcript(stored) == transcript(branch)
+        session = self.world.client.get(f"/v1/sessions/{self.replaying_id}").json()
+        assert session["branches"] == len(self.ends)
+        oldest = next(iter(self.ends))
+        assert transcript(self.stored(self.replaying_id, branch=oldest)) == transcript(self.ends[oldest])
 
     def status(self) -> str:
         status: str = self.world.client.get(f"/v1/sessions/{self.replaying_id}").json()["status"]
         return status
 
-    def stored(self, session: str) -> list[Json]:
-        response = self.world.client.get(f"/v1/sessions/{session}/messages")
+    def stored(self, session: str, branch: int | None = None) -> list[Json]:
+        params = {"branch": branch} if branch else {}
+        response = self.world.client.get(f"/v1/sessions/{session}/messages", params=params)
         return response.json()["data"] if response.status_code == 200 else []
 
 

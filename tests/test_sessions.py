@@ -1,6 +1,8 @@
 """Sessions: who a request belongs to, what is remembered, and what is not."""
 
+import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -369,6 +371,77 @@ def test_a_failed_turn_leaves_the_session_as_it_was(server: AgentServer, upstrea
     assert (stored(server, "s"), session(server, "s")) == before
     server.ask("two", session="s")
     assert texts(upstream) == ["one", "You said: one", "two"]
+
+
+def test_a_failed_request_leaves_nothing_but_the_session_that_it_named(server: AgentServer, upstream: Upstream) -> None:
+    upstream.otherwise = Answer(status=500)
+    for name in ("new", "new", "other"):
+        assert server.post({**QUESTION, "session_id": name}).status_code == 502
+    with sqlite3.connect("data/chat-agent.db") as database:
+        for table in ("checkpoints", "writes", "turns"):
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    database.close()
+    assert (session(server, "new")["turns"], stored(server, "new")) == (0, [])
+    assert httpx.delete(f"{server.url}/v1/sessions/new").status_code == 200
+
+
+def test_sessions_can_be_deleted_and_reset_while_others_read(server: AgentServer) -> None:
+    names = [f"s{number}" for number in range(20)]
+    for name in names:
+        server.ask("hello", session=name)
+    done = threading.Event()
+
+    def read() -> set[int]:
+        seen = set()
+        with httpx.Client(base_url=server.url) as client:
+            while not done.is_set():
+                seen.add(client.get("/v1/sessions").status_code)
+                seen.add(client.get("/v1/sessions/s19/messages").status_code)
+        return seen
+
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for name in names:
+                assert httpx.post(f"{server.url}/v1/sessions/{name}/reset").status_code == 200
+                assert httpx.delete(f"{server.url}/v1/sessions/{name}").status_code == 200
+        finally:
+            done.set()
+        assert set().union(*(reader.result() for reader in readers)) <= {200, 404}
+
+
+def test_what_is_deleted_while_another_process_reads_leaves_the_log_later(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, session_ttl_single=0.2) as server:
+        server.ask("the canary", session="s")
+        server.ask("sings", session="s")
+        with sqlite3.connect("data/chat-agent.db") as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM sessions").fetchone()
+            started = time.monotonic()
+            assert httpx.delete(f"{server.url}/v1/sessions/s").status_code == 200
+            assert time.monotonic() - started < 2, "nobody waits for that reader"
+            reader.rollback()
+        reader.close()
+        until(lambda: b"canary" not in b"".join(path.read_bytes() for path in Path("data").iterdir()))
+
+
+def test_an_endpoint_that_gives_all_its_messages_one_id_does_no_harm(server: AgentServer, upstream: Upstream) -> None:
+    upstream.message_id = "the-same"
+    for question in ("one", "two", "three"):
+        server.ask(question, session="s")
+    assert texts(upstream) == ["one", "You said: one", "two", "You said: two", "three"]
+
+
+def test_a_session_with_branches_is_not_one_of_a_single_turn(upstream_url: str) -> None:
+    options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "session_ttl": 0}
+    with agent_server(**options, session_ttl_single=0.2) as server:
+        server.ask("one", session="s")
+        server.ask("two", session="s")
+        server.post({**QUESTION, "session_id": "s"}, headers={"X-Session-Mode": "full"})
+        server.ask("hello", session="witness")
+        assert session(server, "s")["turns"] == 1
+        until(lambda: "error" in session(server, "witness"))
+        assert session(server, "s")["branches"] == 2
 
 
 def test_sessions_that_nobody_uses_are_swept_those_of_one_turn_first(upstream_url: str) -> None:

@@ -54,6 +54,7 @@ class Upstream:
     def __init__(self) -> None:
         self.requests: list[Json] = []
         self.models = ["test-model"]
+        self.message_id: str | None = None
         self.listed = 0
         self.keys: list[str | None] = []
         self.closed_early = 0
@@ -90,7 +91,7 @@ class Upstream:
             error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
             content = json.dumps({"error": error})  # which can spell half a surrogate pair, unlike JSONResponse
             return Response(content, answer.status, answer.headers, media_type="application/json")
-        return StreamingResponse(self._watched(stream(answer)), media_type="text/event-stream")
+        return StreamingResponse(self._watched(stream(answer, self.message_id)), media_type="text/event-stream")
 
     async def _watched(self, frames: AsyncIterator[str]) -> AsyncIterator[str]:
         self.streaming += 1
@@ -109,9 +110,9 @@ def last_text(request: Json) -> str:
     return str(request["messages"][-1]["content"])
 
 
-async def stream(answer: Answer) -> AsyncIterator[str]:
+async def stream(answer: Answer, message_id: str | None = None) -> AsyncIterator[str]:
     """The frames of one answer."""
-    yield frame({"role": "assistant", "content": ""})
+    yield frame({"role": "assistant", "content": ""} | ({"id": message_id} if message_id else {}))
     for piece in answer.reasoning:
         yield frame({answer.reasoning_field: piece})
     for piece in answer.pieces:

@@ -22,17 +22,18 @@ router = APIRouter(tags=["chat"])
 @router.post("/v1/chat/completions")
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
-    check_supported(body)
     run = start_run(await load_turn(body, request, services), services)
     return await run_response(run, body, request.receive)
 
 
 async def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
     """Return the request as a turn of its session; system messages are asked for this turn alone."""
-    messages = load_messages(body.messages)
     name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
-    waiting = None if name else await services.index.waiting_for(request.state.principal, messages)
-    named = name or waiting
+    session = session_of(request, name.id if name else request.state.session_id)
+    check_supported(body)
+    messages = load_messages(body.messages)
+    if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
+        session = session_of(request, waiting.id)
     client_tools = tuple(body.client_tools())
     context = TurnContext(
         instructions=tuple(str(message.text) for message in messages if isinstance(message, SystemMessage)),
@@ -41,7 +42,7 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
         parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
     )
     return Turn(
-        session=session_of(request, named.id if named else request.state.session_id),
+        session=session,
         mode=session_mode(request.headers, name),
         stored=body.store is not False and not is_side_task(messages, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],

@@ -3,8 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from langchain_core.messages import AnyMessage
-from langchain_core.runnables import RunnableConfig
 
 from server.errors import NotFound, RunCancelled
 from server.index import SessionRecord, unknown_session
@@ -12,6 +10,7 @@ from server.messages import dump_messages
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
 from server.sessions import Session, checked_id
+from server.turns import stored_messages
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -59,7 +58,7 @@ async def list_messages(
     checkpoint_id = await services.index.end_of_branch(session, branch)
     if checkpoint_id is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
-    messages = await _messages(session, checkpoint_id, services) if checkpoint_id else []
+    messages = await stored_messages(services.assembly, session, checkpoint_id) if checkpoint_id else []
     return {"object": "list", "data": dump_messages(messages), "has_more": False}
 
 
@@ -77,7 +76,7 @@ async def reset_session(session_id: str, request: Request, services: ServicesDep
 async def cancel_run(session_id: str, request: Request, services: ServicesDep) -> Json:
     """Stop the session's run in progress, if there is one, and wait for its end; what was said until then is kept."""
     session = _session(session_id, request)
-    if run := services.runs.of(session.thread_id):
+    for run in services.runs.of(session.thread_id)[:1]:
         run.stop(RunCancelled())
         await run.ended()
     return dump_session(await _record(session, services), services.runs)
@@ -85,9 +84,9 @@ async def cancel_run(session_id: str, request: Request, services: ServicesDep) -
 
 @router.delete("/{session_id}")
 async def delete_session(session_id: str, request: Request, services: ServicesDep) -> Json:
-    """Stop the session's run in progress and delete all that was kept of the session."""
+    """Stop the session's runs and delete all that was kept of the session."""
     session = _session(session_id, request)
-    if run := services.runs.of(session.thread_id):
+    for run in services.runs.of(session.thread_id):
         run.stop(RunCancelled())
     async with services.runs.exclusively(session.thread_id):
         await _record(session, services)
@@ -116,12 +115,4 @@ def _session(session_id: str, request: Request) -> Session:
 async def _record(session: Session, services: Services) -> SessionRecord:
     if record := await services.index.get(session):
         return record
-    if run := services.runs.of(session.thread_id):  # its first
-        return SessionRecord.begun(session, run.started_at)
     raise unknown_session(session)
-
-
-async def _messages(session: Session, checkpoint_id: str, services: Services) -> list[AnyMessage]:
-    at: RunnableConfig = {"configurable": {"thread_id": session.thread_id, "checkpoint_id": checkpoint_id}}
-    messages: list[AnyMessage] = (await services.assembly.agent.aget_state(at)).values["messages"]
-    return messages

@@ -4,7 +4,12 @@ PYTHON ?= python3
 UV := $(shell command -v uv || echo .venv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: all setup lock serve demo mcp check format test eval bench
+# Clients that .venv cannot hold, and node with its npm for those in JavaScript.
+CLIENTS := litellm llama_index llm node
+NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
+NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
+
+.PHONY: all setup lock lock-node clients serve demo mcp check format test eval bench
 
 all: check test
 
@@ -20,6 +25,22 @@ setup: .venv/.ready
 
 lock:
 	$(UV) export --quiet --all-extras --all-groups --no-emit-project --no-header --no-annotate -o requirements.lock
+	for name in $(CLIENTS); do $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate tests/clients/requirements-$$name.in -o tests/clients/requirements-$$name.lock || exit; done
+
+lock-node: .venv-clients/node/.ready
+	$(NPM) update --package-lock-only --before=$(NOT_AFTER)
+
+clients: $(CLIENTS:%=.venv-clients/%/.ready) tests/clients/node_modules/.ready
+
+.venv-clients/%/.ready: tests/clients/requirements-%.lock | setup
+	@test -x $(@D)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(@D)
+	$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@
+
+tests/clients/node_modules/.ready: tests/clients/package.json tests/clients/package-lock.json .venv-clients/node/.ready
+	$(NPM) ci
+	@touch $@
 
 serve demo mcp: setup
 	.venv/bin/chat-agent $@

@@ -107,8 +107,8 @@ def check_supported(request: ChatRequest) -> None:
     Raises:
         InvalidRequest: the request asks for something that the agent does not do.
     """
-    for name in REFUSED:
-        if getattr(request, name):
+    for name, nothing in REFUSED.items():
+        if getattr(request, name) not in (None, nothing):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
     check_tools(request)
     if request.n not in (None, 1):

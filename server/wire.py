@@ -152,8 +152,17 @@ PASSED_ON = (
     "parallel_tool_calls",
 )
 
-# Refused rather than ignored, since an answer without them would mean something else.
-REFUSED = ("functions", "logprobs", "modalities", "audio", "web_search_options")
+# Refused rather than ignored, since an answer without them would mean something else; but for a value that asks for
+# nothing.
+REFUSED: Mapping[str, object] = {
+    "functions": [],
+    "function_call": "none",
+    "logprobs": False,
+    "top_logprobs": 0,
+    "modalities": ["text"],
+    "audio": None,
+    "web_search_options": None,
+}
 
 
 Stop = Annotated[
@@ -189,8 +198,10 @@ class ChatRequest(Lenient):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    functions: list[Any] | None = None
+    functions: Any = None
+    function_call: Any = None
     logprobs: StrictBool | None = None
+    top_logprobs: StrictInt | None = None
     modalities: Any = None
     audio: Any = None
     web_search_options: Any = None

@@ -1,0 +1,77 @@
+"""docs/compatibility.md says of each parameter what the server does with it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.wire import PASSED_ON, REFUSED, ChatRequest
+from tests.agent_server import MODEL, AgentServer
+from tests.test_client_tools import ASK
+from tests.upstream import Upstream
+
+PAGE = (Path(__file__).parents[1] / "docs" / "compatibility.md").read_text()
+ROW = re.compile(r"^\| (`[a-z_`, ]+`) \| (honoured|refused|ignored) \|", re.MULTILINE)
+KINDS = {name: kind for names, kind in ROW.findall(PAGE) for name in re.findall(r"`(\w+)`", names)}
+HELLO = {"role": "user", "content": "hello"}
+
+SENT: dict[str, Any] = {
+    "temperature": 0.1,
+    "top_p": 0.2,
+    "stop": ["."],
+    "seed": 3,
+    "max_completion_tokens": 4,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.6,
+    "logit_bias": {"7": 8},
+    "response_format": {"type": "json_object"},
+    "reasoning_effort": "low",
+    "user": "mina",
+    "parallel_tool_calls": False,
+}
+ASKED_FOR: dict[str, Any] = {
+    "functions": [{"name": "f"}],
+    "function_call": "auto",
+    "logprobs": True,
+    "top_logprobs": 2,
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "alloy", "format": "mp3"},
+    "web_search_options": {},
+    "n": 2,
+}
+
+
+def test_every_parameter_that_the_server_knows_is_in_the_table() -> None:
+    known = set(ChatRequest.model_fields)
+    assert {name for name, kind in KINDS.items() if kind != "ignored"} == known
+    assert {name for name, kind in KINDS.items() if kind == "refused"} == {*REFUSED, "n"}
+    assert {name for name, kind in KINDS.items() if kind == "honoured"} >= set(PASSED_ON)
+
+
+def test_what_is_honoured_reaches_the_model(server: AgentServer, upstream: Upstream) -> None:
+    assert SENT.keys() == set(PASSED_ON)
+    body = {"model": MODEL, "messages": [HELLO], "tools": [ASK], **SENT}
+    assert server.post(body).status_code == 200
+    expected = {**SENT, "max_tokens": SENT["max_completion_tokens"]}
+    del expected["max_completion_tokens"]  # a name that only OpenAI itself knows
+    assert {name: upstream.last.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ASKED_FOR)
+def test_what_is_refused_is_named(server: AgentServer, upstream: Upstream, name: str) -> None:
+    assert ASKED_FOR.keys() == {*REFUSED, "n"}
+    refused = server.post({"model": MODEL, "messages": [HELLO], name: ASKED_FOR[name]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+    assert upstream.requests == []
+
+
+def test_what_asks_for_nothing_is_not_refused(server: AgentServer) -> None:
+    assert server.post({"model": MODEL, "messages": [HELLO], "n": 1, **REFUSED}).status_code == 200
+
+
+def test_what_is_ignored_is_neither_refused_nor_sent_on(server: AgentServer, upstream: Upstream) -> None:
+    ignored = [name for name, kind in KINDS.items() if kind == "ignored"]
+    body = {"model": MODEL, "messages": [HELLO], "thread_id": "x", **dict.fromkeys(ignored, "x")}
+    assert server.post(body).status_code == 200
+    assert not {*ignored, "thread_id"} & upstream.last.keys()

@@ -134,6 +134,7 @@ async def stream(answer: Answer, message_id: str | None = None) -> AsyncIterator
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            **({"completion_tokens_details": {"reasoning_tokens": 3}} if answer.reasoning else {}),
         }
         yield data({"choices": [], "usage": usage})
     yield "data: [DONE]\n\n"

@@ -55,7 +55,11 @@ def serve(_: argparse.Namespace) -> None:
 def demo(_: argparse.Namespace) -> None:
     """Serve the agent on the embedded model; nothing needs to be configured."""
     settings = load_settings(
-        ServerSettings, ollama_model=EMBEDDED_MODEL_NAME, ollama_base_url="http://127.0.0.1", ollama_api_key="-"
+        ServerSettings,
+        ollama_model=EMBEDDED_MODEL_NAME,
+        ollama_base_url="http://127.0.0.1",
+        ollama_api_key="-",
+        models=(EMBEDDED_MODEL_NAME,),  # llama.cpp calls it by the path of its file
     )
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
     try:

@@ -43,6 +43,8 @@ def test_the_demo_answers_in_two_languages_with_the_weather_and_remembers(
         assert answer
         assert len(open_meteo.forecasts) == 2, "a greeting needs no tool"
         says_where_everything_is(command, server)
+        with server.client() as client:
+            assert [model.id for model in client.models.list()] == [MODEL], "and not the path of its file"
     with serving("demo", **settings) as (command, server):
         _, read_again = ask(server, "And again, hello!", session="greeting")
         assert read_again > read, "the session is still there"

@@ -15,7 +15,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import httpx2
 import openai
@@ -44,6 +44,11 @@ class ApiError(Exception):
         self.message, self.param, self.code = message, param, code
         self.status_code = status or self.status
         self.headers = dict(headers or {})
+
+    def not_to_be_repeated(self) -> Self:
+        """Tell the SDKs, which repeat requests that failed, that this one has had effects."""
+        self.headers["x-should-retry"] = "false"
+        return self
 
     def envelope(self) -> dict[str, Any]:
         """Return the JSON body; all four keys are always there."""
@@ -80,7 +85,8 @@ class RunCancelled(ApiError):
     status, type = 409, "conflict_error"
 
     def __init__(self) -> None:
-        super().__init__("The run was cancelled.", code="run_cancelled", headers={"x-should-retry": "false"})
+        super().__init__("The run was cancelled.", code="run_cancelled")
+        self.not_to_be_repeated()
 
 
 class UpstreamError(ApiError):

@@ -13,7 +13,7 @@ from graph.agent import Agent
 from graph.factory import Assembly
 from graph.history import call_ids, client_calls, unanswered
 from graph.state import TurnContext
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, as_api_error
 from server.index import AnsweredTurn, SessionIndex
 from server.pairing import UnpairedMessage, check_paired
 from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
@@ -117,19 +117,32 @@ async def run_unstored(
 async def run_graph(
     agent: Agent, messages: Sequence[AnyMessage], context: TurnContext, **options: Any
 ) -> AsyncGenerator[BaseMessage]:
-    """Yield the chunks of the model's messages as they come, and each message whole when its step is done."""
+    """Yield the chunks of the model's messages as they come, and each message whole when its step is done.
+
+    Raises:
+        ApiError: the run failed after tools had run, so that clients must not repeat it on their own.
+        Exception: it failed before.
+    """
+    acted = False
     run: Any = agent.astream(
         {"messages": list(messages)}, context=context, stream_mode=["messages", "updates"], **options
     )
-    async with aclosing(run) as events:
-        async for mode, event in events:
-            if mode == "messages":
-                if isinstance(event[0], AIMessageChunk):
-                    yield event[0]
-            else:
-                for update in event.values():
-                    for message in update["messages"]:
+    try:
+        async with aclosing(run) as events:
+            async for mode, event in events:
+                for message in [event[0]] if mode == "messages" else whole_messages(event):
+                    acted = acted or isinstance(message, ToolMessage)
+                    if mode == "updates" or isinstance(message, AIMessageChunk):
                         yield message
+    except Exception as error:
+        if not acted:
+            raise
+        raise as_api_error(error).not_to_be_repeated() from error
+
+
+def whole_messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]]]) -> list[BaseMessage]:
+    """Return the messages of the nodes that are done."""
+    return [message for written in update.values() for message in written["messages"]]
 
 
 async def check_tools(assembly: Assembly, context: TurnContext) -> None:

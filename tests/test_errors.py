@@ -273,3 +273,23 @@ def test_the_sdk_retries_what_may_pass(server: AgentServer, upstream: Upstream) 
         completion = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hello"}])
     assert completion.choices[0].message.content == "You said: hello"
     assert [message["role"] for message in upstream.last["messages"]] == ["system", "user"]
+
+
+def test_a9_a_run_that_has_had_effects_is_not_repeated_by_the_sdk(
+    weather_server: AgentServer, upstream: Upstream
+) -> None:
+    upstream.script(Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]))
+    upstream.otherwise = Answer(status=500)
+    with weather_server.client(retries=2) as client:
+        with pytest.raises(openai.InternalServerError) as error:
+            client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Weather?"}])
+    assert (error.value.status_code, error.value.response.headers["x-should-retry"]) == (502, "false")
+    asked = [request for request in upstream.requests if len(request["messages"]) == 2]
+    assert len(asked) == 1, "the question came once"
+
+
+def test_a_run_that_had_no_effects_may_be_repeated(server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(status=500), Answer(status=500), Answer(["Here."]))
+    with server.client(retries=1) as client:
+        completion = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hello?"}])
+    assert completion.choices[0].message.content == "Here."

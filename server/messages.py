@@ -18,6 +18,8 @@ from graph.model import load_calls
 from server.errors import InvalidRequest
 from server.wire import ContentPart, Message
 
+USER_PARTS = ("text", "image_url", "file", "input_audio")
+
 
 def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
     """Return the messages in LangChain's types, each with an id of its own.
@@ -92,9 +94,27 @@ def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
 
 def _user_content(message: Message, param: str) -> str | list[str | dict[str, object]]:
     """Text alone becomes one string, which every endpoint takes; parts with images or files stay parts."""
-    if isinstance(message.content, list) and any(part.type != "text" for part in message.content):
-        return [part.model_dump(exclude_none=True) for part in message.content]
-    return _text(message, param)
+    if not isinstance(message.content, list) or all(part.type == "text" for part in message.content):
+        return _text(message, param)
+    return [_user_part(part, f"{param}.content[{index}]") for index, part in enumerate(message.content)]
+
+
+def _user_part(part: ContentPart, param: str) -> str | dict[str, object]:
+    """Return a part as it came, if it is one that a user message may have; addresses in it are not looked at."""
+    if part.type not in USER_PARTS:
+        raise InvalidRequest(
+            f"Invalid value: '{part.type}'. Supported values are: {', '.join(map(repr, USER_PARTS))}.",
+            param=f"{param}.type",
+            code="invalid_value",
+        )
+    content = part.model_dump(exclude_none=True)
+    if part.type not in content:
+        raise InvalidRequest(
+            f"Missing required parameter: '{param}.{part.type}'.",
+            param=f"{param}.{part.type}",
+            code="missing_required_parameter",
+        )
+    return content
 
 
 def _text(message: Message, param: str) -> str:

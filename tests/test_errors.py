@@ -46,6 +46,18 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
             "'image_url'",
         ),
         (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "video"}]}]},
+            "messages[0].content[1].type",
+            "invalid_value",
+            "'video'",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].image_url",
+            "missing_required_parameter",
+            "Missing required",
+        ),
+        (
             {"messages": [{"role": "tool", "content": "x"}]},
             "messages[0].tool_call_id",
             "missing_required_parameter",

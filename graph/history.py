@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, InvalidToolCall, ToolCall, ToolMessage
 
 CLIENT_CALLS = "client_calls"
 NOT_RUN = "This tool call was interrupted; it has no result."
@@ -29,9 +29,14 @@ def _is_silent(message: AnyMessage) -> bool:
     return isinstance(message, AIMessage) and not message.content and not any(call_ids(message))
 
 
+def all_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
+    """Return all calls of a message, those with malformed arguments last, as langchain-openai sends them."""
+    return [*message.tool_calls, *message.invalid_tool_calls]
+
+
 def call_ids(message: AIMessage) -> Iterator[str]:
-    """Yield the ids of all calls of a message, those with malformed arguments last, as langchain-openai sends them."""
-    for call in (*message.tool_calls, *message.invalid_tool_calls):
+    """Yield the ids of all calls of a message."""
+    for call in all_calls(message):
         yield call["id"] or ""
 
 
@@ -40,7 +45,7 @@ def with_client_calls(message: AIMessage, names: Collection[str], at_most: int |
 
     Calls of the client's tools beyond `at_most` are taken out.
     """
-    calls = [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls) if call["name"] in names]
+    calls = [call["id"] for call in all_calls(message) if call["name"] in names]
     if not calls:
         return message
     too_many = set(calls[at_most:]) if at_most is not None else set()

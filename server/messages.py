@@ -9,11 +9,14 @@ from langchain_core.messages import (
     AIMessage,
     AnyMessage,
     HumanMessage,
+    InvalidToolCall,
     SystemMessage,
+    ToolCall,
     ToolMessage,
 )
 from langchain_core.messages.tool import tool_call_chunk
 
+from graph.history import all_calls
 from graph.model import load_calls
 from server.errors import InvalidRequest
 from server.wire import ContentPart, Message
@@ -38,11 +41,7 @@ def dump_messages(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
 def _dump(message: AnyMessage) -> dict[str, Any]:
     match message:
         case AIMessage():
-            calls = [
-                _dump_call(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False))
-                for call in message.tool_calls
-            ]
-            calls += [_dump_call(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls]
+            calls = [_dump_call(call) for call in all_calls(message)]
             content = str(message.text) or (None if calls else "")
             return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
         case ToolMessage():
@@ -53,8 +52,14 @@ def _dump(message: AnyMessage) -> dict[str, Any]:
             return {"role": "user", "content": message.content}
 
 
-def _dump_call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
+    function = {"name": call["name"], "arguments": dump_arguments(call)}
+    return {"id": call["id"], "type": "function", "function": function}
+
+
+def dump_arguments(call: ToolCall | InvalidToolCall) -> str | None:
+    """Return a call's arguments as JSON text; what is no JSON is given back as the model wrote it."""
+    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"]
 
 
 def _load(message: Message, param: str) -> AnyMessage:

@@ -1,6 +1,5 @@
 """Messages of a run to OpenAI's chunks, and chunks to one completion: not streamed is streamed, collected. Pure."""
 
-import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Literal
@@ -19,8 +18,9 @@ from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall, ChoiceDeltaToolCallFunction
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
-from graph.history import client_calls
+from graph.history import all_calls, client_calls
 from graph.model import REASONING
+from server.messages import dump_arguments
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
@@ -105,16 +105,15 @@ async def dump_chunks(
 def dump_client_calls(message: AIMessage) -> list[ChoiceDeltaToolCall]:
     """Return the calls of the client's tools that a model message ends with."""
     clients = client_calls(message)
-    calls = [
-        ChoiceDeltaToolCallFunction(name=call["name"], arguments=json.dumps(call["args"], ensure_ascii=False))
-        if call["type"] == "tool_call"
-        else ChoiceDeltaToolCallFunction(name=call["name"], arguments=call["args"])
-        for call in (*message.tool_calls, *message.invalid_tool_calls)
-        if call["id"] in clients
-    ]
+    calls = [call for call in all_calls(message) if call["id"] in clients]
     return [
-        ChoiceDeltaToolCall(index=index, id=call_id, type="function", function=function)
-        for index, (call_id, function) in enumerate(zip(clients, calls, strict=True))
+        ChoiceDeltaToolCall(
+            index=index,
+            id=call["id"],
+            type="function",
+            function=ChoiceDeltaToolCallFunction(name=call["name"], arguments=dump_arguments(call)),
+        )
+        for index, call in enumerate(calls)
     ]
 
 
@@ -132,7 +131,7 @@ class ToolActivity:
             size = len(str(message.text).encode())
             yield {**call, "status": status, "duration": round(time.monotonic() - began, 3), "size": size}
             return
-        for ours in (*message.tool_calls, *message.invalid_tool_calls):
+        for ours in all_calls(message):
             if ours["id"] in client_calls(message):
                 continue
             event = {"type": "tool_call", "id": ours["id"], "name": ours["name"], "arguments": ours["args"]}

@@ -11,11 +11,11 @@ from langchain_core.runnables import RunnableConfig
 
 from graph.agent import Agent
 from graph.factory import Assembly
-from graph.history import call_ids, client_calls, unanswered
+from graph.history import client_calls, unanswered
 from graph.state import TurnContext
 from server.errors import InvalidRequest, as_api_error
 from server.index import AnsweredTurn, SessionIndex
-from server.pairing import UnpairedMessage, check_paired
+from server.pairing import UnpairedMessage, check_paired, unanswered_calls
 from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions import Session
 from server.stream import Speech
@@ -238,9 +238,7 @@ def closed(turn: Sequence[AnyMessage], speech: Speech) -> list[AnyMessage]:
         for message_id, text in speech.texts.items()
         if text and message_id not in known
     ]
-    answered = {message.tool_call_id for message in turn if isinstance(message, ToolMessage)}
-    calls = [call for message in turn if isinstance(message, AIMessage) for call in call_ids(message)]
-    return [*turn, *(unanswered(call) for call in calls if call not in answered), *saying]
+    return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
 
 
 async def enter(

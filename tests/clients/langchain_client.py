@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
@@ -40,9 +40,7 @@ def ask_with_tool(question: str) -> Events:
         messages.append(message)
         if not message.tool_calls:
             return
-        for call in message.tool_calls:
-            yield "call", call["name"]
-            messages.append(asking.invoke(call))
+        yield from answer_calls(message, messages)
 
 
 def stream_with_tool(question: str) -> Events:
@@ -56,9 +54,14 @@ def stream_with_tool(question: str) -> Events:
         messages.append(message)
         if not message.tool_calls:
             return
-        for call in message.tool_calls:
-            yield "call", call["name"]
-            messages.append(asking.invoke(call))
+        yield from answer_calls(message, messages)
+
+
+def answer_calls(message: AIMessage, messages: list[AnyMessage]) -> Events:
+    """Yield a message's calls, and add their results to the conversation."""
+    for call in message.tool_calls:
+        yield "call", call["name"]
+        messages.append(asking.invoke(call))
 
 
 run(ask=ask, stream=stream, ask_with_tool=ask_with_tool, stream_with_tool=stream_with_tool)

@@ -40,10 +40,7 @@ def ask_with_tool(question: str) -> Events:
         yield "text", message.content or ""
         if not message.tool_calls:
             return
-        messages.append(message)
-        for call in message.tool_calls:
-            yield "call", call.function.name
-            messages.append(result(call))
+        yield from answer_calls(message, messages)
 
 
 def stream_with_tool(question: str) -> Events:
@@ -57,10 +54,15 @@ def stream_with_tool(question: str) -> Events:
         message = litellm.stream_chunk_builder(chunks).choices[0].message
         if not message.tool_calls:
             return
-        messages.append(message)
-        for call in message.tool_calls:
-            yield "call", call.function.name
-            messages.append(result(call))
+        yield from answer_calls(message, messages)
+
+
+def answer_calls(message: Any, messages: list[Any]) -> Events:
+    """Yield a message's calls, and add it and their results to the conversation."""
+    messages.append(message)
+    for call in message.tool_calls:
+        yield "call", call.function.name
+        messages.append(result(call))
 
 
 def user(text: str) -> Any:

@@ -40,7 +40,7 @@ def add_playground(app: FastAPI) -> None:
             events = run_unstored(services.assembly, conversation["messages"], TurnContext())
             run = services.runs.start(str(uuid4()), events)
             try:
-                async for chunk in dump_chunks(run.events(), model=services.models.default, include_usage=False):
+                async for chunk in dump_chunks([run.events()], model=services.models.default, include_usage=False):
                     if text := chunk.choices[0].delta.content:
                         yield text
             except ApiError as error:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -41,9 +41,9 @@ def error_response(error: ApiError) -> Response:
 
 
 class RunStream(EventSourceResponse):
-    """A run as an event stream: the one ends with the other."""
+    """Runs as an event stream: they end with it."""
 
-    def __init__(self, run: Run[Any], chunks: AsyncIterator[ChatCompletionChunk]) -> None:
+    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[ChatCompletionChunk]) -> None:
         super().__init__(
             frames(chunks),
             media_type="text/event-stream; charset=utf-8",
@@ -55,19 +55,22 @@ class RunStream(EventSourceResponse):
             shutdown_event=anyio.Event(),
             shutdown_grace_period=CUT_OFF_SECONDS,
         )
-        self._run = run
+        self._runs = runs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, and stop the run if its reader leaves first."""
+        """Send the stream, and stop the runs if their reader leaves first."""
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
             # uvicorn closes the connection of an answer that has no end.
             log.warning(
-                "%s is cut off: its reader took nothing for %s s.", self._run.task.get_name(), self.send_timeout
+                "%s is cut off: its reader took nothing for %s s.", self._runs[0].task.get_name(), self.send_timeout
             )
         finally:
-            await self._run.aclose()
+            for run in self._runs:
+                run.stop()
+            for run in self._runs:
+                await run.aclose()
 
 
 async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[bytes]:
@@ -80,18 +83,19 @@ async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[b
     yield DONE
 
 
-async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receive) -> Response:
-    """Answer with a run once it has begun, so that an early failure is a status that clients can retry.
+async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, receive: Receive) -> Response:
+    """Answer with the runs, a choice for each, once the first has begun: an early failure is a status to be retried.
 
-    A run that nobody waits for any more is stopped, and has ended when this returns or raises.
+    Runs that nobody waits for any more are stopped, and have ended when this returns or raises.
     """
     asked = body.stream_options or StreamOptions()
     async with AsyncExitStack() as ending:
-        await ending.enter_async_context(aclosing(run))
-        async with _stopped_on_disconnect(run, receive):
-            messages = await _begun(run.events())
+        for run in runs:
+            await ending.enter_async_context(aclosing(run))
+        async with _stopped_on_disconnect(runs, receive):
+            first, *others = (run.events() for run in runs)
             chunks = dump_chunks(
-                messages,
+                [await _begun(first), *others],
                 model=body.model,
                 include_usage=not body.stream or bool(asked.include_usage),
                 include_tool_events=bool(asked.include_tool_events),
@@ -99,8 +103,8 @@ async def run_response(run: Run[BaseMessage], body: ChatRequest, receive: Receiv
             if not body.stream:
                 completion = await collect(chunks)
                 return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
-        ending.pop_all()  # from here on the stream ends the run
-        return RunStream(run, chunks)
+        ending.pop_all()  # from here on the stream ends the runs
+        return RunStream(runs, chunks)
 
 
 async def _begun(events: AsyncGenerator[BaseMessage]) -> AsyncIterator[BaseMessage]:
@@ -116,13 +120,14 @@ async def _begun(events: AsyncGenerator[BaseMessage]) -> AsyncIterator[BaseMessa
 
 
 @asynccontextmanager
-async def _stopped_on_disconnect(run: Run[Any], receive: Receive) -> AsyncIterator[None]:
+async def _stopped_on_disconnect(runs: Sequence[Run[Any]], receive: Receive) -> AsyncIterator[None]:
     """Starlette tells a handler nothing of a client that left; ask for it ourselves."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        run.stop()
+        for run in runs:
+            run.stop()
 
     watcher = asyncio.create_task(watch())
     try:

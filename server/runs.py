@@ -27,11 +27,10 @@ Event = TypeVar("Event")
 class Run(Generic[Event]):
     """One run: its events for whoever reads them, and the way to stop it."""
 
-    def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event]) -> None:
+    def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event], ahead: float) -> None:
         self.thread_id = thread_id
         self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
-        # Without a buffer, so that what the run knows as said is what its reader took.
-        self._sender, self._receiver = anyio.create_memory_object_stream[Event]()
+        self._sender, self._receiver = anyio.create_memory_object_stream[Event](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
         self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=Context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
@@ -106,9 +105,12 @@ class RunOwner:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._runs: dict[Run[Any], None] = {}  # in the order in which they were started
 
-    def start(self, thread_id: str, events: AsyncGenerator[Event]) -> Run[Event]:
-        """Start a run of the thread; it waits for its turn in the task that owns it."""
-        run = Run(self, thread_id, events)
+    def start(self, thread_id: str, events: AsyncGenerator[Event], *, ahead: float = 0) -> Run[Event]:
+        """Start a run of the thread; it waits for its turn in the task that owns it.
+
+        It may be `ahead` of its reader by so many events: by none, where what it knows as said must have been taken.
+        """
+        run = Run(self, thread_id, events, ahead)
         self._runs[run] = None
         run.task.add_done_callback(lambda _: self._forget(run))
         return run

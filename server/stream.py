@@ -1,7 +1,8 @@
 """Messages of a run to OpenAI's chunks, and chunks to one completion: not streamed is streamed, collected. Pure."""
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -61,13 +62,14 @@ class Speech:
 
 
 async def dump_chunks(
-    messages: AsyncIterator[BaseMessage], *, model: str, include_usage: bool, include_tool_events: bool = False
+    choices: Sequence[AsyncIterator[BaseMessage]], *, model: str, include_usage: bool, include_tool_events: bool = False
 ) -> AsyncIterator[ChatCompletionChunk]:
-    """Turn a run's messages into the chunks of one answer.
+    """Turn the messages of runs into the chunks of one answer, a choice for each run.
 
-    The grammar: a role chunk, deltas of text and reasoning, one chunk for each call of the client's tools, one chunk
-    with the finish reason, and with `include_usage` a last one without choices that has the usage of all the turn's
-    model calls together. With `include_tool_events`, chunks without choices in between tell of the server's tools.
+    The grammar of a choice: a role chunk, deltas of text and reasoning, one chunk for each call of the client's tools,
+    one chunk with the finish reason. One choice follows the other, as clients that add up all text need it. With
+    `include_usage` a last chunk without choices has the usage of all model calls together. With `include_tool_events`,
+    chunks without choices in between tell of the server's tools.
     """
     head: dict[str, Any] = {
         "id": f"chatcmpl-{uuid4().hex}",
@@ -78,28 +80,49 @@ async def dump_chunks(
     if include_usage:
         head["usage"] = None
     usage: UsageMetadata | None = None
-    finish_reason, speech, thought, activity = "stop", Speech(), Speech(), ToolActivity()
-    calls: list[ChoiceDeltaToolCall] = []
-
-    yield _chunk(head, ChoiceDelta(role="assistant", content="", refusal=None))
-    async for message in messages:
-        match message:
-            case AIMessageChunk():
-                usage = add_usage(usage, message.usage_metadata) if message.usage_metadata else usage
-                finish_reason = message.response_metadata.get("finish_reason", finish_reason)
-                if reasoning := thought.hear(message.id, message.additional_kwargs.get(REASONING, "")):
-                    yield _chunk(head, ChoiceDelta.model_validate({REASONING: reasoning}))
-                if text := speech.hear(message.id, str(message.text)):
-                    yield _chunk(head, ChoiceDelta(content=text))
-            case AIMessage() | ToolMessage():  # whole, when its step is done
-                calls = dump_client_calls(message) if isinstance(message, AIMessage) else calls
-                for event in activity.of(message) if include_tool_events else ():
-                    yield AgentEvent(**{**head, "object": EVENT, "choices": [], "event": event})
-    for call in calls:
-        yield _chunk(head, ChoiceDelta(tool_calls=[call]))
-    yield _chunk(head, ChoiceDelta(), "tool_calls" if calls else FINISH_REASONS.get(finish_reason, "stop"))
+    for index, messages in enumerate(choices):
+        deltas = Deltas()
+        yield _chunk(head, index, ChoiceDelta(role="assistant", content="", refusal=None))
+        async for message in messages:
+            for delta in deltas.of(message):
+                yield _chunk(head, index, delta)
+            for event in deltas.activity.of(message) if include_tool_events else ():
+                yield AgentEvent(**{**head, "object": EVENT, "choices": [], "event": event})
+        for call in dump_client_calls(deltas.last):
+            yield _chunk(head, index, ChoiceDelta(tool_calls=[call]))
+        yield _chunk(head, index, ChoiceDelta(), finish_reason(deltas.last))
+        usage = add_usage(usage, deltas.usage)
     if include_usage:
         yield ChatCompletionChunk(**{**head, "choices": [], "usage": _dump_usage(usage)})
+
+
+class Deltas:
+    """What the messages of one run add to its choice, until then and one by one."""
+
+    def __init__(self) -> None:
+        self.activity = ToolActivity()
+        self.last = AIMessage("")
+        """The newest model message that is whole."""
+        self.usage: UsageMetadata | None = None
+        self._speech, self._thought = Speech(), Speech()
+
+    def of(self, message: BaseMessage) -> Iterator[ChoiceDelta]:
+        """Take in the next message, or a chunk of one, and yield what it adds."""
+        match message:
+            case AIMessageChunk():
+                if reasoning := self._thought.hear(message.id, message.additional_kwargs.get(REASONING, "")):
+                    yield ChoiceDelta.model_validate({REASONING: reasoning})
+                if text := self._speech.hear(message.id, str(message.text)):
+                    yield ChoiceDelta(content=text)
+            case AIMessage():  # whole, when its step is done
+                self.last, self.usage = message, add_usage(self.usage, message.usage_metadata)
+
+
+def finish_reason(last: AIMessage) -> FinishReason:
+    """Return why a turn ended, of which this is the last model message."""
+    if client_calls(last):
+        return "tool_calls"
+    return FINISH_REASONS.get(last.response_metadata.get("finish_reason", ""), "stop")
 
 
 def dump_client_calls(message: AIMessage) -> list[ChoiceDeltaToolCall]:
@@ -123,55 +146,69 @@ class ToolActivity:
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def of(self, message: AIMessage | ToolMessage) -> Iterator[dict[str, Any]]:
+    def of(self, message: BaseMessage) -> Iterator[dict[str, Any]]:
         """Yield the events that a message tells of: calls that begin, or one that ended; durations are in seconds."""
-        if isinstance(message, ToolMessage):
-            began, call = self._begun.pop(message.tool_call_id)
-            status = "failed" if message.status == "error" else "succeeded"
-            size = len(str(message.text).encode())
-            yield {**call, "status": status, "duration": round(time.monotonic() - began, 3), "size": size}
-            return
-        for ours in all_calls(message):
-            if ours["id"] in client_calls(message):
-                continue
-            event = {"type": "tool_call", "id": ours["id"], "name": ours["name"], "arguments": ours["args"]}
-            self._begun[ours["id"] or ""] = time.monotonic(), event
-            yield {**event, "status": "started"}
+        match message:
+            case ToolMessage():
+                began, call = self._begun.pop(message.tool_call_id)
+                status = "failed" if message.status == "error" else "succeeded"
+                size = len(str(message.text).encode())
+                yield {**call, "status": status, "duration": round(time.monotonic() - began, 3), "size": size}
+            case AIMessage() if not isinstance(message, AIMessageChunk):
+                clients = client_calls(message)
+                for ours in (call for call in all_calls(message) if call["id"] not in clients):
+                    event = {"type": "tool_call", "id": ours["id"], "name": ours["name"], "arguments": ours["args"]}
+                    self._begun[ours["id"] or ""] = time.monotonic(), event
+                    yield {**event, "status": "started"}
 
 
 async def collect(chunks: AsyncIterator[ChatCompletionChunk]) -> ChatCompletion:
     """Fold the chunks of one answer, usage included, into one completion."""
-    text, reasoning = "", ""
-    calls: list[ChoiceDeltaToolCall] = []
-    finish_reason: FinishReason = "stop"
+    choices: dict[int, _Whole] = defaultdict(_Whole)
     async for chunk in chunks:
         for choice in chunk.choices:
-            text += choice.delta.content or ""
-            reasoning += getattr(choice.delta, REASONING, "")
-            calls += choice.delta.tool_calls or []
-            finish_reason = choice.finish_reason or finish_reason  # type: ignore[assignment]
-    message = ChatCompletionMessage(role="assistant", content=text, refusal=None, annotations=[])
-    if reasoning:
-        setattr(message, REASONING, reasoning)
-    if calls:
-        message.content = text or None
-        message.tool_calls = [
-            ChatCompletionMessageFunctionToolCall.model_validate(call.model_dump(exclude={"index"})) for call in calls
-        ]
+            choices[choice.index].add(choice)
     return ChatCompletion(
         id=chunk.id,
         object="chat.completion",
         created=chunk.created,
         model=chunk.model,
-        choices=[Choice(index=0, message=message, finish_reason=finish_reason, logprobs=None)],
+        choices=[whole.choice(index) for index, whole in choices.items()],
         usage=chunk.usage,
     )
 
 
+class _Whole:
+    """One choice, of which the chunks come in."""
+
+    def __init__(self) -> None:
+        self._text, self._reasoning = "", ""
+        self._calls: list[ChoiceDeltaToolCall] = []
+        self._finish_reason: FinishReason = "stop"
+
+    def add(self, part: ChunkChoice) -> None:
+        self._text += part.delta.content or ""
+        self._reasoning += getattr(part.delta, REASONING, "")
+        self._calls += part.delta.tool_calls or []
+        self._finish_reason = part.finish_reason or self._finish_reason  # type: ignore[assignment]
+
+    def choice(self, index: int) -> Choice:
+        message = ChatCompletionMessage(role="assistant", content=self._text, refusal=None, annotations=[])
+        if self._reasoning:
+            setattr(message, REASONING, self._reasoning)
+        if self._calls:
+            message.content = self._text or None
+            message.tool_calls = [
+                ChatCompletionMessageFunctionToolCall.model_validate(call.model_dump(exclude={"index"}))
+                for call in self._calls
+            ]
+        return Choice(index=index, message=message, finish_reason=self._finish_reason, logprobs=None)
+
+
 def _chunk(
-    head: Mapping[str, Any], delta: ChoiceDelta, finish_reason: FinishReason | None = None
+    head: Mapping[str, Any], index: int, delta: ChoiceDelta, finish_reason: FinishReason | None = None
 ) -> ChatCompletionChunk:
-    choice = ChunkChoice(index=0, delta=delta, finish_reason=finish_reason, logprobs=None)
+    choice = ChunkChoice(index=index, delta=delta, finish_reason=finish_reason, logprobs=None)
     return ChatCompletionChunk(**head, choices=[choice])
 
 

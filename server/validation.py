@@ -111,8 +111,6 @@ def check_supported(request: ChatRequest) -> None:
         if getattr(request, name) not in (None, nothing):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
     check_tools(request)
-    if request.n not in (None, 1):
-        raise InvalidRequest("Only n=1 is supported.", param="n", code="unsupported_value")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"

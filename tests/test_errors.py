@@ -69,7 +69,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ({"temperature": "hot"}, "temperature", "invalid_type", "expected a decimal, but got a string instead."),
         ({"max_tokens": 0}, "max_tokens", "integer_below_min_value", "Expected a value >= 1, but got 0 instead."),
         ({"stream": "yes"}, "stream", "invalid_type", "expected a boolean, but got a string instead."),
-        ({"n": 2}, "n", "unsupported_value", "Only n=1"),
+        ({"n": 2, "store": True}, "n", "unsupported_value", "Only n=1"),
         ({"tool_choice": "auto"}, "tool_choice", None, "'tool_choice' is only allowed when 'tools' are specified."),
         ({"user": {"name": "Mina"}}, "user", "invalid_type", "expected a string, but got an object instead."),
         ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", "tools[0].function"),

@@ -25,7 +25,7 @@ async def endless() -> AsyncGenerator[BaseMessage]:
 async def answer(_: Request) -> RunStream:
     """An answer without end, to a reader who is given little time."""
     run = RunOwner(session_wait=1, run_timeout=60).start("t", endless())
-    response = RunStream(run, dump_chunks(run.events(), model="m", include_usage=False))
+    response = RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
     response.send_timeout = 0.3
     return response
 

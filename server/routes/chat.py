@@ -1,17 +1,20 @@
 """POST /v1/chat/completions."""
 
+from collections.abc import Sequence
+from math import inf
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
+from server.errors import InvalidRequest
 from server.messages import load_messages
 from server.replies import run_response
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
-from server.sessions import is_side_task, named_session, session_mode
+from server.sessions import SessionName, is_side_task, named_session, session_mode
 from server.turns import Turn, run_turn, run_unstored
 from server.validation import check_supported
 from server.wire import ChatRequest
@@ -22,8 +25,8 @@ router = APIRouter(tags=["chat"])
 @router.post("/v1/chat/completions")
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
-    run = start_run(await load_turn(body, request, services), services)
-    return await run_response(run, body, request.receive)
+    runs = start_runs(await load_turn(body, request, services), body.n or 1, services)
+    return await run_response(runs, body, request.receive)
 
 
 async def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
@@ -44,16 +47,33 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     return Turn(
         session=session,
         mode=session_mode(request.headers, name),
-        stored=body.store is not False and not is_side_task(messages, name),
+        stored=is_stored(body, messages, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],
         context=context,
         positions={message.id: position for position, message in enumerate(messages)},
     )
 
 
-def start_run(turn: Turn, services: Services) -> Run[BaseMessage]:
-    """Start the turn in its session, or beside it where nothing of it is to be kept."""
+def start_runs(turn: Turn, n: int, services: Services) -> list[Run[BaseMessage]]:
+    """Start the turn in its session; or `n` times beside it, all at once, where nothing of it is to be kept."""
     if turn.stored:
-        return services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))
+        return [services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))]
     turn.check_paired()
-    return services.runs.start(str(uuid4()), run_unstored(services.assembly, turn.messages, turn.context))
+    events = [run_unstored(services.assembly, turn.messages, turn.context) for _ in range(n)]
+    return [services.runs.start(str(uuid4()), run, ahead=inf if n > 1 else 0) for run in events]
+
+
+def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:
+    """Say whether the turn is to be kept: not one whose client forbids it, nor one with several answers.
+
+    Raises:
+        InvalidRequest: several answers are asked for in a session, which goes on from one.
+    """
+    if body.store is False or is_side_task(messages, name):
+        return False
+    if body.n in (None, 1):
+        return True
+    if name or body.store:
+        message = "Only n=1 is supported in a session. Name none, or send 'store': false, for more answers."
+        raise InvalidRequest(message, param="n", code="unsupported_value")
+    return False

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages.ai import add_usage
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -44,10 +45,7 @@ def build_agent(
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
         ours = list(tools) if tool_rounds(messages) < max_tool_rounds else []
         offered: list[BaseTool | dict[str, Any]] = [*ours, *(dict(tool) for tool in context.client_tools)]
-        shown = [system, *paired(messages)]
-        answer = await model.answer(
-            shown, tools=offered, tool_choice=context.tool_choice, parameters=context.parameters
-        )
+        answer = await next_message(model, [system, *paired(messages)], offered, context)
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         return {"messages": [with_client_calls(answer, context.client_tool_names, at_most=at_once)]}
 
@@ -63,6 +61,27 @@ def build_agent(
     graph.add_conditional_edges("model", after_model, ["tools", END])
     graph.add_conditional_edges("tools", after_tools, ["model", END])
     return graph.compile(checkpointer=checkpointer, name="chat-agent")
+
+
+async def next_message(
+    model: ChatModel, shown: Sequence[AnyMessage], offered: Sequence[BaseTool | dict[str, Any]], context: TurnContext
+) -> AIMessage:
+    """Ask the model for tool calls or an answer.
+
+    Endpoints that hold a model to a format hold its tool calls to it too, so that it calls none and makes up what it
+    would have looked up. So tools are offered without the format; when none is called, the answer is asked for in the
+    format, without tools.
+    """
+    parameters = context.parameters
+    if not offered or context.answer_format is None:
+        return await model.answer(shown, tools=offered, tool_choice=context.tool_choice, parameters=parameters)
+    free = {name: value for name, value in parameters.items() if name != "response_format"}
+    draft = await model.answer(shown, tools=offered, tool_choice=context.tool_choice, parameters=free, streamed=False)
+    if all_calls(draft):
+        return draft.model_copy(update={"content": ""})  # a text before the calls would be one before the JSON
+    answer = await model.answer(shown, tools=(), parameters=parameters)
+    usage = add_usage(draft.usage_metadata, answer.usage_metadata)
+    return answer.model_copy(update={"usage_metadata": usage})
 
 
 def after_model(state: AgentState) -> list[Send] | str:

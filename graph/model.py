@@ -12,10 +12,13 @@ import openai
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall, ToolCallChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_openai import ChatOpenAI
+from langgraph.constants import TAG_NOSTREAM
 
 from graph.settings import AgentSettings
+from graph.text import AnswerText, paired_surrogates
 from graph.tokens import estimated_usage
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
@@ -66,16 +69,18 @@ class ChatModel(ChatOpenAI):
         tools: Sequence[BaseTool | dict[str, Any]],
         tool_choice: str | dict[str, Any] | None = None,
         parameters: Mapping[str, Any],
+        streamed: bool = True,
     ) -> AIMessage:
-        """Stream one model message through the run's callbacks and return it whole.
+        """Return one model message whole; if `streamed`, it goes through the run's stream as it comes.
 
         `parameters` are fields of the request in OpenAI's names; they are sent as they are and override the model's
         own. Without `tools` the message has no tool calls, whatever the endpoint makes of that.
         """
         model = self.bind_tools(tools, tool_choice=tool_choice) if tools else self
+        config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
         if not tools:  # about which nothing may be said then
             parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
-        stream = model.astream(list(messages), extra_body=self.in_its_names(parameters))
+        stream = model.astream(list(messages), config, extra_body=self.in_its_names(parameters))
         async with aclosing(cast(AsyncGenerator[AIMessageChunk], stream)) as chunks:
             whole = add_ai_message_chunks(*[chunk async for chunk in chunks])
         calls, malformed = load_calls(whole.tool_call_chunks) if tools else ([], [])
@@ -129,22 +134,29 @@ class ChatModel(ChatOpenAI):
         return {**payload, "messages": [], "extra_body": body}
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        calls, texts, finished, reported, said = _CallNumbers(), _Texts(), False, False, ""
-        async for chunk in super()._astream(*args, **kwargs):
-            message = chunk.message
-            message.id = None  # the run's is taken then: an endpoint's may come again, and replace what was said before
-            finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
-            if isinstance(message, AIMessageChunk):
-                reported = reported or message.usage_metadata is not None
-                message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
-            if isinstance(message.content, str):
-                message.content = texts.whole(message.content)
-            said += str(message.text)
-            yield chunk
-        if not finished:
+        text = AnswerText(kwargs.get("extra_body", {}).get("stop") or ())
+        calls, finished, reported, said = _CallNumbers(), False, False, ""
+        stream = super()._astream(*args, **kwargs)
+        async with aclosing(cast(AsyncGenerator[ChatGenerationChunk], stream)) as chunks:
+            async for chunk in chunks:
+                message = chunk.message
+                message.id = None  # the run's is taken then: an endpoint's may come again, and replace what was said
+                finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
+                if isinstance(message, AIMessageChunk):
+                    reported = reported or message.usage_metadata is not None
+                    message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
+                if isinstance(message.content, str):
+                    message.content = text.next(message.content)
+                said += str(message.text)
+                yield chunk
+                if text.stopped:
+                    break
+        if not finished and not text.stopped:
             raise IncompleteAnswer("The model's answer ended in the middle.")
+        if rest := text.rest():
+            yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
         if not reported:
-            usage = await estimated_usage(args[0], said)
+            usage = await estimated_usage(args[0], said + rest)
             yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
 
 
@@ -193,24 +205,6 @@ class _CallNumbers:
             if known_index == index:
                 return position if call_id in (None, "", known_id) else None
         return None
-
-
-class _Texts:
-    """The texts of one answer, of which some endpoints cut a character in two: one half of a surrogate pair in each."""
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def whole(self, text: str) -> str:
-        """Return the text without half a character at its end, which goes before the next one."""
-        text = self._half + text
-        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return paired_surrogates(text.removesuffix(self._half))
-
-
-def paired_surrogates(text: str) -> str:
-    """Return the text with two halves of a character as one, and a half alone as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def new_call_id() -> str:

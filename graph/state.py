@@ -38,6 +38,12 @@ class TurnContext:
     """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""
 
     @property
+    def answer_format(self) -> Mapping[str, Any] | None:
+        """The format that the answer must have, other than text."""
+        response_format: Mapping[str, Any] = self.parameters.get("response_format") or {}
+        return None if response_format.get("type", "text") == "text" else response_format
+
+    @property
     def client_tool_names(self) -> frozenset[str]:
         """The names of the client's tools."""
         return frozenset(tool["function"]["name"] for tool in self.client_tools)

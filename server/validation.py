@@ -111,6 +111,11 @@ def check_supported(request: ChatRequest) -> None:
         if getattr(request, name) not in (None, nothing):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
     check_tools(request)
+    asked = request.response_format
+    if asked and asked.type == "json_schema" and asked.json_schema is None:
+        param = "response_format.json_schema"
+        message = f"Missing required parameter: '{param}'."
+        raise InvalidRequest(message, param=param, code="missing_required_parameter")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"

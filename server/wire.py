@@ -70,10 +70,16 @@ class Message(Lenient):
     tool_call_id: StrictStr | None = None
 
 
-class FunctionDefinition(Lenient):
-    """What the model is told of a tool."""
+ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
-    name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+class FunctionDefinition(Lenient):
+    """What the model is told of a tool; `parameters` is a JSON schema."""
+
+    name: ToolName
+    description: StrictStr | None = None
+    parameters: dict[str, Any] | None = None
+    strict: StrictBool | None = None
 
 
 class Tool(Lenient):
@@ -127,6 +133,21 @@ ToolChoice = Annotated[
     | Annotated[AllowedToolsChoice, Tag("allowed tools")],
     Discriminator(_choice_form),
 ]
+
+
+class JsonSchema(Lenient):
+    """The schema of an answer."""
+
+    name: ToolName
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: StrictBool | None = None
+
+
+class ResponseFormat(Lenient):
+    """What the answer's text must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class StreamOptions(Lenient):
@@ -192,7 +213,7 @@ class ChatRequest(Lenient):
     seed: StrictInt | None = None
     stop: Stop | None = None
     logit_bias: dict[str, Annotated[int, Field(strict=True, ge=-100, le=100)]] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
@@ -253,7 +274,8 @@ class ChatRequest(Lenient):
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""
-        given = {name: value for name in PASSED_ON if (value := getattr(self, name)) is not None}
+        dumped = self.model_dump(include=set(PASSED_ON), exclude_unset=True, by_alias=True)
+        given = {name: value for name, value in dumped.items() if value is not None}
         if self.max_tokens is not None:
             given.setdefault("max_completion_tokens", self.max_tokens)
         return given

@@ -52,9 +52,11 @@ def test_what_is_honoured_reaches_the_model(server: AgentServer, upstream: Upstr
     assert SENT.keys() == set(PASSED_ON)
     body = {"model": MODEL, "messages": [HELLO], "tools": [ASK], **SENT}
     assert server.post(body).status_code == 200
+    with_tools, with_the_format = upstream.requests
     expected = {**SENT, "max_tokens": SENT["max_completion_tokens"]}
     del expected["max_completion_tokens"]  # a name that only OpenAI itself knows
-    assert {name: upstream.last.get(name) for name in expected} == expected
+    sent = {**with_tools, **with_the_format}
+    assert {name: sent.get(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", ASKED_FOR)

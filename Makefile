@@ -5,7 +5,7 @@ UV := $(shell command -v uv || echo .venv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
 
 # Clients that .venv cannot hold, and node with its npm for those in JavaScript.
-CLIENTS := litellm llama_index llm llm_comply schemathesis node
+CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 

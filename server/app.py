@@ -21,6 +21,7 @@ from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
 from server.headers import Identified
 from server.index import SessionIndex
 from server.models import Models
+from server.openapi import describes
 from server.playground import add_playground
 from server.replies import error_response
 from server.routes import chat, health, models, sessions
@@ -57,6 +58,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         version=__version__,
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers),
             *cross_origin(settings.cors_origins, settings.session_headers),
@@ -72,6 +74,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     for route in (chat, models, sessions, health):
         app.include_router(route.router)
     add_playground(app)
+    app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(settings.api_keys))  # type: ignore[method-assign]
     return app
 
 

@@ -21,8 +21,24 @@ import httpx2
 import openai
 from langchain_core.exceptions import ContextOverflowError
 from langchain_openai import StreamChunkTimeoutError
+from typing_extensions import TypedDict  # Python's own is not enough for pydantic before 3.12
 
 from graph.model import IncompleteAnswer
+
+
+class Error(TypedDict):
+    """What went wrong, for a person and for a program."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(TypedDict):
+    """The body of every error; all its keys are always there."""
+
+    error: Error
 
 
 class ApiError(Exception):
@@ -50,8 +66,8 @@ class ApiError(Exception):
         self.headers["x-should-retry"] = "false"
         return self
 
-    def envelope(self) -> dict[str, Any]:
-        """Return the JSON body; all four keys are always there."""
+    def envelope(self) -> ErrorEnvelope:
+        """Return the JSON body."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 

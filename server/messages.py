@@ -33,9 +33,9 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
     return [_load(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
-def dump_messages(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
+def dump_messages(messages: Sequence[AnyMessage]) -> list[Message]:
     """Return the messages in OpenAI's form, tool calls and their results included."""
-    return [_dump(message) for message in messages]
+    return [Message.model_validate(_dump(message)) for message in messages]
 
 
 def _dump(message: AnyMessage) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
     return {"id": call["id"], "type": "function", "function": function}
 
 
-def dump_arguments(call: ToolCall | InvalidToolCall) -> str | None:
+def dump_arguments(call: ToolCall | InvalidToolCall) -> str:
     """Return a call's arguments as JSON text; what is no JSON is given back as the model wrote it."""
-    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"]
+    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"] or ""
 
 
 def _load(message: Message, param: str) -> AnyMessage:
@@ -137,8 +137,8 @@ def _text(message: Message, param: str) -> str:
 
 
 def _part_text(part: ContentPart, param: str) -> str:
-    text = part.text if part.type == "text" else (part.model_extra or {}).get("refusal")
-    if not isinstance(text, str):
+    text = part.text if part.type == "text" else part.refusal
+    if text is None:
         raise InvalidRequest(
             f"Invalid value: '{part.type}'. Supported values are: 'text'.",
             param=f"{param}.type",

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from uuid import uuid4
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableGenerator
 from langserve import add_routes
@@ -49,8 +49,9 @@ def add_playground(app: FastAPI) -> None:
                 # In a task of its own: the one that LangChain runs this in is cancelled again and again.
                 await asyncio.shield(run.aclose())
 
+    router = APIRouter()
     add_routes(
-        app,
+        router,
         RunnableGenerator(answer),
         path="/agent",
         input_type=Conversation,
@@ -59,3 +60,4 @@ def add_playground(app: FastAPI) -> None:
         enabled_endpoints=ENDPOINTS,
         enable_feedback_endpoint=False,
     )
+    app.include_router(router, include_in_schema=False)  # LangServe's own documents describe what it does

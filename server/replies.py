@@ -9,12 +9,12 @@ from typing import Any
 
 import anyio
 from langchain_core.messages import BaseMessage
-from openai.types.chat import ChatCompletionChunk
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.answers import AgentEvent, Chunk
 from server.errors import ApiError, as_api_error
 from server.runs import Run
 from server.sse import DONE, chunk_frame, error_frame
@@ -43,7 +43,7 @@ def error_response(error: ApiError) -> Response:
 class RunStream(EventSourceResponse):
     """Runs as an event stream: they end with it."""
 
-    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[ChatCompletionChunk]) -> None:
+    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
         super().__init__(
             frames(chunks),
             media_type="text/event-stream; charset=utf-8",
@@ -73,7 +73,7 @@ class RunStream(EventSourceResponse):
                 await run.aclose()
 
 
-async def frames(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncGenerator[bytes]:
+async def frames(chunks: AsyncIterator[Chunk | AgentEvent]) -> AsyncGenerator[bytes]:
     """Encode the chunks; whatever happens, the stream ends with a finish reason or an error, and with [DONE]."""
     try:
         async for chunk in chunks:

@@ -2,14 +2,13 @@
 
 import json
 
-from openai.types.chat import ChatCompletionChunk
-
+from server.answers import AgentEvent, Chunk
 from server.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
 
 
-def chunk_frame(chunk: ChatCompletionChunk) -> bytes:
+def chunk_frame(chunk: Chunk | AgentEvent) -> bytes:
     """Encode a chunk with the fields that were set, nulls included."""
     return _frame(chunk.model_dump_json(exclude_unset=True))
 

@@ -16,8 +16,10 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -25,17 +27,51 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 class Lenient(BaseModel):
     """Unknown fields are kept and ignored, since clients of other servers send theirs along."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+
+# Looked for to be refused; no part of the API.
+Refused = SkipJsonSchema[Any]
+
+
+# Handed on to the model as they come, and described all the same.
+ImageUrl = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "object", "properties": {"url": {"type": "string"}, "detail": {"type": "string"}}, "required": ["url"]}
+    ),
+]
+File = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "object", "properties": {name: {"type": "string"} for name in ("filename", "file_data", "file_id")}}
+    ),
+]
+InputAudio = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"data": {"type": "string"}, "format": {"type": "string"}},
+            "required": ["data", "format"],
+        }
+    ),
+]
 
 
 class ContentPart(Lenient):
-    """One part of a message's content."""
+    """One part of a message's content: `text`, or in a user's message one that the model may take."""
 
-    type: StrictStr
+    type: Annotated[StrictStr, WithJsonSchema({"enum": ["text", "image_url", "file", "input_audio", "refusal"]})]
     text: StrictStr | None = None
+    image_url: ImageUrl = None
+    """Its `url` is handed on to the model, never fetched."""
+    file: File = None
+    input_audio: InputAudio = None
+    refusal: StrictStr | None = None
 
 
-class FunctionCall(Lenient):
+class CalledFunction(Lenient):
     """What an assistant message calls; `arguments` is JSON as text."""
 
     name: StrictStr
@@ -47,7 +83,7 @@ class ToolCall(Lenient):
 
     id: StrictStr
     type: Literal["function"] = "function"
-    function: FunctionCall
+    function: CalledFunction
 
 
 def _content_form(value: object) -> str:
@@ -64,10 +100,14 @@ class Message(Lenient):
     """A message of any role."""
 
     role: Role
+    """`developer` is the same as `system`; `function` is refused."""
     content: Content | None = None
+    """Text or parts; only an assistant's message may have none."""
     name: StrictStr | None = None
     tool_calls: list[ToolCall] | None = None
+    """What an assistant's message calls."""
     tool_call_id: StrictStr | None = None
+    """The call that a tool's message is the result of."""
 
 
 ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -154,7 +194,9 @@ class StreamOptions(Lenient):
     """What a stream carries beside the answer."""
 
     include_usage: StrictBool | None = None
+    """A last chunk, without choices, has the usage."""
     include_tool_events: StrictBool | None = None
+    """Chunks of the kind `agent.event`, without choices, tell of the server's tools; not OpenAI's."""
 
 
 # Handed to the model endpoint as they are.
@@ -200,7 +242,9 @@ class ChatRequest(Lenient):
     """The body of `POST /v1/chat/completions`; `null` is the same as leaving a field out."""
 
     model: StrictStr
+    """One of `/v1/models`."""
     messages: Annotated[list[Message], Field(min_length=1)]
+    """The whole conversation, or what is new in its session."""
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
@@ -208,7 +252,9 @@ class ChatRequest(Lenient):
     presence_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
+    """How many answers; more than one only where nothing is kept."""
     max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """The older name of `max_completion_tokens`, which wins."""
     max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     seed: StrictInt | None = None
     stop: Stop | None = None
@@ -217,18 +263,26 @@ class ChatRequest(Lenient):
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    """Tools that the client runs itself, beside those of the server."""
     tool_choice: ToolChoice | None = None
+    """Which of the client's tools the model may or must call."""
     parallel_tool_calls: StrictBool | None = None
-    functions: Any = None
-    function_call: Any = None
-    logprobs: StrictBool | None = None
-    top_logprobs: StrictInt | None = None
-    modalities: Any = None
-    audio: Any = None
-    web_search_options: Any = None
+    """`false`: at most one call of the client's tools in an answer."""
+    functions: Refused = None
+    function_call: Refused = None
+    logprobs: Refused = None
+    top_logprobs: Refused = None
+    modalities: Refused = None
+    audio: Refused = None
+    web_search_options: Refused = None
     store: StrictBool | None = None
+    """`false`: nothing of the request is kept."""
     metadata: Metadata | None = None
-    session_id: Any = None
+    """`session_id` in it names the session."""
+    session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": "^[A-Za-z0-9._:-]{1,128}$"})] = (
+        None
+    )
+    """The session that the request belongs to; not OpenAI's."""
 
     @model_validator(mode="after")
     def _is_utf_8(self) -> Self:

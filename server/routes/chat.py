@@ -9,8 +9,10 @@ from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
+from server.answers import Completion
 from server.errors import InvalidRequest
 from server.messages import load_messages
+from server.openapi import may_fail
 from server.replies import run_response
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
@@ -22,7 +24,11 @@ from server.wire import ChatRequest
 router = APIRouter(tags=["chat"])
 
 
-@router.post("/v1/chat/completions")
+@router.post(
+    "/v1/chat/completions",
+    response_model=Completion,
+    responses=may_fail(400, 401, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+)
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
     runs = start_runs(await load_turn(body, request, services), body.n or 1, services)

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import asdict
+from typing import Literal
 
 import openai
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from langchain_core.runnables import RunnableConfig
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
 
 from server.errors import as_api_error
 from server.services import ServicesDep
+from tools.mcp_client import ServerHealth
 
 log = logging.getLogger(__name__)
 
@@ -20,38 +21,54 @@ router = APIRouter(tags=["health"])
 PROBE: RunnableConfig = {"configurable": {"thread_id": "00000000-0000-0000-0000-000000000000"}}
 
 
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["healthy"] = "healthy"
+
+
+class PartHealth(BaseModel):
+    """The state of the model endpoint, or of the database."""
+
+    state: Literal["ready", "down"]
+    error: str | None = None
+
+
+class Readiness(BaseModel):
+    """What works; `mcp` has the MCP servers by their names."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    model: PartHealth
+    checkpointer: PartHealth
+    mcp: dict[str, ServerHealth]
+
+
 @router.get("/health")
-async def health() -> dict[str, str]:
+async def health() -> Health:
     """Say that the process answers."""
-    return {"status": "healthy"}
+    return Health()
 
 
-@router.get("/ready")
-async def ready(services: ServicesDep) -> JSONResponse:
+@router.get("/ready", responses={503: {"model": Readiness, "description": "Without model or database."}})
+async def ready(services: ServicesDep, response: Response) -> Readiness:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
         _state(services.assembly.model.names()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
     )
     servers = services.assembly.toolbox.health()
-    if model["state"] == checkpointer["state"] == "ready":
-        status = "ready" if all(server.state == "ready" for server in servers.values()) else "degraded"
-    else:
-        status = "unavailable"
-    return JSONResponse(
-        {
-            "status": status,
-            "model": model,
-            "checkpointer": checkpointer,
-            "mcp": {name: asdict(server) for name, server in servers.items()},
-        },
-        status_code=503 if status == "unavailable" else 200,
-    )
+    if model.state == checkpointer.state == "ready":
+        degraded = any(server.state != "ready" for server in servers.values())
+        return Readiness(
+            status="degraded" if degraded else "ready", model=model, checkpointer=checkpointer, mcp=servers
+        )
+    response.status_code = 503
+    return Readiness(status="unavailable", model=model, checkpointer=checkpointer, mcp=servers)
 
 
-async def _state(check: Awaitable[object]) -> dict[str, str | None]:
+async def _state(check: Awaitable[object]) -> PartHealth:
     try:
         await check
     except Exception as error:
         log.warning("Not ready: %s", error, exc_info=not isinstance(error, openai.OpenAIError))
-        return {"state": "down", "error": as_api_error(error).message}
-    return {"state": "ready", "error": None}
+        return PartHealth(state="down", error=as_api_error(error).message)
+    return PartHealth(state="ready")

@@ -1,9 +1,13 @@
 """GET /v1/models and /v1/models/{id}."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from openai.types import Model
+from pydantic import BaseModel
 
 from server.models import Models
+from server.openapi import may_fail
 from server.services import ServicesDep
 
 router = APIRouter(tags=["models"])
@@ -11,13 +15,20 @@ router = APIRouter(tags=["models"])
 OWNER = "ollama"
 
 
-@router.get("/v1/models")
-async def list_models(services: ServicesDep) -> dict[str, object]:
+class ModelList(BaseModel):
+    """The models that can be asked for, the configured one first."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/v1/models", responses=may_fail(401))
+async def list_models(services: ServicesDep) -> ModelList:
     """List the models that can be asked for."""
-    return {"object": "list", "data": [_model(name, services.models) for name in await services.models.names()]}
+    return ModelList(data=[_model(name, services.models) for name in await services.models.names()])
 
 
-@router.get("/v1/models/{name:path}")
+@router.get("/v1/models/{name:path}", responses=may_fail(401, 404))
 async def retrieve_model(name: str, services: ServicesDep) -> Model:
     """Describe one model; its name may have slashes and colons in it."""
     await services.models.resolve(name)

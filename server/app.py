@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 import openai
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 
 from graph.factory import Assembly, open_agent
 from server import __version__
@@ -120,14 +122,26 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, ApiError):  # FastAPI's, for what went wrong while it read the body
         return error_response(error.__cause__)
-    code: str | None = None
     match error.status_code:
         case 404:
             return error_response(NotFound(f"Invalid URL ({request.method} {request.url.path})"))
         case 405:
-            message, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_supported"
+            return error_response(_not_allowed(request))
         case 400:  # FastAPI's, for a body that it cannot decode
             message = NOT_JSON
         case _:
             message = str(error.detail)
-    return error_response(InvalidRequest(message, code=code, status=error.status_code, headers=error.headers))
+    return error_response(InvalidRequest(message, status=error.status_code, headers=error.headers))
+
+
+def _not_allowed(request: Request) -> InvalidRequest:
+    # Starlette names the methods of one route, and a path of ours may have several.
+    routes = iter_route_contexts(request.app.routes)
+    others = [route.methods or () for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    allowed = ", ".join(sorted({method for methods in others for method in methods}))
+    return InvalidRequest(
+        f"Not allowed to {request.method} on {request.url.path}. (HINT: use {allowed}.)",
+        code="method_not_supported",
+        status=405,
+        headers={"Allow": allowed},
+    )

@@ -154,6 +154,8 @@ def _refused(error: openai.BadRequestError) -> ApiError:
     reason = str(said or error.message)
     if TOO_LONG.search(reason):
         return _context_too_long(error)
+    if error.code == FILTERED:
+        return InvalidRequest("The model endpoint's content filter refused the prompt.", param="prompt", code=FILTERED)
     return InvalidRequest(f"The model endpoint refused the request: {reason[:500]}")
 
 
@@ -168,6 +170,8 @@ def _fixed(kind: type[ApiError], message: str, **details: Any) -> Callable[[Any]
 
 # As OpenAI and vLLM, and as llama.cpp put it.
 TOO_LONG = re.compile(r"maximum context length|context size", re.IGNORECASE)
+
+FILTERED = "content_filter"
 
 ADVICE = {
     401: " Its key may be wrong; see OLLAMA_API_KEY.",
@@ -201,12 +205,22 @@ FOREIGN_ERRORS: list[tuple[type[BaseException], Callable[[Any], ApiError]]] = [
         IncompleteAnswer,
         _fixed(UpstreamError, "The model's answer ended in the middle.", code="upstream_error"),
     ),
-    (TimeoutError, _fixed(UpstreamError, "The run took too long.", status=504, code="run_timeout")),
+    (
+        TimeoutError,
+        # What it did until then is kept, as that of any run that was cut.
+        _fixed(
+            UpstreamError,
+            "The run took too long.",
+            status=504,
+            code="run_timeout",
+            headers={"x-should-retry": "false"},
+        ),
+    ),
     (
         BaseException,
         _fixed(
             AgentError,
-            "The server had an error while processing your request.",
+            "The server had an error while processing your request. Sorry about that!",
             code="agent_error",
             headers={"x-should-retry": "false"},
         ),

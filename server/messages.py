@@ -1,6 +1,7 @@
 """Messages on the wire to LangChain's, and back. Pure."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,9 @@ from server.errors import InvalidRequest
 from server.wire import ContentPart, Message
 
 USER_PARTS = ("text", "image_url", "file", "input_audio")
+TOOL_PARTS = ("text", "image_url")
+# A model endpoint may read its own disk by others, such as file:.
+IMAGE_URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
 
 def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
@@ -45,7 +49,7 @@ def _dump(message: AnyMessage) -> dict[str, Any]:
             content = str(message.text) or (None if calls else "")
             return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
         case ToolMessage():
-            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": str(message.text)}
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
         case SystemMessage():
             return {"role": "system", "content": message.content}
         case _:
@@ -68,11 +72,12 @@ def _load(message: Message, param: str) -> AnyMessage:
         case "system" | "developer":
             return SystemMessage(_text(message, param), id=new_id)
         case "user":
-            return HumanMessage(_user_content(message, param), name=message.name, id=new_id)
+            return HumanMessage(_content(message, param, USER_PARTS), name=message.name, id=new_id)
         case "assistant":
             return _load_assistant(message, param, new_id)
         case "tool" if message.tool_call_id:
-            return ToolMessage(_text(message, param), tool_call_id=message.tool_call_id, id=new_id)
+            content = _content(message, param, TOOL_PARTS)
+            return ToolMessage(content, tool_call_id=message.tool_call_id, id=new_id)
         case "tool":
             raise InvalidRequest(
                 f"Missing required parameter: '{param}.tool_call_id'.",
@@ -97,18 +102,18 @@ def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
     return AIMessage(content, tool_calls=calls, invalid_tool_calls=malformed, name=message.name, id=new_id)
 
 
-def _user_content(message: Message, param: str) -> str | list[str | dict[str, object]]:
+def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[str | dict[str, object]]:
     """Text alone becomes one string, which every endpoint takes; parts with images or files stay parts."""
     if not isinstance(message.content, list) or all(part.type == "text" for part in message.content):
         return _text(message, param)
-    return [_user_part(part, f"{param}.content[{index}]") for index, part in enumerate(message.content)]
+    return [_part(part, f"{param}.content[{index}]", kinds) for index, part in enumerate(message.content)]
 
 
-def _user_part(part: ContentPart, param: str) -> str | dict[str, object]:
-    """Return a part as it came, if it is one that a user message may have; addresses in it are not looked at."""
-    if part.type not in USER_PARTS:
+def _part(part: ContentPart, param: str, kinds: Sequence[str]) -> str | dict[str, object]:
+    """Return a part as it came, if it is of one of these kinds; nothing is fetched from addresses in it."""
+    if part.type not in kinds:
         raise InvalidRequest(
-            f"Invalid value: '{part.type}'. Supported values are: {', '.join(map(repr, USER_PARTS))}.",
+            f"Invalid value: '{part.type}'. Supported values are: {', '.join(map(repr, kinds))}.",
             param=f"{param}.type",
             code="invalid_value",
         )
@@ -119,7 +124,18 @@ def _user_part(part: ContentPart, param: str) -> str | dict[str, object]:
             param=f"{param}.{part.type}",
             code="missing_required_parameter",
         )
+    if part.type == "image_url" and not _is_image_url(content["image_url"]):
+        raise InvalidRequest(
+            f"Invalid '{param}.image_url': expected an http, https or data URL.",
+            param=f"{param}.image_url",
+            code="invalid_image_url",
+        )
     return content
+
+
+def _is_image_url(image: object) -> bool:
+    url = image.get("url") if isinstance(image, dict) else image
+    return isinstance(url, str) and IMAGE_URL.match(url) is not None
 
 
 def _text(message: Message, param: str) -> str:

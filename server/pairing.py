@@ -6,8 +6,8 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import call_ids
 
-# OpenAI's words.
-ORPHAN = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+# OpenAI's words, in its spelling.
+ORPHAN = "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
 UNANSWERED = (
     "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
     "The following tool_call_ids did not have response messages: {}"

@@ -55,7 +55,7 @@ class Turn:
         """Return what the client is told of calls and results that do not fit."""
         position = self.positions.get(error.at.id) if error.at else None
         param = "messages" if position is None else f"messages.[{position}].role"
-        return InvalidRequest(f"Invalid parameter: {error}", param=param)
+        return InvalidRequest(str(error), param=param)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ UNION_TAGS = {"text", "parts", "mode", "named tool", "allowed tools"}
 # The first step: where in the request the value was.
 SOURCES = {"body", "query", "path", "header"}
 
-NOT_JSON = "We could not parse the JSON body of your request: it must be a JSON object, in UTF-8."
+NOT_JSON = "We could not parse the JSON body of your request. It must be a JSON object, in UTF-8."
 
 EXPECTED = {
     "string_type": "a string",
@@ -28,7 +28,6 @@ EXPECTED = {
 # What pydantic found, as OpenAI's code and words.
 COMPLAINTS = {
     "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
-    "literal_error": ("invalid_value", "Invalid value: '{value}'. Supported values are: {expected}."),
     "too_short": (
         "empty_array",
         "Invalid '{param}': empty array. Expected an array with minimum length {min_length}, but got an empty array "
@@ -80,6 +79,8 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
         return InvalidRequest(message, param=param, code="invalid_type")
     if kind in ("less_than_equal", "greater_than_equal"):
         return _out_of_range(param, value, context)
+    if kind == "literal_error":
+        return _unknown_value(param, value, context["expected"])
     if kind == "too_long" and isinstance(value, dict):
         kind = "too_many"
     code, message = COMPLAINTS.get(kind, ("invalid_value", "Invalid '{param}': {said}."))
@@ -159,6 +160,17 @@ def _out_of_range(param: str, value: Any, context: Mapping[str, Any]) -> Invalid
         f"Invalid '{param}': {number} {side} value. Expected a value {relation} {bound:g}, but got {value} instead."
     )
     return InvalidRequest(message, param=param, code=code)
+
+
+def _unknown_value(param: str, value: object, expected: str) -> InvalidRequest:
+    others, _, last = expected.rpartition(" or ")
+    listed = f"{others}{',' if ',' in others else ''} and {last}" if others else last
+    is_openai_s = param.endswith(".type") and value == "custom"
+    return InvalidRequest(
+        f"Invalid value: '{value}'. Supported values are: {listed}.",
+        param=param,
+        code="unsupported_value" if is_openai_s else "invalid_value",
+    )
 
 
 def _json_type(value: object) -> str:

@@ -1,5 +1,7 @@
 """The agent's server under test: our app under a real uvicorn, with real clients."""
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,12 +9,14 @@ from typing import Any
 
 import httpx
 import openai
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from server.app import create_app
 from server.settings import ServerSettings
 from tests.loopback import served
 
 MODEL = "test-model"
+HELLO: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,13 @@ def agent_server(**settings: Any) -> Iterator[AgentServer]:
     app = create_app(ServerSettings(**{"ollama_model": MODEL, **settings}))
     with served(app) as url:
         yield AgentServer(url)
+
+
+def frames_of(server: AgentServer, **fields: Any) -> list[Any]:
+    """Return the data of every frame of a streamed answer; [DONE] stays a string."""
+    response = server.post({"model": MODEL, "messages": [HELLO], "stream": True, **fields})
+    frames = response.text.split("\n\n")
+    assert frames.pop() == ""
+    assert all(re.fullmatch(r"data: [^\r\n]+", frame) for frame in frames), "nothing but data lines"
+    texts = [frame.removeprefix("data: ") for frame in frames]
+    return [text if text == "[DONE]" else json.loads(text) for text in texts]

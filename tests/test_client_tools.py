@@ -1,13 +1,14 @@
-"""Tools that the client runs itself, beside those of the server."""
+"""The contract, section E and B7 to B9: tools that the client runs itself, beside those of the server."""
 
 import json
+import re
 from typing import Any
 
 import httpx
 import pytest
 from openai.types.chat import ChatCompletionFunctionToolParam
 
-from tests.agent_server import MODEL, AgentServer
+from tests.agent_server import MODEL, AgentServer, frames_of
 from tests.upstream import Answer, Call, Upstream
 
 Json = dict[str, Any]
@@ -20,6 +21,7 @@ ASK: ChatCompletionFunctionToolParam = {
         "parameters": {"type": "object", "properties": {"question": {"type": "string"}}},
     },
 }
+UNCHECKED = pytest.mark.xfail(reason="what a tool says of itself beside its name is not looked at")
 QUESTION = {"role": "user", "content": "Paint it."}
 NAMED = {"type": "function", "function": {"name": "ask_user"}}
 CALLS = Answer(
@@ -41,6 +43,15 @@ def asked(server: AgentServer, messages: list[Json], **fields: Any) -> Json:
     return choice
 
 
+def refused_as_ours(server: AgentServer) -> Json:
+    """The error of a request with a tool under the name of one of the server's."""
+    tools = [ASK, {"type": "function", "function": {"name": "get_weather"}}]
+    response = server.post({"model": MODEL, "messages": [QUESTION], "tools": tools})
+    assert response.status_code == 400
+    error: Json = response.json()["error"]
+    return error
+
+
 def result(call: Json, text: str) -> Json:
     return {"role": "tool", "tool_call_id": call["id"], "content": text}
 
@@ -54,12 +65,33 @@ def answer(call: str) -> Json:
     return {"role": "tool", "tool_call_id": call, "content": "blue"}
 
 
+def described(**fields: Any) -> Json:
+    return {"type": "function", "function": {"name": "f", **fields}}
+
+
 def allowed(mode: str, *names: str) -> Json:
     tools = [{"type": "function", "function": {"name": name}} for name in names]
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
-def test_the_client_gets_its_own_calls_and_ours_are_run(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e1_the_server_s_tools_never_reach_the_client(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(calls=[Call("get_weather", '{"city": "서울"}')]), Answer(["5.3 °C"]))
+    *chunks, _ = frames_of(weather_server)
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert all("tool_calls" not in choice["delta"] for choice in choices)
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
+
+
+def test_e2_calls_of_the_client_s_tools_alone_pause_the_turn(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(calls=[Call("ask_user", "{}", id="a", index=0), Call("ask_user", "{}", id="b", index=1)]))
+    choice = asked(weather_server, [QUESTION])
+    assert choice["finish_reason"] == "tool_calls"
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["ask_user", "ask_user"]
+    assert len(upstream.requests) == 1
+    assert httpx.get(f"{weather_server.url}/v1/sessions/s").json()["status"] == "waiting"
+
+
+def test_e1_e3_the_client_gets_its_own_calls_and_ours_are_run(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     choice = asked(weather_server, [QUESTION])
     assert {tool["function"]["name"] for tool in upstream.last["tools"]} == {"ask_user", "get_weather", "search_web"}
@@ -93,7 +125,7 @@ def test_a_stream_has_one_call_in_a_chunk(weather_server: AgentServer, upstream:
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
-def test_the_session_says_that_it_waits(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e3_the_session_says_that_it_waits(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     choice = asked(weather_server, [QUESTION])
     url = f"{weather_server.url}/v1/sessions/s"
@@ -102,7 +134,7 @@ def test_the_session_says_that_it_waits(weather_server: AgentServer, upstream: U
     assert httpx.get(url).json()["status"] == "idle"
 
 
-def test_results_alone_resume_the_turn(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e5_results_alone_resume_the_turn(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     choice = asked(weather_server, [QUESTION])
     asked(weather_server, [result(call, "yes") for call in reversed(choice["message"]["tool_calls"])])
@@ -110,7 +142,7 @@ def test_results_alone_resume_the_turn(weather_server: AgentServer, upstream: Up
     assert roles == ["user", "assistant", "tool", "tool", "tool"]
 
 
-def test_missing_results_are_named(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e5_missing_results_are_named(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     first, second = asked(weather_server, [QUESTION])["message"]["tool_calls"]
     refused = weather_server.post({"model": MODEL, "messages": [result(first, "blue")], "session_id": "s"})
@@ -118,7 +150,7 @@ def test_missing_results_are_named(weather_server: AgentServer, upstream: Upstre
     assert second["id"] in refused.json()["error"]["message"]
 
 
-def test_a_user_who_moves_on_cancels_the_calls(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e5_a_user_who_moves_on_cancels_the_calls(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     asked(weather_server, [QUESTION])
     asked(weather_server, [{"role": "user", "content": "Never mind."}])
@@ -136,20 +168,25 @@ def test_the_loop_of_a_client_may_take_more_rounds_than_ours(weather_server: Age
     assert asked(weather_server, messages)["finish_reason"] == "stop"
 
 
-def test_no_client_tool_is_offered_where_none_is_to_be_chosen(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_e6_no_client_tool_is_offered_where_none_is_to_be_chosen(
+    weather_server: AgentServer, upstream: Upstream
+) -> None:
     asked(weather_server, [QUESTION], tool_choice="none")
     assert {tool["function"]["name"] for tool in upstream.last["tools"]} == {"get_weather", "search_web"}
 
 
-def test_a_name_of_ours_is_taken(weather_server: AgentServer, upstream: Upstream) -> None:
-    tool = {"type": "function", "function": {"name": "get_weather"}}
-    refused = weather_server.post({"model": MODEL, "messages": [QUESTION], "tools": [ASK, tool]})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
+@pytest.mark.xfail(reason="the error's param is `tools`, without the tool's place in it")
+def test_b8_a_name_of_ours_is_named_where_it_stands(weather_server: AgentServer) -> None:
+    assert refused_as_ours(weather_server)["param"] == "tools[1].function.name"
+
+
+def test_b8_a_name_of_ours_is_taken(weather_server: AgentServer, upstream: Upstream) -> None:
+    assert refused_as_ours(weather_server)["code"] == "invalid_value"
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_replay_is_enough_for_a_server_that_knows_nothing(
+def test_e5_a_replay_is_enough_for_a_server_that_knows_nothing(
     weather_server: AgentServer, upstream: Upstream, stored: bool
 ) -> None:
     call = {"id": "call_x", "type": "function", "function": {"name": "ask_user", "arguments": '{"question": "?"}'}}
@@ -161,7 +198,23 @@ def test_a_replay_is_enough_for_a_server_that_knows_nothing(
     assert json.loads(shown[1]["tool_calls"][0]["function"]["arguments"]) == {"question": "?"}
 
 
-def test_a_client_without_a_session_resumes_by_the_id_of_its_call(
+def test_e4_results_find_their_calls_by_the_id_alone(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(CALLS)
+    message = asked(weather_server, [QUESTION])["message"]
+    first, second = message["tool_calls"]
+    ids = [first["id"], second["id"]]
+    assert all(re.fullmatch(r"call_[A-Za-z0-9]{24}", call) for call in ids)
+    first["function"]["arguments"] = '{ "question" : "Which colour?" }'
+    replay = [QUESTION, {**message, "content": None}, result(second, "no"), result(first, "blue")]
+    assert asked(weather_server, replay)["finish_reason"] == "stop"
+    _, assistant, *results = upstream.last["messages"][1:]
+    assert assistant["content"] == "One moment."
+    answers = {shown["tool_call_id"]: shown["content"] for shown in results}
+    assert [answers.pop(call) for call in ids] == ["blue", "no"]
+    assert "°C" in answers.popitem()[1], "what our tool found is still known"
+
+
+def test_e4_a_client_without_a_session_resumes_by_the_id_of_its_call(
     weather_server: AgentServer, upstream: Upstream
 ) -> None:
     upstream.script(CALLS)
@@ -202,16 +255,39 @@ def test_b7_a_history_with_tools_needs_no_tools_in_the_request(server: AgentServ
     ("fields", "param"),
     [
         ({"tools": [ASK, ASK]}, "tools[1].function.name"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "x" * 65}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"tools": [ASK], "tool_choice": "often"}, "tool_choice"),
         ({"tools": [ASK], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
         ({"tools": [ASK], "tool_choice": {"type": "function"}}, "tool_choice.function"),
+        ({"tools": [ASK], "tool_choice": allowed("auto", "ask_user", "other")}, "tool_choice"),
+        pytest.param({"tools": [described(strict="yes")]}, "tools[0].function.strict", marks=UNCHECKED),
+        pytest.param({"tools": [described(parameters="none")]}, "tools[0].function.parameters", marks=UNCHECKED),
     ],
 )
 def test_b8_b9_tools_and_their_choice_must_make_sense(server: AgentServer, fields: Json, param: str) -> None:
     refused = server.post({"model": MODEL, "messages": [QUESTION], **fields})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_b8_tools_of_openai_s_other_kind_are_not_supported(server: AgentServer) -> None:
+    tool = {"type": "custom", "custom": {"name": "x"}}
+    error = server.post({"model": MODEL, "messages": [QUESTION], "tools": [tool]}).json()["error"]
+    assert (error["param"], error["code"]) == ("tools[0].type", "unsupported_value")
+
+
+def test_b8_a_tool_is_handed_on_as_it_is_described(server: AgentServer, upstream: Upstream) -> None:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}}
+    tools = [
+        {"type": "function", "function": {"name": "a-B_9", "description": "?"}},
+        {"type": "function", "function": {"name": "b", "parameters": {}, "strict": None}},
+        {"type": "function", "function": {"name": "c", "parameters": schema, "strict": True}},
+        *({"type": "function", "function": {"name": f"{n:064}"}} for n in range(125)),
+    ]
+    assert server.post({"model": MODEL, "messages": [QUESTION], "tools": tools}).status_code == 200
+    assert upstream.last["tools"] == tools
 
 
 @pytest.mark.parametrize(
@@ -257,7 +333,7 @@ def test_e8_a_paused_turn_goes_on_though_its_tool_is_gone(weather_server: AgentS
     assert asked(weather_server, [QUESTION, choice["message"], *results], tools=None)["finish_reason"] == "stop"
 
 
-def test_tool_activity_is_told_to_those_who_ask(weather_server: AgentServer, upstream: Upstream) -> None:
+def test_d9_e10_tool_activity_is_told_to_those_who_ask(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(CALLS)
     body = {"model": MODEL, "messages": [QUESTION], "tools": [ASK], "stream": True}
     asking = weather_server.post({**body, "stream_options": {"include_tool_events": True}})

@@ -491,7 +491,12 @@ def test_a_request_that_waits_too_long_is_told_so(upstream: Upstream, upstream_u
             busy = server.post(QUESTION, headers={"X-Session-ID": "s"})
             other = server.post(QUESTION, headers={"X-Session-ID": "t"})
     assert (busy.status_code, busy.headers["Retry-After"]) == (409, "1")
-    assert busy.json()["error"]["code"] == "session_busy"
+    assert busy.json()["error"] == {
+        "message": "The session is busy with another request. Try again when that is done.",
+        "type": "conflict_error",
+        "param": None,
+        "code": "session_busy",
+    }
     assert other.status_code == 200
 
 

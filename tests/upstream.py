@@ -40,9 +40,11 @@ class Answer:
     usage: tuple[int, int] | None = (10, 5)
     status: int = 200
     error: str = ""
+    code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     reasoning: Sequence[str] = ()
     reasoning_field: str = "reasoning_content"
+    cached: int | None = None
 
 
 Reply = Answer | Callable[[Json], Answer]
@@ -88,7 +90,7 @@ class Upstream:
         reply = self._script.popleft() if self._script else self.otherwise
         answer = reply if isinstance(reply, Answer) else reply(body)
         if answer.status != 200:
-            error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
+            error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": answer.code}
             content = json.dumps({"error": error})  # which can spell half a surrogate pair, unlike JSONResponse
             return Response(content, answer.status, answer.headers, media_type="application/json")
         return StreamingResponse(self._watched(stream(answer, self.message_id)), media_type="text/event-stream")
@@ -135,6 +137,7 @@ async def stream(answer: Answer, message_id: str | None = None) -> AsyncIterator
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             **({"completion_tokens_details": {"reasoning_tokens": 3}} if answer.reasoning else {}),
+            **({"prompt_tokens_details": {"cached_tokens": answer.cached}} if answer.cached is not None else {}),
         }
         yield data({"choices": [], "usage": usage})
     yield "data: [DONE]\n\n"

@@ -46,7 +46,7 @@ def read_until(parts: Iterator[str], text: str) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_stops_the_model(server: AgentServer, upstream: Upstream, stream: bool) -> None:
+def test_a10_a_client_that_leaves_stops_the_model(server: AgentServer, upstream: Upstream, stream: bool) -> None:
     upstream.script(HOLDING)
     with asking(server, stream=stream) as parts:
         until(lambda: upstream.streaming == 1)
@@ -55,7 +55,9 @@ def test_a_client_that_leaves_stops_the_model(server: AgentServer, upstream: Ups
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_cut_turn_keeps_the_question_and_what_was_said(server: AgentServer, upstream: Upstream, stream: bool) -> None:
+def test_a10_a_cut_turn_keeps_the_question_and_what_was_said(
+    server: AgentServer, upstream: Upstream, stream: bool
+) -> None:
     upstream.script(HOLDING)
     with asking(server, stream=stream) as parts:
         until(lambda: upstream.streaming == 1)
@@ -65,7 +67,7 @@ def test_a_cut_turn_keeps_the_question_and_what_was_said(server: AgentServer, up
     assert shown == [("user", "tell"), ("assistant", "Once upon a time"), ("user", "Go on.")]
 
 
-def test_a_tool_call_that_was_cut_short_has_a_result_in_the_next_turn(
+def test_a10_a_tool_call_that_was_cut_short_has_a_result_in_the_next_turn(
     upstream: Upstream, upstream_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A search that never ends: its engine accepts connections and says nothing.
@@ -85,7 +87,7 @@ def test_a_tool_call_that_was_cut_short_has_a_result_in_the_next_turn(
     assert tool["content"] == "This tool call was interrupted; it has no result."
 
 
-def test_clients_that_leave_at_any_moment_do_no_harm(server: AgentServer, upstream: Upstream) -> None:
+def test_a10_clients_that_leave_at_any_moment_do_no_harm(server: AgentServer, upstream: Upstream) -> None:
     upstream.otherwise = Answer([f"piece {n} " for n in range(20)], pause=0.01)
     chance = random.Random(7)
     for number in range(30):

@@ -1,9 +1,11 @@
 """Answers as event streams, where the OpenAI SDK cannot see: at the socket."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncGenerator
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from starlette.applications import Starlette
@@ -22,12 +24,39 @@ async def endless() -> AsyncGenerator[BaseMessage]:
         yield AIMessageChunk(content="x" * 100_000)
 
 
+async def silent() -> AsyncGenerator[BaseMessage]:
+    yield AIMessageChunk(content="x")
+    await asyncio.Event().wait()
+
+
+def stream_of(events: AsyncGenerator[BaseMessage]) -> RunStream:
+    run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
+    return RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
+
+
 async def answer(_: Request) -> RunStream:
     """An answer without end, to a reader who is given little time."""
-    run = RunOwner(session_wait=1, run_timeout=60).start("t", endless())
-    response = RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
+    response = stream_of(endless())
     response.send_timeout = 0.3
     return response
+
+
+async def pause(_: Request) -> RunStream:
+    """An answer that comes to a stop, told to a reader whose seconds are hundredths."""
+    response = stream_of(silent())
+    assert 0 < response.ping_interval <= 15
+    response.ping_interval /= 100
+    return response
+
+
+def test_a11_a_silent_stream_is_kept_alive_by_comments() -> None:
+    with served(Starlette(routes=[Route("/", pause)])) as url, httpx.stream("GET", url, timeout=5) as response:
+        received = ""
+        for part in response.iter_text():
+            received += part
+            if received.count(": ping\n\n") == 3:
+                break
+    assert received.endswith(": ping\n\n" * 3)
 
 
 def test_a_reader_who_stalls_is_cut_off_in_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -170,7 +170,7 @@ def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list
     for call in fragments:
         name, text, call_id = call["name"] or "", paired_surrogates(call["args"] or ""), call["id"]
         try:
-            arguments = json.loads(text or "{}")
+            arguments = json.loads(text or "{}", parse_constant=_no_number)
             if not isinstance(arguments, dict):
                 raise ValueError("not a JSON object")
             json.dumps(arguments, ensure_ascii=False).encode()  # half a surrogate pair can be neither kept nor sent
@@ -180,6 +180,10 @@ def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list
                 InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
             )
     return calls, malformed
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 class _CallNumbers:

@@ -77,10 +77,20 @@ class Completion(Shape):
     usage: Usage
 
 
-class CallDelta(ToolCall):
-    """A call of one of the client's tools, whole, and its place among them."""
+class FunctionDelta(Shape):
+    """What a chunk adds to a call: the name in the first one, then more of the arguments."""
+
+    name: str | None = None
+    arguments: str
+
+
+class CallDelta(Shape):
+    """What a chunk adds to one of the client's calls, which follow one another; the first one has the id."""
 
     index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
 
 
 class Delta(Shape):

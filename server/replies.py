@@ -84,7 +84,9 @@ async def frames(chunks: AsyncIterator[Chunk | AgentEvent]) -> AsyncGenerator[by
 
 
 async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, receive: Receive) -> Response:
-    """Answer with the runs, a choice for each, once the first has begun: an early failure is a status to be retried.
+    """Answer with the runs, a choice for each; a failure before the first event is a status, which can be retried.
+
+    A stream whose model is slow to begin begins without it, so that its first comment comes before proxies give up.
 
     Runs that nobody waits for any more are stopped, and have ended when this returns or raises.
     """
@@ -93,9 +95,8 @@ async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, rece
         for run in runs:
             await ending.enter_async_context(aclosing(run))
         async with _stopped_on_disconnect(runs, receive):
-            first, *others = (run.events() for run in runs)
             chunks = dump_chunks(
-                [await _begun(first), *others],
+                [run.events() for run in runs],
                 model=body.model,
                 include_usage=not body.stream or bool(asked.include_usage),
                 include_tool_events=bool(asked.include_tool_events),
@@ -103,20 +104,9 @@ async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, rece
             if not body.stream:
                 completion = await collect(chunks)
                 return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
+            await runs[0].begun(within=PING_INTERVAL)
         ending.pop_all()  # from here on the stream ends the runs
         return RunStream(runs, chunks)
-
-
-async def _begun(events: AsyncGenerator[BaseMessage]) -> AsyncIterator[BaseMessage]:
-    """Wait for the first event, or raise what came instead; return all events."""
-    first = await anext(events)
-
-    async def resumed() -> AsyncIterator[BaseMessage]:
-        yield first
-        async for event in events:
-            yield event
-
-    return resumed()
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ is awaited to its end.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -30,11 +30,23 @@ class Run(Generic[Event]):
     def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event], ahead: float) -> None:
         self.thread_id = thread_id
         self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
+        self._begun = asyncio.Event()
         self._sender, self._receiver = anyio.create_memory_object_stream[Event](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
         self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=Context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
-        self.task.add_done_callback(lambda _: self._sender.close())
+        self.task.add_done_callback(self._ended)
+
+    async def begun(self, *, within: float) -> None:
+        """Wait for the first event, for so many seconds at the most.
+
+        Raises:
+            ApiError: the run failed, or was stopped, before it.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), within)
+        if self.task.done():
+            self._raise_failure()
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield the run's events; end when all that it did is stored.
@@ -45,10 +57,7 @@ class Run(Generic[Event]):
         async for event in self._receiver:
             yield event
         await self.ended()
-        if self.task.cancelled():
-            raise self._stopped_with
-        if error := self.task.exception():
-            raise as_api_error(error) from error
+        self._raise_failure()
 
     def stop(self, told: ApiError | None = None) -> None:
         """Cancel the run, once, however often it is asked; its reader is told why."""
@@ -74,7 +83,18 @@ class Run(Generic[Event]):
     async def _own(self, owner: "RunOwner", events: AsyncGenerator[Event]) -> None:
         async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
             async for event in events:
+                self._begun.set()
                 await self._sender.send(event)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._sender.close()
+        self._begun.set()
+
+    def _raise_failure(self) -> None:
+        if self.task.cancelled():
+            raise self._stopped_with
+        if error := self.task.exception():
+            raise as_api_error(error) from error
 
     def log_failure(self) -> None:
         """Log why the run failed: a defect of ours with its traceback, all else in one line."""

@@ -22,6 +22,7 @@ from server.answers import (
     CompletionTokens,
     Delta,
     FinishReason,
+    FunctionDelta,
     PromptTokens,
     ToolEvent,
     Usage,
@@ -31,6 +32,9 @@ from server.wire import CalledFunction, ToolCall
 
 # Not an upstream's `tool_calls`: our tools run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
+
+# Characters, of which JSON makes six bytes at the most: some clients read no more than 64 KB at once.
+MAX_PIECE = 10_000
 
 # Between the texts of two model messages of one turn, such as one before a tool call and one after it.
 MESSAGE_SEPARATOR = "\n\n"
@@ -100,10 +104,10 @@ class Deltas:
         """Take in the next message, or a chunk of one, and yield what it adds."""
         match message:
             case AIMessageChunk():
-                if reasoning := self._thought.hear(message.id, message.additional_kwargs.get(REASONING, "")):
-                    yield Delta(reasoning_content=reasoning)
-                if text := self._speech.hear(message.id, str(message.text)):
-                    yield Delta(content=text)
+                for piece in pieces(self._thought.hear(message.id, message.additional_kwargs.get(REASONING, ""))):
+                    yield Delta(reasoning_content=piece)
+                for piece in pieces(self._speech.hear(message.id, str(message.text))):
+                    yield Delta(content=piece)
             case AIMessage():  # whole, when its step is done
                 self.last, self.usage = message, add_usage(self.usage, message.usage_metadata)
 
@@ -115,19 +119,22 @@ def finish_reason(last: AIMessage) -> FinishReason:
     return FINISH_REASONS.get(last.response_metadata.get("finish_reason", ""), "stop")
 
 
-def dump_client_calls(message: AIMessage) -> list[CallDelta]:
-    """Return the calls of the client's tools that a model message ends with."""
+def dump_client_calls(message: AIMessage) -> Iterator[CallDelta]:
+    """Yield the calls of the client's tools that a model message ends with, one after the other."""
     clients = client_calls(message)
-    calls = [call for call in all_calls(message) if call["id"] in clients]
-    return [
-        CallDelta(
-            index=index,
-            id=call["id"] or "",
-            type="function",
-            function=CalledFunction(name=call["name"] or "", arguments=dump_arguments(call)),
-        )
-        for index, call in enumerate(calls)
-    ]
+    calls = (call for call in all_calls(message) if call["id"] in clients)
+    for index, call in enumerate(calls):
+        arguments = dump_arguments(call)
+        name = FunctionDelta(name=call["name"] or "", arguments=arguments[:MAX_PIECE])
+        yield CallDelta(index=index, id=call["id"] or "", type="function", function=name)
+        for piece in pieces(arguments[MAX_PIECE:]):
+            yield CallDelta(index=index, function=FunctionDelta(arguments=piece))
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Yield the text in pieces that fit into a frame."""
+    for start in range(0, len(text), MAX_PIECE):
+        yield text[start : start + MAX_PIECE]
 
 
 class ToolActivity:
@@ -185,9 +192,11 @@ class _Whole:
     def add(self, part: ChunkChoice) -> None:
         self._text += part.delta.content or ""
         self._reasoning += part.delta.reasoning_content or ""
-        self._calls += [
-            ToolCall(id=call.id, type=call.type, function=call.function) for call in part.delta.tool_calls or ()
-        ]
+        for call in part.delta.tool_calls or ():
+            if call.id is not None:
+                called = CalledFunction(name=call.function.name or "", arguments="")
+                self._calls.append(ToolCall(id=call.id, type="function", function=called))
+            self._calls[-1].function.arguments += call.function.arguments
         self._finish_reason = part.finish_reason or self._finish_reason
 
     def choice(self, index: int) -> Choice:

@@ -86,7 +86,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
     waiting: tuple[str, ...] = ()
     options = {"config": place.config, "durability": "exit"}
     try:
-        await check_tools(assembly, turn.context)
+        await assembly.toolbox.settled()
         async with aclosing(run_graph(assembly.agent, place.step.messages, turn.context, **options)) as messages:
             async for message in messages:
                 yield message
@@ -107,7 +107,7 @@ async def run_unstored(
     assembly: Assembly, messages: Sequence[AnyMessage], context: TurnContext
 ) -> AsyncGenerator[BaseMessage]:
     """Yield what a run of the messages yields, and leave nothing behind."""
-    await check_tools(assembly, context)
+    await assembly.toolbox.settled()
     config: RunnableConfig = {"recursion_limit": RECURSION_LIMIT}
     async with aclosing(run_graph(assembly.unstored_agent, messages, context, config=config)) as run:
         async for message in run:
@@ -143,22 +143,6 @@ async def run_graph(
 def whole_messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]]]) -> list[BaseMessage]:
     """Return the messages of the nodes that are done."""
     return [message for written in update.values() for message in written["messages"]]
-
-
-async def check_tools(assembly: Assembly, context: TurnContext) -> None:
-    """Wait until it is known which tools there are.
-
-    Raises:
-        InvalidRequest: the client has a tool under the name of one of ours.
-    """
-    await assembly.toolbox.settled()
-    for tool in assembly.toolbox:
-        if tool.name in context.client_tool_names:
-            raise InvalidRequest(
-                f"This server has a tool called {tool.name!r} of its own; give yours another name.",
-                param="tools",
-                code="invalid_value",
-            )
 
 
 async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Place:

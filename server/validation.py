@@ -1,6 +1,6 @@
 """pydantic's complaints about a request, in OpenAI's words. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from server.errors import InvalidRequest
@@ -102,8 +102,12 @@ def param_name(location: Sequence[str | int]) -> str:
     return name
 
 
-def check_supported(request: ChatRequest) -> None:
+def check_supported(request: ChatRequest, *, taken: Collection[str] = ()) -> None:
     """Refuse what would change the meaning of the answer if it were ignored.
+
+    Args:
+        request: the request.
+        taken: names of tools that the server has itself.
 
     Raises:
         InvalidRequest: the request asks for something that the agent does not do.
@@ -111,7 +115,7 @@ def check_supported(request: ChatRequest) -> None:
     for name, nothing in REFUSED.items():
         if getattr(request, name) not in (None, nothing):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
-    check_tools(request)
+    check_tools(request, taken)
     asked = request.response_format
     if asked and asked.type == "json_schema" and asked.json_schema is None:
         param = "response_format.json_schema"
@@ -123,19 +127,21 @@ def check_supported(request: ChatRequest) -> None:
         )
 
 
-def check_tools(request: ChatRequest) -> None:
-    """See that each tool has a name of its own, and that the choice is one of them.
+def check_tools(request: ChatRequest, taken: Collection[str]) -> None:
+    """See that each tool has a name of its own that is not taken, and that the choice is one of them.
 
     Raises:
         InvalidRequest: it is not so.
     """
     names = [tool.function.name for tool in request.tools or ()]
     for index, name in enumerate(names):
+        param = f"tools[{index}].function.name"
         if name in names[:index]:
-            param = f"tools[{index}].function.name"
-            raise InvalidRequest(
-                f"Invalid '{param}': there are two tools called {name!r}.", param=param, code="invalid_value"
-            )
+            message = f"Invalid '{param}': there are two tools called {name!r}."
+            raise InvalidRequest(message, param=param, code="invalid_value")
+        if name in taken:
+            message = f"This server has a tool called {name!r} of its own; give yours another name."
+            raise InvalidRequest(message, param=param, code="invalid_value")
     if request.tool_choice is None:
         return
     if not names:

@@ -225,6 +225,7 @@ REFUSED: Mapping[str, object] = {
     "modalities": ["text"],
     "audio": None,
     "web_search_options": None,
+    "moderation": None,
 }
 
 
@@ -262,6 +263,8 @@ class ChatRequest(Lenient):
     response_format: ResponseFormat | None = None
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
+    safety_identifier: Annotated[str, Field(strict=True, max_length=128)] | None = None
+    """Ignored."""
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     """Tools that the client runs itself, beside those of the server."""
     tool_choice: ToolChoice | None = None
@@ -275,6 +278,7 @@ class ChatRequest(Lenient):
     modalities: Refused = None
     audio: Refused = None
     web_search_options: Refused = None
+    moderation: Refused = None
     store: StrictBool | None = None
     """`false`: nothing of the request is kept."""
     metadata: Metadata | None = None
@@ -285,10 +289,10 @@ class ChatRequest(Lenient):
     """The session that the request belongs to; not OpenAI's."""
 
     @model_validator(mode="after")
-    def _is_utf_8(self) -> Self:
-        """Refuse half a surrogate pair, which JSON can spell and UTF-8 cannot: nothing could keep it or send it on."""
+    def _can_be_sent_on(self) -> Self:
+        """Refuse what Python takes and JSON in UTF-8 cannot say: not a number, and half a surrogate pair."""
         try:
-            json.dumps(self.model_dump(), ensure_ascii=False).encode()
+            json.dumps(self.model_dump(), ensure_ascii=False, allow_nan=False).encode()
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         return self

@@ -104,7 +104,6 @@ def test_d7_each_piece_is_sent_when_it_comes(server: AgentServer, upstream: Upst
     until(lambda: upstream.streaming == 0)
 
 
-@pytest.mark.xfail(reason="a delta is sent as it comes, and a call with all its arguments")
 @pytest.mark.parametrize(
     "answer",
     [

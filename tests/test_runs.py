@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from server.errors import RunCancelled
+from server.errors import AgentError, RunCancelled
 from server.runs import RunOwner
 
 
@@ -25,6 +25,29 @@ async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() ->
         async with asyncio.timeout(1):
             with pytest.raises(RunCancelled):
                 await anext(run.events())
+
+
+async def test_a11_a_stream_does_not_wait_for_ever_for_a_run_that_is_slow_to_begin() -> None:
+    async def slow() -> AsyncGenerator[int]:
+        await begin.wait()
+        yield 1
+
+    begin = asyncio.Event()
+    async with aclosing(owner().start("thread", slow())) as run:
+        await run.begun(within=0.01)
+        begin.set()
+        await run.begun(within=60)
+        assert [event async for event in run.events()] == [1]
+
+
+async def test_d5_what_fails_before_its_first_event_is_an_error_and_no_stream() -> None:
+    async def broken() -> AsyncGenerator[int]:
+        raise ZeroDivisionError
+        yield 1
+
+    async with aclosing(owner().start("thread", broken())) as run:
+        with pytest.raises(AgentError):
+            await run.begun(within=60)
 
 
 async def test_the_runs_of_a_thread_are_known_in_their_order() -> None:

@@ -39,7 +39,8 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     """Return the request as a turn of its session; system messages are asked for this turn alone."""
     name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
     session = session_of(request, name.id if name else request.state.session_id)
-    check_supported(body)
+    await services.assembly.toolbox.settled()
+    check_supported(body, taken={tool.name for tool in services.assembly.toolbox})
     messages = load_messages(body.messages)
     if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
         session = session_of(request, waiting.id)

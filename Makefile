@@ -9,7 +9,7 @@ CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup lock lock-node clients serve demo mcp check format test eval bench
+.PHONY: all setup dev lock lock-node clients serve demo mcp check format test eval bench
 
 all: check test
 
@@ -19,6 +19,15 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --python .venv/bin/python --require-hashes --constraints requirements.lock \
+	  --requirements pyproject.toml --extra demo
+	$(UV) pip install --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+# What tests, notebooks and Studio need beside that.
+dev: .venv/.dev
+
+.venv/.dev: .venv/.ready
 	$(UV) pip sync --python .venv/bin/python --require-hashes requirements.lock
 	$(UV) pip install --python .venv/bin/python --no-deps --editable .
 	@touch $@
@@ -33,7 +42,7 @@ lock-node: .venv-clients/node/.ready
 
 clients: $(CLIENTS:%=.venv-clients/%/.ready) tests/clients/node_modules/.ready
 
-.venv-clients/%/.ready: tests/clients/requirements-%.lock | setup
+.venv-clients/%/.ready: tests/clients/requirements-%.lock | dev
 	@test -x $(@D)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(@D)
 	$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
@@ -45,21 +54,21 @@ tests/clients/node_modules/.ready: tests/clients/package.json tests/clients/pack
 serve demo mcp: setup
 	.venv/bin/chat-agent $@
 
-check: setup
+check: dev
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-format: setup
+format: dev
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-test: setup
+test: dev
 	.venv/bin/pytest $(ARGS)
 
-eval: setup
+eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
 
-bench: setup
+bench: dev
 	.venv/bin/python -m benchmarks.session_cost

@@ -19,14 +19,16 @@ from graph.factory import Assembly, open_agent
 from server import __version__
 from server.auth import KeyGuard
 from server.body_limit import BodyLimit
+from server.docs import add_docs
 from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
 from server.headers import Identified
 from server.index import SessionIndex
+from server.keys import Keys
+from server.login import login_router
 from server.models import Models
 from server.openapi import describes
-from server.playground import add_playground
 from server.replies import error_response
-from server.routes import chat, health, models, sessions
+from server.routes import chat, health, models, playground, runnable, sessions
 from server.runs import RunOwner
 from server.services import Services
 from server.settings import ServerSettings
@@ -55,17 +57,20 @@ def create_app(settings: ServerSettings) -> FastAPI:
             await asyncio.wait({warning, sweeper})
             await runs.aclose()
 
+    keys = Keys([key.get_secret_value() for key in settings.api_keys])
     app = FastAPI(
         title="chat-agent",
         version=__version__,
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
-            Middleware(KeyGuard, keys=[key.get_secret_value() for key in settings.api_keys]),
+            Middleware(KeyGuard, keys=keys),
         ],
         exception_handlers={
             ApiError: _answer_api_error,
@@ -75,8 +80,12 @@ def create_app(settings: ServerSettings) -> FastAPI:
     )
     for route in (chat, models, sessions, health):
         app.include_router(route.router)
-    add_playground(app)
-    app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(settings.api_keys))  # type: ignore[method-assign]
+    if settings.playground:
+        app.include_router(runnable.router)
+        app.include_router(playground.router)
+    app.include_router(login_router(keys))
+    add_docs(app)
+    app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
 
 

@@ -1,17 +1,16 @@
-"""API keys to principals: with keys set, nothing but /health is answered without one."""
-
-import hmac
-from collections.abc import Sequence
-from hashlib import sha256
+"""API keys to principals: with keys set, nothing but /health and /login is answered without one."""
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
+from server.keys import Keys
+from server.login import COOKIE, PAGES, from_own_page, login_page
 from server.replies import error_response
 from server.sessions import NO_PRINCIPAL
 
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/health", "/login")
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
@@ -19,11 +18,10 @@ NO_KEY = (
 
 
 class KeyGuard:
-    """Pure ASGI middleware that sets the request's principal, or answers 401."""
+    """Pure ASGI middleware that sets the request's principal, or answers 401: pages with a form, all else in JSON."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
-        self._app = app
-        self._keys = [sha256(key.encode()).digest() for key in keys]
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app, self._keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, or refuse it."""
@@ -33,23 +31,31 @@ class KeyGuard:
         try:
             scope["state"]["principal"] = self._principal(scope)
         except Unauthorized as error:
-            await error_response(error)(scope, receive, send)
+            await _refusal(scope, error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     def _principal(self, scope: Scope) -> str:
         if not self._keys or scope["path"] in OPEN_PATHS:
             return NO_PRINCIPAL
-        key = _given_key(Headers(scope=scope))
-        if not key:
-            raise Unauthorized(NO_KEY, headers={"WWW-Authenticate": "Bearer"})
-        digest = sha256(key.encode()).digest()
-        # Every key is compared, so that the time tells nothing about which one is close.
-        if not any(hmac.compare_digest(digest, known) for known in self._keys):
+        headers = Headers(scope=scope)
+        if key := _given_key(headers):
+            if principal := self._keys.principal(key):
+                return principal
             raise Unauthorized(
                 "Incorrect API key provided.", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )
-        return digest.hex()
+        given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        if from_own_page(headers) and (principal := self._keys.holder(given)):
+            return principal
+        raise Unauthorized(NO_KEY, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _refusal(scope: Scope, error: Unauthorized) -> ASGIApp:
+    wants_page = "text/html" in Headers(scope=scope).get("accept", "")
+    if wants_page and scope["method"] == "GET" and scope["path"] in PAGES:
+        return login_page(scope.get("root_path", ""), scope["path"])
+    return error_response(error)
 
 
 def _given_key(headers: Headers) -> str:

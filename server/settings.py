@@ -47,6 +47,7 @@ class ServerSettings(AgentSettings):
     session_wait: float = Field(
         30, ge=0, description="Seconds a request waits for the run before it in the same session"
     )
+    playground: bool = Field(True, description="Whether LangServe's playground and REST door are served under /agent")
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 
     @field_validator("model_aliases", mode="before")

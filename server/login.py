@@ -1,0 +1,111 @@
+"""Where a browser's user gives a key: the form that KeyGuard shows in place of a page, /login and /logout."""
+
+from html import escape
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from server.errors import InvalidRequest
+from server.keys import PASS_SECONDS, Keys
+
+COOKIE = "chat_agent_pass"
+
+# Where the form is shown, and where it leads back to: nowhere else.
+PAGES = ("/agent/playground/", "/docs", "/redoc")
+
+FORM = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>chat-agent</title>
+<style>
+  :root {{ color-scheme: light dark; font-family: system-ui, sans-serif }}
+  form {{ max-width: 22rem; margin: 20vh auto; padding: 0 1rem }}
+  input, button {{ width: 100%; box-sizing: border-box; padding: .6rem; margin-top: .8rem; font: inherit }}
+  strong {{ color: #d33 }}
+</style>
+<form method="post" action="{root}/login">
+  <h1>chat-agent</h1>
+  <label>API 키를 입력하세요 · Enter an API key
+    <input type="password" name="key" autocomplete="current-password" required autofocus>
+  </label>
+  <input type="hidden" name="page" value="{page}">
+  <button>로그인 · Log in</button>
+  <p><strong role="alert">{complaint}</strong></p>
+</form>
+</html>
+"""
+WRONG_KEY = "키가 맞지 않습니다 · This key does not open"
+# Nothing but the form: no scripts, no frames around it, and no other place to send the key to.
+FORM_ALONE = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def login_page(root: str, page: str, complaint: str = "") -> HTMLResponse:
+    """Answer 401 with the form, which leads to the page."""
+    return HTMLResponse(
+        FORM.format(root=escape(root), page=escape(page), complaint=complaint),
+        status_code=401,
+        headers={
+            "WWW-Authenticate": "Bearer",
+            "Content-Security-Policy": FORM_ALONE,
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+def from_own_page(headers: Headers) -> bool:
+    """Say whether a browser's request comes from our own pages or from its user.
+
+    SameSite stops other sites alone, and another port of the same host is the same site.
+    """
+    if site := headers.get("sec-fetch-site"):  # sent over https and to localhost
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")  # sent with all but GET
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def login_router(keys: Keys) -> APIRouter:
+    """Return the routes that log a browser in and out."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/login")
+    async def ask_for_key(request: Request) -> Response:
+        """Show the form."""
+        return login_page(request.scope.get("root_path", ""), PAGES[0])
+
+    @router.post("/login")
+    async def log_in(request: Request) -> Response:
+        """Give whoever has a key a cookie, and lead back to the page."""
+        if not from_own_page(request.headers):  # another page must not choose who its visitor is here
+            raise InvalidRequest("Log in on this server's own page.", status=403)
+        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=8)
+        key, page = (fields.get(name, [""])[0] for name in ("key", "page"))
+        root = request.scope.get("root_path", "")
+        page = page if page in PAGES else PAGES[0]
+        if not keys.principal(key.strip()):
+            return login_page(root, page, WRONG_KEY)
+        response = RedirectResponse(f"{root}{page}", status_code=303)
+        response.set_cookie(
+            COOKIE,
+            keys.make_pass(key.strip()),
+            max_age=PASS_SECONDS,
+            path=root or "/",
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    @router.post("/logout")
+    async def log_out(request: Request) -> Response:
+        """Take the cookie back."""
+        root = request.scope.get("root_path", "")
+        response = RedirectResponse(f"{root}{PAGES[0]}", status_code=303)
+        response.delete_cookie(COOKIE, path=root or "/", httponly=True, samesite="strict")
+        return response
+
+    return router

@@ -1,0 +1,82 @@
+"""LangServe's chat playground at /agent/playground/, for trying the agent in a browser.
+
+The page sends the whole conversation with every question, and names its session in a way of its own: it gives each
+answer the id of the run that LangServe reports, and sends it back with the answer. So that id is the session's.
+"""
+
+import warnings
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.errors import ApiError
+from server.routes.runnable import input_schema, output_schema
+from server.runnable import PATH, Messages, api_handler, body_of, run_conversation
+from server.sessions import SessionName
+
+# The page asks for its schemas, and for answers when it is shared, under the hash of a configuration: this is of none.
+NO_CONFIG = "/c/N4XyA"
+
+# A key that ends an IME's composition is no key of the page's: with Korean, Enter sent the question without its last
+# syllable being taken out of the box. And there is nothing to share but the page's own address.
+PAGE_FIXES = b"""
+<script>addEventListener("keydown", event => event.isComposing && event.stopImmediatePropagation(), true)</script>
+<style>.share-button { display: none }</style>
+</head>"""
+
+warnings.filterwarnings("ignore", "astream_log is deprecated")  # the page knows no other endpoint
+
+
+async def answer(messages: Messages, request: Request) -> AsyncGenerator[str]:
+    """Yield the text of the answer, or of an error: the page shows no other sign of one."""
+    try:
+        name = SessionName(request.state.page_session, third_party=True)
+        async with aclosing(run_conversation(messages, name, request)) as texts:
+            async for text in texts:
+                yield text
+    except ApiError as error:
+        yield error.message
+
+
+def _with_session(config: dict[str, Any], request: Request) -> None:
+    if session_id := getattr(request.state, "page_session", None):
+        config["run_id"] = UUID(session_id)
+
+
+handler = api_handler(answer, _with_session)
+
+
+async def stream_log(request: Request) -> Response:
+    """Answer the page."""
+    request.state.page_session = request.state.session_id = page_session(await body_of(request))
+    response: Response = await handler.stream_log(request)
+    return response
+
+
+async def playground(request: Request, file_path: str) -> Response:
+    """Return the page, or a file of it."""
+    response: Response = await handler.playground(file_path, request)
+    if response.media_type == "text/html":
+        return Response(bytes(response.body).replace(b"</head>", PAGE_FIXES), media_type="text/html")
+    return response
+
+
+def page_session(body: Any) -> str:
+    """Return the session that the page's newest answer is of, or a fresh one."""
+    try:
+        run_ids = [message["runId"] for message in body["input"]["messages"] if message.get("runId")]
+        return str(UUID(run_ids[-1]))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return str(uuid4())
+
+
+router = APIRouter(include_in_schema=False)
+for prefix in (PATH, PATH + NO_CONFIG):
+    router.add_api_route(f"{prefix}/playground/{{file_path:path}}", playground, methods=["GET"])
+    router.add_api_route(f"{prefix}/stream_log", stream_log, methods=["POST"])
+router.add_api_route(f"{PATH}{NO_CONFIG}/input_schema", input_schema, methods=["GET"])
+router.add_api_route(f"{PATH}{NO_CONFIG}/output_schema", output_schema, methods=["GET"])

@@ -1,0 +1,161 @@
+"""The pages, as a person with a browser and without the internet finds them."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.agent_server import AgentServer, agent_server
+from tests.browser import chromium
+from tests.upstream import Answer, Call, Upstream
+from tests.waiting import until
+
+
+def ask(page: Page, question: str) -> None:
+    """Type a question into the chat playground and send it, once the answer before it has ended."""
+    expect(page.locator("button svg[aria-hidden]")).to_have_count(0)  # the wheel that turns meanwhile
+    page.get_by_placeholder("Send a message...").fill(question)
+    page.get_by_placeholder("Send a message...").press("Enter")
+
+
+def said(page: Page) -> list[str]:
+    """Return the conversation that the chat playground shows, from its beginning."""
+    return [box.input_value() for box in page.locator(".group textarea").all()][::-1]
+
+
+def test_the_playground_streams_a_tool_s_answer_and_knows_it_in_the_next_question(
+    weather_server: AgentServer, upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script(
+        Answer(calls=[Call("get_weather", '{"city": "서울"}')]),
+        Answer(["서울은 지금 ", "5.3 °C이고 "], hold=True),
+    )
+    with chromium(weather_server.url) as browser:
+        page = browser.page()
+        page.goto(f"{weather_server.url}/agent/playground/")
+        ask(page, "서울 날씨 어때?")
+        expect(page.locator(".group textarea").first).to_have_value("서울은 지금 5.3 °C이고 ")
+        assert upstream.streaming == 1, "it is shown while it comes"
+        page.reload()  # whoever leaves stops the model
+        until(lambda: upstream.closed_early == 1)
+
+        upstream.script(
+            Answer(calls=[Call("get_weather", '{"city": "서울"}')]),
+            Answer(["서울은 지금 5.3 °C이고 ", "약한 비가 옵니다."]),
+            Answer(["네, 우산을 ", "가져가세요."]),
+        )
+        ask(page, "서울 날씨 어때?")
+        expect(page.locator(".group textarea").first).to_have_value("서울은 지금 5.3 °C이고 약한 비가 옵니다.")
+        ask(page, "그럼 우산이 필요할까?")
+        expect(page.locator(".group textarea").first).to_have_value("네, 우산을 가져가세요.")
+        assert said(page) == [
+            "서울 날씨 어때?",
+            "서울은 지금 5.3 °C이고 약한 비가 옵니다.",
+            "그럼 우산이 필요할까?",
+            "네, 우산을 가져가세요.",
+        ]
+        page.screenshot(path=tmp_path / "playground.png")
+        assert (browser.strayed, browser.complaints) == ([], [])
+    roles = [message["role"] for message in upstream.last["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"], "nothing twice, the result kept"
+    sessions = httpx.get(f"{weather_server.url}/v1/sessions").json()["data"]
+    assert [session["turns"] for session in sessions] == [2, 1], "one session for each time that the page was loaded"
+
+
+def test_a_key_that_ends_a_korean_syllable_does_not_send_the_question(server: AgentServer, upstream: Upstream) -> None:
+    with chromium(server.url) as browser:
+        page = browser.page()
+        page.goto(f"{server.url}/agent/playground/")
+        page.get_by_placeholder("Send a message...").click()
+        keyboard = page.context.new_cdp_session(page)
+        enter = {"type": "rawKeyDown", "key": "Enter", "code": "Enter"}
+        keyboard.send("Input.insertText", {"text": "안녕하세"})
+        keyboard.send("Input.imeSetComposition", {"text": "요", "selectionStart": 1, "selectionEnd": 1})
+        keyboard.send("Input.dispatchKeyEvent", {**enter, "windowsVirtualKeyCode": 229})
+        keyboard.send("Input.insertText", {"text": "요"})
+        expect(page.get_by_placeholder("Send a message...")).to_have_value("안녕하세요")
+        keyboard.send("Input.dispatchKeyEvent", {**enter, "windowsVirtualKeyCode": 13})
+        expect(page.locator(".group textarea").first).to_have_value("You said: 안녕하세요")
+        expect(page.get_by_placeholder("Send a message...")).to_have_value("")
+        assert said(page) == ["안녕하세요", "You said: 안녕하세요"]
+    assert len(upstream.requests) == 1
+
+
+def test_an_edited_question_makes_a_branch(server: AgentServer) -> None:
+    with chromium(server.url) as browser:
+        page = browser.page()
+        page.goto(f"{server.url}/agent/playground/")
+        newest = page.locator(".group").first
+        for question in ("하나", "둘"):
+            ask(page, question)
+            expect(newest.locator("textarea")).to_have_value(f"You said: {question}")
+        newest.locator("svg").last.dispatch_event("mouseup")  # its bin
+        newest.locator("textarea").fill("셋")
+        newest.locator("textarea").press("Enter")
+        expect(newest.locator("textarea")).to_have_value("You said: 셋")
+        assert browser.complaints == []
+    (session,) = httpx.get(f"{server.url}/v1/sessions").json()["data"]
+    assert (session["turns"], session["branches"]) == (2, 2)
+
+
+def test_the_playground_tells_of_a_failure(server: AgentServer, upstream: Upstream) -> None:
+    upstream.otherwise = Answer(status=400, error="no such thing")
+    with chromium(server.url) as browser:
+        page = browser.page()
+        page.goto(f"{server.url}/agent/playground/")
+        ask(page, "hello")
+        expect(page.locator(".group textarea").first).to_have_value(
+            "The model endpoint refused the request: no such thing"
+        )
+
+
+@pytest.mark.parametrize("path", ["/agent/playground/", "/docs", "/redoc"])
+def test_a_key_logs_a_browser_in(upstream_url: str, path: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="key-a,key-b") as server:
+        with chromium(server.url) as browser:
+            page = browser.page()
+            page.goto(server.url + path)
+            for key in ("wrong", "key-b"):
+                page.get_by_label("API 키").fill(key)
+                page.get_by_role("button").click()
+                if key == "wrong":
+                    expect(page.get_by_role("alert")).to_contain_text("키가 맞지 않습니다")
+            page.wait_for_url(server.url + path)
+            if path == "/agent/playground/":
+                ask(page, "안녕")
+                expect(page.locator(".group textarea").first).to_have_value("You said: 안녕")
+            else:
+                expect(page.get_by_text("/v1/chat/completions").first).to_be_visible()
+            (cookie,) = browser.context.cookies()
+            assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+            assert "key-b" not in cookie["value"]
+            assert browser.strayed == []
+
+
+@pytest.mark.parametrize("api_keys", ["", "key"])
+def test_try_it_out_answers(upstream_url: str, api_keys: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys=api_keys) as server:
+        with chromium(server.url) as browser:
+            page = browser.page()
+            page.goto(f"{server.url}/docs")
+            if api_keys:
+                page.get_by_label("API 키").fill("key")
+                page.get_by_role("button").click()
+            operation = page.locator(".opblock", has_text="/v1/chat/completions")
+            operation.locator("button").first.click()
+            operation.get_by_role("button", name="Try it out").click()
+            operation.get_by_role("button", name="Execute").click()
+            answered = operation.locator(".live-responses-table .highlight-code").first
+            expect(answered).to_contain_text("You said: How is the weather in Seoul?")
+            page.screenshot(path="docs.png", full_page=True)
+            assert browser.strayed == []
+
+
+def test_redoc_shows_the_api_without_the_internet(server: AgentServer) -> None:
+    with chromium(server.url) as browser:
+        page = browser.page()
+        page.goto(f"{server.url}/redoc")
+        expect(page.get_by_role("heading", name="Create Chat Completion")).to_be_visible()
+        page.screenshot(path="redoc.png")
+        assert browser.strayed == []

@@ -16,7 +16,7 @@ from graph.state import TurnContext
 from server.errors import InvalidRequest, as_api_error
 from server.index import AnsweredTurn, SessionIndex
 from server.pairing import UnpairedMessage, check_paired, unanswered_calls
-from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
+from server.reconcile import Habit, Knowledge, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions import Session
 from server.stream import Speech
 from server.transcript import Transcript
@@ -153,14 +153,17 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
         NotFound: the session's thread is another principal's.
     """
     transcript = Transcript.of(turn.messages)
+    thread = turn.session.thread_id
     known = await index.recall(turn.session, transcript)
+    latest = await assembly.checkpointer.latest(thread)
+    if latest is None and known.newest is not None:  # it was deleted behind the index, as Studio can
+        await index.reset(turn.session)
+        known = Knowledge()
     try:
         step = reconcile(known, transcript, turn.mode)
     except UnpairedMessage as error:
         raise turn.refusal(error) from error
-    thread = turn.session.thread_id
     at: dict[str, str] = {"thread_id": thread, "checkpoint_ns": ""}
-    latest = await assembly.checkpointer.latest(thread)
     checkpoint_id = NOWHERE if isinstance(step, NewRoot) else step.turn.checkpoint_id
     if latest is not None and checkpoint_id != latest:
         # Only then: what follows a checkpoint named by its id is stored with a copy of all before it.

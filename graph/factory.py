@@ -43,6 +43,34 @@ async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
         yield Assembly(build(checkpointer=checkpointer), build(), model, toolbox, checkpointer)
 
 
+# The platform knows saver, graph and app only by their names in langgraph.json, so they meet here.
+_opened: list[Assembly] = []
+
+
+@asynccontextmanager
+async def open_saver() -> AsyncIterator[ShieldedSqliteSaver]:
+    """Open the agent for LangGraph's platform, which asks for its saver before anything else and closes it last."""
+    async with open_agent(AgentSettings()) as assembly:
+        _opened.append(assembly)
+        try:
+            yield assembly.checkpointer
+        finally:
+            _opened.remove(assembly)
+
+
+@asynccontextmanager
+async def opened_agent(_: AgentSettings) -> AsyncIterator[Assembly]:
+    """Stand in for `open_agent` where the platform has opened the agent."""
+    yield _opened[-1]
+
+
+async def make_graph() -> Agent:
+    """Return the platform's graph, once it is known which tools there are; the platform puts its saver in."""
+    assembly = _opened[-1]
+    await assembly.toolbox.settled()
+    return assembly.unstored_agent
+
+
 def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:
     """Return the MCP servers that the settings name; the bundled one, over stdio, where they name none.
 

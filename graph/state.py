@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph.message import add_messages
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
 # A full copy of the messages every so many updates: rare enough that storage grows with what is said.
 SNAPSHOT_FREQUENCY = 1000
@@ -18,12 +20,29 @@ def _fold_messages(messages: Any, writes: Sequence[Any]) -> Any:
     return add_messages(messages, flat)
 
 
+class MessagesChannel(DeltaChannel[list[AnyMessage]]):
+    """A DeltaChannel whose schema says what is in the list, which LangGraph's own leaves out."""
+
+    @property
+    def UpdateType(self) -> Any:
+        """What may be written to it."""
+        return Messages
+
+
+Messages = Annotated[
+    list[AnyMessage],
+    Field(description="Every message of the conversation, server tool calls and their results included."),
+]
+
+
+@with_config(title="Thread")
 class AgentState(TypedDict):
-    """The thread: every message of the conversation, server tool calls and their results included."""
+    """What a thread remembers."""
 
-    messages: Annotated[list[AnyMessage], DeltaChannel(_fold_messages, snapshot_frequency=SNAPSHOT_FREQUENCY)]
+    messages: Annotated[Messages, MessagesChannel(_fold_messages, snapshot_frequency=SNAPSHOT_FREQUENCY)]
 
 
+@with_config(title="Turn", use_attribute_docstrings=True)
 @dataclass(frozen=True, kw_only=True)
 class TurnContext:
     """What one turn asks for itself; nothing of it is stored in the thread."""

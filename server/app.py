@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import openai
 from fastapi import FastAPI, Request
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from graph.factory import Assembly, open_agent
+from graph.settings import AgentSettings
 from server import __version__
 from server.auth import KeyGuard
 from server.body_limit import BodyLimit
@@ -37,14 +38,16 @@ from server.validation import NOT_JSON, invalid_body
 
 log = logging.getLogger(__name__)
 
+OpenAgent = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 
-def create_app(settings: ServerSettings) -> FastAPI:
+
+def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> FastAPI:
     """Return the server of one agent; the agent itself is opened and closed with the app's lifespan."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
-        async with open_agent(settings) as assembly:
+        async with agent(settings) as assembly:
             models = Models(settings.ollama_model, settings.model_aliases, settings.models, assembly.model.names)
             index = SessionIndex(assembly.checkpointer)
             await index.setup()

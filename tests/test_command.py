@@ -85,7 +85,7 @@ def serving(
     *arguments: str, program: Sequence[str] = ("-m", "server"), **settings: str
 ) -> Iterator[tuple[Serving, AgentServer]]:
     """Run a serving command, or another program, on a free port until this ends, and wait until it is healthy."""
-    port = free_port()
+    port = int(settings.get("API_PORT") or free_port())
     process = subprocess.Popen(
         [sys.executable, *program, *arguments],
         env=os.environ | {"API_PORT": str(port)} | settings,

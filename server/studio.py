@@ -1,0 +1,85 @@
+"""The server beside LangGraph Studio, in the process of `langgraph dev`: `http.app` in langgraph.json.
+
+The platform takes the app that it is given for its own: its routes go in there, under the app's middlewares and error
+handlers. So it gets one with nothing but ours as routes, and ours keeps its keys and its envelope to itself.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from graph.factory import opened_agent
+from server.app import create_app
+from server.screens import unusable
+from server.services import Services
+from server.sessions import NO_PRINCIPAL
+from server.settings import ServerSettings
+
+OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready")
+MAX_SHOWN = 100
+
+
+class SessionsAsThreads:
+    """Pure ASGI middleware: Studio finds sessions among its threads, with the checkpoints that they have.
+
+    The platform knows only threads that were made through its API. Sessions under a key are their owner's alone.
+    """
+
+    def __init__(self, app: ASGIApp, agent: FastAPI) -> None:
+        self._app, self._agent = app, agent
+        self._known: set[str] = set()
+        self._client: LangGraphClient | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Make threads of new sessions before somebody asks for threads."""
+        if scope["type"] == "http" and scope["path"].startswith("/threads/"):
+            await self._make_threads()
+        await self._app(scope, receive, send)
+
+    async def _make_threads(self) -> None:
+        services: Services = self._agent.state.services
+        self._client = self._client or get_client()  # to this process
+        for record in reversed(await services.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
+            if (thread_id := record.session.thread_id) not in self._known:
+                await self._client.threads.create(
+                    thread_id=thread_id,
+                    graph_id=services.assembly.agent.name,
+                    metadata={"session_id": record.session.id},
+                    if_exists="do_nothing",
+                )
+                self._known.add(thread_id)
+
+
+def beside_studio(agent: FastAPI) -> Starlette:
+    """Return an app that hands our routes on to the agent's server, as they are."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with agent.router.lifespan_context(agent):
+            yield
+
+    return Starlette(
+        routes=[Route(path, agent, include_in_schema=False) for path in OURS],
+        lifespan=lifespan,
+        middleware=[Middleware(SessionsAsThreads, agent=agent)],
+    )
+
+
+def load_settings() -> ServerSettings:
+    """Read the settings, or end the process with what is missing."""
+    try:
+        return ServerSettings()
+    except ValidationError as error:
+        sys.exit(unusable(ServerSettings, error.errors()))
+
+
+app = beside_studio(create_app(load_settings(), agent=opened_agent))

@@ -1,0 +1,194 @@
+"""LangGraph Studio's server, `langgraph dev`, as its client sees it, and our API in the same process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import httpx
+import pytest
+from langgraph_sdk import get_sync_client
+from langgraph_sdk.client import SyncLangGraphClient
+
+from tests.agent_server import MODEL, AgentServer
+from tests.loopback import free_port
+from tests.test_command import Serving, serving
+from tests.upstream import Answer, Call, Json, Upstream, last_text
+
+CONFIG = Path(__file__).parents[1] / "langgraph.json"
+COMMAND = ("-m", "langgraph_cli")
+QUIET = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "1", "LANGSMITH_TRACING": "false"}
+GRAPH = "chat-agent"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A running `langgraph dev`: its client, our server in it, and the command."""
+
+    client: SyncLangGraphClient
+    server: AgentServer
+    command: Serving
+
+    def turn(self, thread: str, text: str | None, **options: Any) -> list[str]:
+        """Run a turn and return what its thread then says."""
+        given = None if text is None else question(text)
+        return texts(cast(Json, self.client.runs.wait(thread, GRAPH, input=given, **options)))
+
+    def state(self, thread: str) -> list[str]:
+        """Return what a thread says."""
+        return texts(cast(Json, self.client.threads.get_state(thread)["values"]))
+
+    def threads(self) -> dict[str, Any]:
+        """Return the metadata of all threads that Studio lists, by their ids."""
+        return {thread["thread_id"]: thread["metadata"] for thread in self.client.threads.search(limit=100)}
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Studio]:
+    port = free_port()
+    arguments = ["dev", "--config", str(CONFIG), "--no-browser", "--no-reload", "--port", str(port)]
+    with serving(*arguments, program=COMMAND, API_PORT=str(port), **QUIET, **settings) as (command, server):
+        with get_sync_client(url=server.url) as client:
+            yield Studio(client, server, command)
+
+
+@pytest.fixture
+def studio(upstream_url: str, open_meteo_url: str) -> Iterator[Studio]:
+    with running(
+        OLLAMA_MODEL=MODEL,
+        OLLAMA_BASE_URL=upstream_url,
+        OPEN_METEO_GEOCODING_URL=open_meteo_url,
+        OPEN_METEO_FORECAST_URL=open_meteo_url,
+    ) as studio:
+        yield studio
+
+
+def question(text: str) -> Json:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def texts(values: Mapping[str, Sequence[Json]]) -> list[str]:
+    return [message["content"] for message in values["messages"]]
+
+
+def test_a_turn_with_a_tool_is_streamed_and_kept_and_can_be_forked(studio: Studio, upstream: Upstream) -> None:
+    upstream.script(
+        Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]), lambda request: Answer(["It is ", last_text(request)])
+    )
+    client, thread = studio.client, studio.client.threads.create()["thread_id"]
+
+    said, done = "", []
+    for part in client.runs.stream(
+        thread, GRAPH, input=question("How is Seoul?"), stream_mode=["messages-tuple", "updates"]
+    ):
+        if part.event == "messages" and part.data[0]["type"] == "AIMessageChunk":
+            said += part.data[0]["content"]
+        if part.event == "updates":
+            done += list(part.data)
+    assert said.startswith("It is Seoul")
+    assert "5.3 °C" in said
+    assert done == ["model", "tools", "model"]
+
+    history = client.threads.get_history(thread, limit=10)
+    assert [state["next"] for state in history] == [[], ["model"], ["tools"], ["model"], ["__start__"]]
+    types = [message["type"] for message in cast(Json, history[0]["values"])["messages"]]
+    assert types == ["human", "ai", "tool", "ai"]
+    asked = history[3]["checkpoint"]
+    assert texts(cast(Json, history[3]["values"])) == ["How is Seoul?"]
+
+    assert studio.turn(thread, None, checkpoint=asked) == ["How is Seoul?", "You said: How is Seoul?"]
+    other = client.threads.update_state(
+        thread, question("And Busan?"), checkpoint_id=asked["checkpoint_id"], as_node="__start__"
+    )
+    assert studio.turn(thread, None, checkpoint=other["checkpoint"])[-1] == "You said: And Busan?"
+    first = history[0]["checkpoint"]["checkpoint_id"]
+    assert studio.turn(thread, "Thanks!", checkpoint_id=first)[-2:] == ["Thanks!", "You said: Thanks!"]
+    assert texts(cast(Json, client.threads.get_state(thread, checkpoint_id=first)["values"]))[-1] == said
+
+
+def test_the_graph_is_drawn_and_what_can_be_set_is_described(studio: Studio, upstream: Upstream) -> None:
+    (assistant,) = studio.client.assistants.search()
+    assert assistant["name"] == GRAPH
+    drawn = studio.client.assistants.get_graph(assistant["assistant_id"])
+    assert {node["id"] for node in drawn["nodes"]} == {"__start__", "model", "tools", "__end__"}
+    edges = {(edge["source"], edge["target"]) for edge in drawn["edges"]}
+    assert {("__start__", "model"), ("model", "tools"), ("tools", "model"), ("model", "__end__")} <= edges
+
+    schemas = cast(Json, studio.client.assistants.get_schemas(assistant["assistant_id"]))
+    titles = {name: schemas[f"{name}_schema"]["title"] for name in ("input", "output", "config", "context")}
+    assert titles == {"input": "Thread", "output": "Thread", "config": "Turn", "context": "Turn"}
+    assert set(schemas["context_schema"]["properties"]) == {"instructions", "client_tools", "tool_choice", "parameters"}
+    for name in ("input", "output", "state", "config", "context"):
+        for field, described in schemas[f"{name}_schema"]["properties"].items():
+            assert described["title"], (name, field)
+            assert described["description"], (name, field)
+    for name in ("input", "state"):
+        assert {"$ref": "#/$defs/HumanMessage"} in schemas[f"{name}_schema"]["properties"]["messages"]["items"]["oneOf"]
+
+    thread = studio.client.threads.create()["thread_id"]
+    studio.turn(thread, "Hi", context={"instructions": ["Rhyme."], "parameters": {"temperature": 0.1}})
+    assert upstream.last["messages"][0]["content"].endswith("\n\nRhyme.")
+    assert upstream.last["temperature"] == 0.1
+
+
+def test_a_session_of_the_api_is_a_thread_of_studio(studio: Studio, upstream: Upstream) -> None:
+    session, named = str(uuid4()), "a.named-session"
+    assert studio.server.ask("One", session=session) == "You said: One"
+    assert studio.server.ask("Uno", session=named) == "You said: Uno"
+
+    listed = studio.threads()
+    assert listed[session] == {"graph_id": GRAPH, "session_id": session}
+    assert named in [metadata["session_id"] for metadata in listed.values()]
+    assert studio.state(session) == ["One", "You said: One"]
+    assert studio.turn(session, "Two")[-1] == "You said: Two"
+
+    # What Studio adds is a branch that the API does not know: its session goes on where its client left it.
+    assert studio.server.ask("Three", session=session) == "You said: Three"
+    assert studio.state(session) == ["One", "You said: One", "Three", "You said: Three"]
+    assert ["Two" in texts(cast(Json, state["values"])) for state in studio.client.threads.get_history(session)][2]
+
+    studio.client.threads.delete(session)
+    earlier = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "You said: One"}]
+    again = studio.server.post(
+        {"model": MODEL, "messages": [*earlier, {"role": "user", "content": "Four"}]}, headers={"X-Session-ID": session}
+    )
+    assert again.is_success
+    assert [message["content"] for message in upstream.last["messages"][1:]] == ["One", "You said: One", "Four"]
+
+
+def test_each_api_has_its_own_errors_keys_and_origins(upstream_url: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_KEYS": "secret"}
+    with running(**settings) as studio:
+        assert httpx.get(f"{studio.server.url}/v1/models").status_code == 401
+        assert studio.client.threads.search() == []
+        missing = httpx.get(f"{studio.server.url}/threads/{uuid4()}")
+        assert (missing.status_code, list(missing.json())) == (404, ["detail"])
+        with studio.server.client(key="secret") as client:
+            assert client.models.list().data[0].id == MODEL
+        assert studio.threads() == {}, "a session belongs to its key"
+
+        for origin, status in (("https://smith.langchain.com", 200), ("https://example.com", 400)):
+            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            assert httpx.options(f"{studio.server.url}/threads/search", headers=asked).status_code == status
+        assert studio.command.end(signal.SIGINT) == 0
+    assert "Traceback" not in studio.command.output
+
+
+def test_without_its_settings_it_says_which() -> None:
+    ended = subprocess.run(
+        [sys.executable, *COMMAND, "dev", "--config", str(CONFIG), "--no-browser", "--no-reload"],
+        env=os.environ | QUIET,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "  - OLLAMA_MODEL: " in ended.stderr
+    assert "Traceback" not in ended.stderr

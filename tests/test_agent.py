@@ -1,6 +1,7 @@
 """The graph by itself, in process, without the server."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from graph.model import open_model
 from graph.settings import AgentSettings
 from tests.upstream import Answer, Call, Upstream
 
+ROOT = Path(__file__).parents[1]
+# A line of the graph's picture: from a node, over a whole or a dashed arrow, to another.
+EDGE = re.compile(r"^    (\w+)(?:\(\[.*?\]\)|\[.*?\])? (-->|-\. .*? \.->) (\w+)", re.MULTILINE)
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
 
 
@@ -38,6 +42,16 @@ def fail() -> str:
 async def cancel_itself() -> str:
     """Do what a broken transport does to the task that calls it."""
     raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md", "ARCHITECTURE.md"])
+async def test_the_picture_of_the_graph_is_the_graph(page: str) -> None:
+    async with open_model(settings_for("http://127.0.0.1")) as model:
+        edges = build_agent(model).get_graph().edges
+    drawn = EDGE.findall((ROOT / page).read_text())
+    assert {(source, arrow.endswith(".->"), target) for source, arrow, target in drawn} == {
+        (edge.source, edge.conditional, edge.target) for edge in edges
+    }
 
 
 async def test_the_agent_runs_in_process_with_tools_of_its_own(upstream: Upstream, upstream_url: str) -> None:

@@ -21,6 +21,7 @@ ADDRESS, MODEL = "http://127.0.0.1:23000", "qwen2.5-coder-1.5b"
 RUN_ELSEWHERE = {
     "make demo": "tests/test_demo.py",
     "make serve": "tests/test_command.py",
+    "make studio": "tests/test_studio.py",
     "make dev": ".ci/run",
     "make check": ".ci/run",
     "make test": ".ci/run",

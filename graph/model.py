@@ -134,7 +134,7 @@ class ChatModel(ChatOpenAI):
         return {**payload, "messages": [], "extra_body": body}
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        text = AnswerText(kwargs.get("extra_body", {}).get("stop") or ())
+        text, thought = AnswerText(kwargs.get("extra_body", {}).get("stop") or ()), AnswerText()
         calls, finished, reported, said = _CallNumbers(), False, False, ""
         stream = super()._astream(*args, **kwargs)
         async with aclosing(cast(AsyncGenerator[ChatGenerationChunk], stream)) as chunks:
@@ -147,6 +147,8 @@ class ChatModel(ChatOpenAI):
                     message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
                 if isinstance(message.content, str):
                     message.content = text.next(message.content)
+                if reasoning := message.additional_kwargs.get(REASONING):
+                    message.additional_kwargs[REASONING] = thought.next(reasoning)
                 said += str(message.text)
                 yield chunk
                 if text.stopped:
@@ -173,13 +175,34 @@ def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list
             arguments = json.loads(text or "{}", parse_constant=_no_number)
             if not isinstance(arguments, dict):
                 raise ValueError("not a JSON object")
-            json.dumps(arguments, ensure_ascii=False).encode()  # half a surrogate pair can be neither kept nor sent
-            calls.append(ToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
+            # Neither half a surrogate pair nor Infinity, which a large number is read as, can be kept or sent.
+            json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+            calls.append(ToolCall(name=name, args=storable(arguments), id=call_id, type="tool_call"))
         except ValueError as error:
             malformed.append(
                 InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
             )
     return calls, malformed
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value as checkpoints can keep it: a number of more than 64 bits as JavaScript reads it.
+
+    Raises:
+        ValueError: JavaScript reads it as Infinity.
+    """
+    match value:
+        case dict():
+            return {name: storable(item) for name, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+        case int() if not -(2**63) <= value < 2**64:
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise ValueError("a number is too large") from error
+        case _:
+            return value
 
 
 def _no_number(name: str) -> None:

@@ -18,7 +18,7 @@ class AnswerText:
 
     def next(self, piece: str) -> str:
         """Return what can be said after the next piece: not half a character, nor what may begin a stop sequence."""
-        text = self._held + piece
+        text = _joined(self._held + piece)
         found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
         if found:
             _, said = min(found)  # the one that ends first, however the text is cut into pieces
@@ -38,6 +38,11 @@ def _begun(stop: str, text: str) -> int:
     """Return how much of the stop sequence the text ends with; all of it is not among its answers."""
     longest = min(len(text), len(stop) - 1)
     return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)
+
+
+def _joined(text: str) -> str:
+    """Return the text with two halves of a character as one; a half alone stays."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def paired_surrogates(text: str) -> str:

@@ -125,6 +125,16 @@ class Chunk(Shape):
     """With `include_usage`: of the last chunk, which has no choices; `null` in all others."""
 
 
+class Model(Shape):
+    """A model that can be asked for."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    """When the server started, in Unix seconds."""
+    owned_by: str
+
+
 class ToolEvent(Shape):
     """What a tool of the server's does."""
 

@@ -34,7 +34,7 @@ from server.runs import RunOwner
 from server.services import Services
 from server.settings import ServerSettings
 from server.sweeping import sweep
-from server.validation import NOT_JSON, invalid_body
+from server.validation import NOT_JSON, invalid_body, wrong_type
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
             Middleware(Identified, session_headers=settings.session_headers),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
-            Middleware(KeyGuard, keys=keys),
+            Middleware(KeyGuard, keys=keys, pages=pages(settings)),
         ],
         exception_handlers={
             ApiError: _answer_api_error,
@@ -86,10 +86,16 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
     if settings.playground:
         app.include_router(runnable.router)
         app.include_router(playground.router)
-    app.include_router(login_router(keys))
+    if keys:
+        app.include_router(login_router(keys, pages(settings)))
     add_docs(app)
     app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
+
+
+def pages(settings: ServerSettings) -> Sequence[str]:
+    """Return what is made for browsers, the one first that they are led to."""
+    return ["/agent/playground/", "/docs", "/redoc"] if settings.playground else ["/docs", "/redoc"]
 
 
 def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list[Middleware]:
@@ -125,8 +131,7 @@ async def _answer_invalid_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     kind = request.headers.get("content-type", "")
     if error.body is not None and "json" not in kind:
-        message = f"Unsupported content type: {kind!r}. This API takes 'application/json'."
-        return error_response(InvalidRequest(message, code="unsupported_content_type", status=415))
+        return error_response(wrong_type(kind))
     return error_response(invalid_body(error.errors()))
 
 
@@ -150,7 +155,7 @@ def _not_allowed(request: Request) -> InvalidRequest:
     # Starlette names the methods of one route, and a path of ours may have several.
     routes = iter_route_contexts(request.app.routes)
     others = [route.methods or () for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    allowed = ", ".join(sorted({method for methods in others for method in methods}))
+    allowed = ", ".join(sorted({method for methods in others for method in methods})) or "GET, HEAD"  # a file's
     return InvalidRequest(
         f"Not allowed to {request.method} on {request.url.path}. (HINT: use {allowed}.)",
         code="method_not_supported",

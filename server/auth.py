@@ -1,4 +1,6 @@
-"""API keys to principals: with keys set, nothing but /health and /login is answered without one."""
+"""API keys to principals: with keys set, nothing but /health and the form of /login is answered without one."""
+
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -6,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
 from server.keys import Keys
-from server.login import COOKIE, PAGES, from_own_page, login_page
+from server.login import COOKIE, from_own_page, login_page
 from server.replies import error_response
 from server.sessions import NO_PRINCIPAL
 
@@ -20,8 +22,8 @@ NO_KEY = (
 class KeyGuard:
     """Pure ASGI middleware that sets the request's principal, or answers 401: pages with a form, all else in JSON."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self._app, self._keys = app, keys
+    def __init__(self, app: ASGIApp, keys: Keys, pages: Sequence[str]) -> None:
+        self._app, self._keys, self._pages = app, keys, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, or refuse it."""
@@ -31,7 +33,7 @@ class KeyGuard:
         try:
             scope["state"]["principal"] = self._principal(scope)
         except Unauthorized as error:
-            await _refusal(scope, error)(scope, receive, send)
+            await self._refusal(scope, error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -50,12 +52,10 @@ class KeyGuard:
             return principal
         raise Unauthorized(NO_KEY, headers={"WWW-Authenticate": "Bearer"})
 
-
-def _refusal(scope: Scope, error: Unauthorized) -> ASGIApp:
-    wants_page = "text/html" in Headers(scope=scope).get("accept", "")
-    if wants_page and scope["method"] == "GET" and scope["path"] in PAGES:
-        return login_page(scope.get("root_path", ""), scope["path"])
-    return error_response(error)
+    def _refusal(self, scope: Scope, error: Unauthorized) -> ASGIApp:
+        wants_page = "text/html" in Headers(scope=scope).get("accept", "")
+        page = next((page for page in self._pages if page.strip("/") == scope["path"].strip("/")), None)
+        return login_page(page) if wants_page and page and scope["method"] == "GET" else error_response(error)
 
 
 def _given_key(headers: Headers) -> str:

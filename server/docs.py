@@ -1,6 +1,6 @@
 """Swagger UI at /docs and ReDoc at /redoc, with their scripts from a package instead of somebody's network."""
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -13,31 +13,29 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
-async def swagger_ui(request: Request) -> Response:
+async def swagger_ui() -> Response:
     """Return the page to try the API on."""
-    root = request.scope.get("root_path", "")
     return _here_alone(
         get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
+            openapi_url="/openapi.json",
             title="chat-agent",
-            swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{ASSETS}/favicon.png",
             swagger_ui_parameters={"validatorUrl": None},  # else it sends the document to its maker's validator
         )
     )
 
 
 @router.get("/redoc")
-async def redoc(request: Request) -> Response:
+async def redoc() -> Response:
     """Return the page to read."""
-    root = request.scope.get("root_path", "")
     return _here_alone(
         get_redoc_html(
-            openapi_url=f"{root}/openapi.json",
+            openapi_url="/openapi.json",
             title="chat-agent",
-            redoc_js_url=f"{root}{ASSETS}/redoc.standalone.js",
-            redoc_favicon_url=f"{root}{ASSETS}/favicon.png",
+            redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{ASSETS}/favicon.png",
             with_google_fonts=False,
         )
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import InvalidRequest, as_api_error
@@ -44,6 +45,8 @@ class Identified:
 
         try:
             await self._app(scope, receive, send_identified)
+        except ClientDisconnect:
+            return  # in the middle of its request: there is nobody to be told
         except Exception as error:
             if started:
                 raise

@@ -1,5 +1,6 @@
 """Where a browser's user gives a key: the form that KeyGuard shows in place of a page, /login and /logout."""
 
+from collections.abc import Sequence
 from html import escape
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,8 +13,8 @@ from server.keys import PASS_SECONDS, Keys
 
 COOKIE = "chat_agent_pass"
 
-# Where the form is shown, and where it leads back to: nowhere else.
-PAGES = ("/agent/playground/", "/docs", "/redoc")
+# A key and a page's address; strangers may send this much before anybody looks at it.
+MAX_FORM_BYTES = 4096
 
 FORM = """<!DOCTYPE html>
 <html lang="en">
@@ -26,7 +27,7 @@ FORM = """<!DOCTYPE html>
   input, button {{ width: 100%; box-sizing: border-box; padding: .6rem; margin-top: .8rem; font: inherit }}
   strong {{ color: #d33 }}
 </style>
-<form method="post" action="{root}/login">
+<form method="post" action="/login">
   <h1>chat-agent</h1>
   <label>API 키를 입력하세요 · Enter an API key
     <input type="password" name="key" autocomplete="current-password" required autofocus>
@@ -44,10 +45,10 @@ FORM_ALONE = (
 )
 
 
-def login_page(root: str, page: str, complaint: str = "") -> HTMLResponse:
+def login_page(page: str, complaint: str = "") -> HTMLResponse:
     """Answer 401 with the form, which leads to the page."""
     return HTMLResponse(
-        FORM.format(root=escape(root), page=escape(page), complaint=complaint),
+        FORM.format(page=escape(page), complaint=complaint),
         status_code=401,
         headers={
             "WWW-Authenticate": "Bearer",
@@ -68,44 +69,46 @@ def from_own_page(headers: Headers) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
-def login_router(keys: Keys) -> APIRouter:
-    """Return the routes that log a browser in and out."""
+def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
+    """Return the routes that log a browser in, lead it back to one of these pages, and log it out."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
-    async def ask_for_key(request: Request) -> Response:
+    async def ask_for_key() -> Response:
         """Show the form."""
-        return login_page(request.scope.get("root_path", ""), PAGES[0])
+        return login_page(pages[0])
 
     @router.post("/login")
     async def log_in(request: Request) -> Response:
         """Give whoever has a key a cookie, and lead back to the page."""
         if not from_own_page(request.headers):  # another page must not choose who its visitor is here
             raise InvalidRequest("Log in on this server's own page.", status=403)
-        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=8)
-        key, page = (fields.get(name, [""])[0] for name in ("key", "page"))
-        root = request.scope.get("root_path", "")
-        page = page if page in PAGES else PAGES[0]
-        if not keys.principal(key.strip()):
-            return login_page(root, page, WRONG_KEY)
-        response = RedirectResponse(f"{root}{page}", status_code=303)
+        fields = parse_qs(await _form(request))
+        key, page = (fields.get(name, [""])[0].strip() for name in ("key", "page"))
+        page = page if page in pages else pages[0]
+        if not keys.principal(key):
+            return login_page(page, WRONG_KEY)
+        response = RedirectResponse(page, status_code=303)
+        is_secure = request.url.scheme == "https"
         response.set_cookie(
-            COOKIE,
-            keys.make_pass(key.strip()),
-            max_age=PASS_SECONDS,
-            path=root or "/",
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
+            COOKIE, keys.make_pass(key), max_age=PASS_SECONDS, httponly=True, samesite="strict", secure=is_secure
         )
         return response
 
     @router.post("/logout")
-    async def log_out(request: Request) -> Response:
+    async def log_out() -> Response:
         """Take the cookie back."""
-        root = request.scope.get("root_path", "")
-        response = RedirectResponse(f"{root}{PAGES[0]}", status_code=303)
-        response.delete_cookie(COOKIE, path=root or "/", httponly=True, samesite="strict")
+        response = RedirectResponse(pages[0], status_code=303)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
     return router
+
+
+async def _form(request: Request) -> str:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM_BYTES:
+            raise InvalidRequest("The form is too large.", code="request_too_large", status=413)
+    return body.decode(errors="replace")

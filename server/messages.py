@@ -20,12 +20,13 @@ from langchain_core.messages.tool import tool_call_chunk
 from graph.history import all_calls
 from graph.model import load_calls
 from server.errors import InvalidRequest
-from server.wire import ContentPart, Message
+from server.wire import ContentPart, File, Message
 
 USER_PARTS = ("text", "image_url", "file", "input_audio")
 TOOL_PARTS = ("text", "image_url")
-# A model endpoint may read its own disk by others, such as file:.
-IMAGE_URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
+# A model endpoint may read its own disk by other addresses, such as file:.
+IMAGE_URL = re.compile(r"(https?://|data:)[^\r\n]+", re.IGNORECASE)
+FILE_DATA = re.compile(r"data:|[A-Za-z0-9+/_-]+={0,2}$", re.IGNORECASE)
 
 
 def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
@@ -35,6 +36,11 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
         InvalidRequest: a message lacks what its role needs.
     """
     return [_load(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
+    """Return the system messages, which are asked for one turn alone."""
+    return tuple(str(message.text) for message in messages if isinstance(message, SystemMessage))
 
 
 def dump_messages(messages: Sequence[AnyMessage]) -> list[Message]:
@@ -79,11 +85,7 @@ def _load(message: Message, param: str) -> AnyMessage:
             content = _content(message, param, TOOL_PARTS)
             return ToolMessage(content, tool_call_id=message.tool_call_id, id=new_id)
         case "tool":
-            raise InvalidRequest(
-                f"Missing required parameter: '{param}.tool_call_id'.",
-                param=f"{param}.tool_call_id",
-                code="missing_required_parameter",
-            )
+            raise _missing(f"{param}.tool_call_id")
         case "function":
             raise InvalidRequest(
                 "Messages with role 'function' are not supported; use 'tool'.",
@@ -110,32 +112,37 @@ def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[s
 
 
 def _part(part: ContentPart, param: str, kinds: Sequence[str]) -> str | dict[str, object]:
-    """Return a part as it came, if it is of one of these kinds; nothing is fetched from addresses in it."""
+    """Return what is known of a part, if it is of one of these kinds; nothing is fetched from addresses in it."""
     if part.type not in kinds:
         raise InvalidRequest(
-            f"Invalid value: '{part.type}'. Supported values are: {', '.join(map(repr, kinds))}.",
+            f"Invalid value: '{part.type[:100]}'. Supported values are: {', '.join(map(repr, kinds))}.",
             param=f"{param}.type",
             code="invalid_value",
         )
-    content = part.model_dump(exclude_none=True)
+    content = part.model_dump(include={"type", part.type}, exclude_none=True)
     if part.type not in content:
-        raise InvalidRequest(
-            f"Missing required parameter: '{param}.{part.type}'.",
-            param=f"{param}.{part.type}",
-            code="missing_required_parameter",
-        )
-    if part.type == "image_url" and not _is_image_url(content["image_url"]):
+        raise _missing(f"{param}.{part.type}")
+    if part.image_url and not IMAGE_URL.fullmatch(part.image_url.url):
         raise InvalidRequest(
             f"Invalid '{param}.image_url': expected an http, https or data URL.",
             param=f"{param}.image_url",
             code="invalid_image_url",
         )
+    if part.type == "file" and part.file:
+        _check_file(part.file, f"{param}.file")
     return content
 
 
-def _is_image_url(image: object) -> bool:
-    url = image.get("url") if isinstance(image, dict) else image
-    return isinstance(url, str) and IMAGE_URL.match(url) is not None
+def _check_file(file: File, param: str) -> None:
+    if not (file.file_data or file.file_id):
+        raise _missing(f"{param}.file_data")
+    if file.file_data and not FILE_DATA.match(file.file_data):
+        message = f"Invalid '{param}.file_data': expected base64 or a data URL."
+        raise InvalidRequest(message, param=f"{param}.file_data", code="invalid_value")
+
+
+def _missing(param: str) -> InvalidRequest:
+    return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
 
 
 def _text(message: Message, param: str) -> str:
@@ -145,18 +152,16 @@ def _text(message: Message, param: str) -> str:
         case list(parts):
             return "\n".join(_part_text(part, f"{param}.content[{index}]") for index, part in enumerate(parts))
         case None:
-            raise InvalidRequest(
-                f"Missing required parameter: '{param}.content'.",
-                param=f"{param}.content",
-                code="missing_required_parameter",
-            )
+            raise _missing(f"{param}.content")
 
 
 def _part_text(part: ContentPart, param: str) -> str:
     text = part.text if part.type == "text" else part.refusal
+    if text is None and part.type == "text":
+        raise _missing(f"{param}.text")
     if text is None:
         raise InvalidRequest(
-            f"Invalid value: '{part.type}'. Supported values are: 'text'.",
+            f"Invalid value: '{part.type[:100]}'. Supported values are: 'text'.",
             param=f"{param}.type",
             code="invalid_value",
         )

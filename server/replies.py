@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -40,12 +40,12 @@ def error_response(error: ApiError) -> Response:
     )
 
 
-class RunStream(EventSourceResponse):
-    """Runs as an event stream: they end with it."""
+class EventStream(EventSourceResponse):
+    """Server-sent events that may go on for a while when the server ends, and not for long when nobody takes them."""
 
-    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
+    def __init__(self, events: AsyncIterable[Any], name: str) -> None:
         super().__init__(
-            frames(chunks),
+            events,
             media_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-cache"},
             sep="\n",
@@ -55,17 +55,28 @@ class RunStream(EventSourceResponse):
             shutdown_event=anyio.Event(),
             shutdown_grace_period=CUT_OFF_SECONDS,
         )
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            # uvicorn closes the connection of an answer that has no end.
+            log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
+
+
+class RunStream(EventStream):
+    """Runs as an event stream: they end with it."""
+
+    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
+        super().__init__(frames(chunks), runs[0].task.get_name())
         self._runs = runs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, and stop the runs if their reader leaves first."""
         try:
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            # uvicorn closes the connection of an answer that has no end.
-            log.warning(
-                "%s is cut off: its reader took nothing for %s s.", self._runs[0].task.get_name(), self.send_timeout
-            )
         finally:
             for run in self._runs:
                 run.stop()

@@ -5,7 +5,8 @@ anyone can have the server unpack a hash of 60 kB to half a gigabyte.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,11 +18,12 @@ from pydantic import BaseModel, Field
 
 from graph.state import TurnContext
 from server.errors import InvalidRequest, Unavailable
+from server.messages import instructions
 from server.services import Services, session_of
 from server.sessions import SessionName, session_mode
 from server.stream import dump_chunks
 from server.turns import Turn, run_turn
-from server.validation import NOT_JSON
+from server.validation import NOT_JSON, wrong_type
 
 PATH = "/agent"
 
@@ -45,8 +47,12 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
 
     async def answers(inputs: AsyncIterator[Mapping[str, Messages]], config: RunnableConfig) -> AsyncGenerator[str]:
         async for conversation in inputs:  # LangServe unpacks the model that it validated
+            said = False
             async for text in answer(conversation["messages"], config["configurable"]["request"]):
+                said = True
                 yield text
+            if not said:
+                yield ""  # which is an answer too
 
     def modified(config: Json, request: Request) -> Json:
         config["configurable"] = {"request": request}
@@ -88,13 +94,15 @@ async def run_conversation(messages: Messages, name: SessionName | None, request
         await asyncio.shield(run.aclose())
 
 
-def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
-    """Return the system messages, which are asked for this turn alone."""
-    return tuple(str(message.text) for message in messages if isinstance(message, SystemMessage))
-
-
 def fresh(message: AnyMessage) -> AnyMessage:
-    """Return what a message says, under an id of ours: one with an id of the thread's would take its place."""
+    """Return what a message says, under an id of ours: one with an id of the thread's would take its place.
+
+    Raises:
+        InvalidRequest: it says something that is not text.
+    """
+    parts = message.content if isinstance(message.content, list) else []
+    if any(isinstance(part, dict) and part.get("type") != "text" for part in parts):
+        raise InvalidRequest("Only text can be sent here; for images and files use /v1/chat/completions.")
     kind = AIMessage if isinstance(message, AIMessage) else HumanMessage
     return kind(str(message.text), id=str(uuid4()))
 
@@ -103,12 +111,17 @@ async def body_of(request: Request) -> Any:
     """Read the body to its end, once for all who ask for it; what comes after it is the client's leaving.
 
     Raises:
-        InvalidRequest: it is no JSON.
+        InvalidRequest: it is no JSON, or does not say that it is: pages of others may send what does not.
     """
+    kind = request.headers.get("content-type", "")
+    if "json" not in kind:
+        raise wrong_type(kind)
     try:
-        return await request.json()
+        body = await request.json()
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair could not be kept
     except (ValueError, RecursionError):
         raise InvalidRequest(NOT_JSON) from None
+    return body
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

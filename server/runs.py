@@ -7,10 +7,12 @@ is awaited to its end.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import Context
+from math import inf
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
@@ -135,6 +137,18 @@ class RunOwner:
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
 
+    def start_together(self, answers: Sequence[AsyncGenerator[Event]]) -> list[Run[Event]]:
+        """Start the runs of one request, each in a thread of its own; when one fails, all do.
+
+        They go on while the one before them is read.
+        """
+        if len(answers) == 1:
+            return [self.start(str(uuid4()), answers[0])]
+        runs = [self.start(str(uuid4()), _not_to_be_repeated(answer), ahead=inf) for answer in answers]
+        for run in runs:
+            run.task.add_done_callback(lambda task: _fail_together(task, runs))
+        return runs
+
     def of(self, thread_id: str) -> list[Run[Any]]:
         """Return the runs of a thread: the one in progress, and those that wait for its end."""
         return [run for run in self._runs if run.thread_id == thread_id]
@@ -174,3 +188,19 @@ class RunOwner:
     def _forget(self, run: Run[Any]) -> None:
         del self._runs[run]
         run.log_failure()
+
+
+async def _not_to_be_repeated(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    """Yield the events; an error of theirs is not to be repeated, since another run may have acted."""
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    except Exception as error:
+        raise as_api_error(error).not_to_be_repeated() from error
+
+
+def _fail_together(task: asyncio.Task[None], runs: Sequence[Run[Any]]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        for run in runs:
+            run.stop(as_api_error(error))

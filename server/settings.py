@@ -23,7 +23,7 @@ class ServerSettings(AgentSettings):
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        (), description="Comma-separated keys; once set, every route but /health needs one as bearer token"
+        (), description="Comma-separated keys; once set, every route but /health needs one of them"
     )
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"

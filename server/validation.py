@@ -17,6 +17,7 @@ EXPECTED = {
     "string_type": "a string",
     "int_type": "an integer",
     "int_from_float": "an integer",
+    "int_parsing": "an integer",
     "float_type": "a decimal",
     "bool_type": "a boolean",
     "list_type": "an array",
@@ -89,6 +90,12 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     return InvalidRequest(message.format(**words), param=param, code=code)
 
 
+def wrong_type(kind: str) -> InvalidRequest:
+    """Return the complaint about a body's type."""
+    message = f"Unsupported content type: {kind[:100]!r}. This API takes 'application/json'."
+    return InvalidRequest(message, code="unsupported_content_type", status=415)
+
+
 def param_name(location: Sequence[str | int]) -> str:
     """Return a location as OpenAI writes it: `messages[0].content`."""
     name = ""
@@ -154,9 +161,8 @@ def check_tools(request: ChatRequest, taken: Collection[str]) -> None:
 
 
 def _out_of_range(param: str, value: Any, context: Mapping[str, Any]) -> InvalidRequest:
-    number = (
-        "integer" if isinstance(value, int) and isinstance(context.get("le", context.get("ge")), int) else "decimal"
-    )
+    bound = context.get("le", context.get("ge"))
+    number = "integer" if isinstance(bound, int) and not isinstance(value, float) else "decimal"
     if "le" in context:
         side, relation, bound = "above maximum", "<=", context["le"]
     else:
@@ -173,7 +179,7 @@ def _unknown_value(param: str, value: object, expected: str) -> InvalidRequest:
     listed = f"{others}{',' if ',' in others else ''} and {last}" if others else last
     is_openai_s = param.endswith(".type") and value == "custom"
     return InvalidRequest(
-        f"Invalid value: '{value}'. Supported values are: {listed}.",
+        f"Invalid value: '{str(value)[:100]}'. Supported values are: {listed}.",
         param=param,
         code="unsupported_value" if is_openai_s else "invalid_value",
     )

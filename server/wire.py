@@ -1,4 +1,4 @@
-"""OpenAI's request shapes; responses are the openai package's own types.
+"""OpenAI's request shapes.
 
 Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
 """
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -34,29 +35,30 @@ class Lenient(BaseModel):
 Refused = SkipJsonSchema[Any]
 
 
-# Handed on to the model as they come, and described all the same.
-ImageUrl = Annotated[
-    Any,
-    WithJsonSchema(
-        {"type": "object", "properties": {"url": {"type": "string"}, "detail": {"type": "string"}}, "required": ["url"]}
-    ),
-]
-File = Annotated[
-    Any,
-    WithJsonSchema(
-        {"type": "object", "properties": {name: {"type": "string"} for name in ("filename", "file_data", "file_id")}}
-    ),
-]
-InputAudio = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {"data": {"type": "string"}, "format": {"type": "string"}},
-            "required": ["data", "format"],
-        }
-    ),
-]
+class ImageUrl(BaseModel):
+    """An image; nothing is fetched from its address."""
+
+    url: StrictStr
+    detail: StrictStr | None = None
+
+
+class File(BaseModel):
+    """A file, as base64 or a data URL in `file_data`, or by an id that the model endpoint knows."""
+
+    filename: StrictStr | None = None
+    file_data: StrictStr | None = None
+    file_id: StrictStr | None = None
+
+
+class InputAudio(BaseModel):
+    """A sound, as base64."""
+
+    data: Annotated[StrictStr, Field(min_length=1)]
+    format: StrictStr
+
+
+def _as_object(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
 
 
 class ContentPart(Lenient):
@@ -64,10 +66,9 @@ class ContentPart(Lenient):
 
     type: Annotated[StrictStr, WithJsonSchema({"enum": ["text", "image_url", "file", "input_audio", "refusal"]})]
     text: StrictStr | None = None
-    image_url: ImageUrl = None
-    """Its `url` is handed on to the model, never fetched."""
-    file: File = None
-    input_audio: InputAudio = None
+    image_url: Annotated[ImageUrl, BeforeValidator(_as_object)] | None = None
+    file: File | None = None
+    input_audio: InputAudio | None = None
     refusal: StrictStr | None = None
 
 

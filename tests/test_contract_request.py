@@ -224,6 +224,28 @@ def test_b6_a_tool_may_show_an_image(server: AgentServer, upstream: Upstream) ->
     assert httpx.get(f"{server.url}/v1/sessions/s/messages").json()["data"][2] == shown
 
 
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}, "input_audio.data"),
+        ({"type": "file", "file": {"filename": "a.pdf"}}, "file.file_data"),
+        ({"type": "file", "file": {"file_data": "file:///etc/passwd"}}, "file.file_data"),
+        ({"type": "text"}, "text"),
+    ],
+)
+def test_b6_a_part_without_its_content_is_refused(server: AgentServer, part: Json, param: str) -> None:
+    error = server.post({"model": MODEL, **said_by("user", [TEXT, part, IMAGE])}).json()["error"]
+    assert error["param"] == f"messages[0].content[1].{param}"
+
+
+def test_b6_what_else_a_part_says_goes_nowhere(server: AgentServer, upstream: Upstream) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    said = {"data": "UklGRg==", "format": "wav", "url": "file:///x", "rate": 10**30}
+    strange = {"type": "input_audio", "input_audio": said}
+    assert server.post({"model": MODEL, **said_by("user", [TEXT, strange])}).status_code == 200
+    assert upstream.last["messages"][-1]["content"] == [TEXT, sound]
+
+
 def test_b6_an_assistant_may_have_refused(server: AgentServer, upstream: Upstream) -> None:
     said = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]}
     assert server.post({"model": MODEL, "messages": [HELLO, said, HELLO]}).status_code == 200
@@ -244,8 +266,9 @@ def test_b6_an_assistant_may_have_refused(server: AgentServer, upstream: Upstrea
         (said_by("user", [{"type": "image_url"}]), "content[0].image_url", "missing_required_parameter"),
         *(
             (said_by("user", [{"type": "image_url", "image_url": image}]), "content[0].image_url", "invalid_image_url")
-            for image in ({"url": "file:///etc/passwd"}, {"url": "cat.png"}, {"url": 7}, {})
+            for image in ({"url": "file:///etc/passwd"}, {"url": "cat.png"}, "cat.png")
         ),
+        (said_by("user", [{"type": "image_url", "image_url": {"url": 7}}]), "content[0].image_url.url", "invalid_type"),
     ],
 )
 def test_b6_what_a_message_cannot_hold_is_named(

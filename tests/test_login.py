@@ -26,7 +26,7 @@ def browser(guarded: AgentServer) -> Iterator[httpx.Client]:
 
 
 def test_only_pages_ask_for_a_key_with_a_form(browser: httpx.Client) -> None:
-    for page in ("/docs", "/redoc", "/agent/playground/"):
+    for page in ("/docs", "/redoc", "/agent/playground/", "/agent/playground"):
         shown = browser.get(page, headers=HTML)
         assert (shown.status_code, shown.headers["content-type"]) == (401, "text/html; charset=utf-8")
         assert browser.get(page).json()["error"]["type"] == "invalid_request_error", "for programs"
@@ -48,6 +48,23 @@ def test_a_key_is_given_for_a_pass_which_opens_all_that_the_key_does(
     assert browser.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert COOKIE not in browser.post("/logout").cookies
     assert browser.get("/v1/models").status_code == 401
+
+
+def test_a_form_that_is_none_opens_nothing_and_holds_nobody_up(browser: httpx.Client) -> None:
+    for form in (b"", b"key", "&".join(f"a{number}=1" for number in range(400)).encode(), b"\xff=%zz"):
+        assert browser.post("/login", content=form).status_code == 401
+    assert browser.post("/login", content=b"key=" + b"%61" * 1_000_000).status_code == 413
+
+
+def test_without_keys_nobody_logs_in(server: AgentServer) -> None:
+    assert httpx.post(f"{server.url}/login", data={"key": "x"}).status_code == 404
+    assert httpx.get(f"{server.url}/docs", headers=HTML).status_code == 200
+
+
+def test_without_the_playground_the_way_in_leads_to_the_docs(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys=KEY, playground=False) as server:
+        entered = httpx.post(f"{server.url}/login", data={"key": KEY, "page": "/agent/playground/"})
+    assert entered.headers["location"] == "/docs"
 
 
 @pytest.mark.parametrize("page", ["https://example.com/", "//example.com", "/v1/models", ""])

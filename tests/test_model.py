@@ -94,6 +94,16 @@ def test_arguments_that_were_cut_are_not_completed() -> None:
     assert [call["args"] for call in malformed] == ['{"path": "/', "[1]", "null", '{"x": NaN}']
 
 
+def test_numbers_of_any_size_can_be_kept() -> None:
+    fragments = [
+        tool_call_chunk(name="f", args=f'{{"n": [{number}]}}', id=str(number))
+        for number in (2**64 - 1, -(2**63), 2**64, 10**400)
+    ]
+    calls, malformed = load_calls(fragments)
+    assert [call["args"]["n"] for call in calls] == [[2**64 - 1], [-(2**63)], [2.0**64]]
+    assert len(malformed) == 1
+
+
 def test_arguments_are_text_that_can_be_kept_and_sent() -> None:
     texts = ['{"face": "\ud83d\ude00"}', r'{"face": "\ud83d\ude00"}', '{"face": "\ud83d"}', r'{"face": "\ud83d"}']
     fragments = [tool_call_chunk(name="f", args=text, id=str(number)) for number, text in enumerate(texts)]

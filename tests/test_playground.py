@@ -70,18 +70,52 @@ def test_an_answer_without_a_session_names_the_one_that_it_began(server: AgentSe
     assert httpx.get(f"{server.url}/v1/sessions/{session}").json()["turns"] == 2
 
 
-@pytest.mark.parametrize("endpoint", ["invoke", "stream"])
-def test_a_remote_runnable_is_told_of_failures(server: AgentServer, upstream: Upstream, endpoint: str) -> None:
+def test_a_remote_runnable_is_told_of_failures(server: AgentServer, upstream: Upstream) -> None:
     upstream.otherwise = Answer(status=400, error="no such thing")
-    refused = httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION)
+    refused = httpx.post(f"{server.url}/agent/invoke", json=QUESTION)
     assert refused.status_code == 400
     assert "no such thing" in refused.json()["error"]["message"]
-    for content in ("{", "[]", '{"input": {"messages": []}}', '{"input": {"messages": [{"type": "human"}]}}'):
+    with pytest.raises(httpx.HTTPStatusError, match="no such thing") as caught:
+        list(remote(server).stream({"messages": [HumanMessage("?")]}))
+    assert caught.value.response.status_code == 400
+
+
+@pytest.mark.parametrize("endpoint", ["invoke", "stream", "stream_log"])
+def test_a_body_that_is_none_is_refused(server: AgentServer, upstream: Upstream, endpoint: str) -> None:
+    half = '{"input": {"messages": [{"type": "human", "content": "\\ud83d"}]}}'
+    for content in ("{", "[]", '{"input": {"messages": []}}', '{"input": {"messages": [{"type": "human"}]}}', half):
         kind = {"Content-Type": "application/json"}
         garbled = httpx.post(f"{server.url}/agent/{endpoint}", content=content, headers=kind)
         assert (garbled.status_code, garbled.json()["error"]["type"]) == (400, "invalid_request_error")
-    named = httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION, headers={"X-Session-ID": "a b"})
+    plain = httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION, headers={"Content-Type": "text/plain"})
+    assert plain.status_code == 415, "which a page of others could send"
+    assert upstream.requests == []
+
+
+def test_what_the_door_cannot_take_is_refused(server: AgentServer, upstream: Upstream) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    shown = {"input": {"messages": [{"type": "human", "content": [image]}]}}
+    assert httpx.post(f"{server.url}/agent/invoke", json=shown).status_code == 400
+    named = httpx.post(f"{server.url}/agent/invoke", json=QUESTION, headers={"X-Session-ID": "a b"})
     assert (named.status_code, named.json()["error"]["param"]) == (400, "X-Session-ID")
+    assert upstream.requests == []
+
+
+def test_an_answer_without_a_word_is_an_answer(server: AgentServer, upstream: Upstream) -> None:
+    upstream.otherwise = Answer()
+    assert remote(server).invoke({"messages": [HumanMessage("?")]}) == ""
+
+
+@pytest.mark.parametrize("endpoint", ["invoke", "stream", "stream_log"])
+def test_whoever_leaves_before_the_first_word_is_no_defect(
+    server: AgentServer, upstream: Upstream, caplog: pytest.LogCaptureFixture, endpoint: str
+) -> None:
+    upstream.script(Answer(hold=True))
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION, timeout=0.5)
+    until(lambda: upstream.closed_early == 1, within=1.0)
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_remote_runnable_is_told_of_a_failure_in_the_middle(
@@ -120,6 +154,9 @@ def test_nothing_else_of_langserve_answers(server: AgentServer) -> None:
         assert httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION).status_code == 404
     page = httpx.get(f"{server.url}/agent/playground/", params={"config_hash": "not a hash"})
     assert page.status_code == 200, "a hash is not looked at"
+    for file in ("assets", "nope", "%00", "x" * 300):
+        missing = httpx.get(f"{server.url}/agent/playground/{file}")
+        assert (missing.status_code, list(missing.json())) == (404, ["error"]), file
 
 
 def test_all_of_it_can_be_left_out(upstream_url: str) -> None:

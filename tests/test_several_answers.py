@@ -63,6 +63,14 @@ def test_one_that_fails_fails_them_all(server: AgentServer, upstream: Upstream, 
             list(client.chat.completions.create(**ASKED, n=3, stream=stream))
 
 
+def test_a9_none_is_repeated_since_another_may_have_acted(weather_server: AgentServer, upstream: Upstream) -> None:
+    called, failed = Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]), Answer(status=400, error="no")
+    for script in ([called, failed], [failed, called]):
+        upstream.script(*script)
+        refused = weather_server.post({**ASKED, "n": 2})
+        assert (refused.status_code, refused.headers["x-should-retry"]) == (400, "false")
+
+
 def test_they_are_kept_in_no_session(server: AgentServer, upstream: Upstream) -> None:
     server.post({**ASKED, "n": 2})
     server.post({**ASKED, "n": 2, "store": False, "session_id": "s"})

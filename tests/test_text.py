@@ -9,6 +9,11 @@ LETTERS = st.text("ab", max_size=12)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=4), max_size=4)
 
 
+def test_d8_a_stop_sequence_that_the_endpoint_cut_in_half_is_one() -> None:
+    assert said(["ok \ud83d", "\ude00 not said"], ["😀"]) == "ok "
+    assert said(["ok \ud83d", "\ude01 said"], ["😀"]) == "ok 😁 said"
+
+
 def said(pieces: list[str], stop: list[str]) -> str:
     text, whole = AnswerText(stop), ""
     for piece in pieces:

@@ -1,8 +1,6 @@
 """POST /v1/chat/completions."""
 
 from collections.abc import Sequence
-from math import inf
-from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage
@@ -11,7 +9,7 @@ from starlette.responses import Response
 from graph.state import TurnContext
 from server.answers import Completion
 from server.errors import InvalidRequest
-from server.messages import load_messages
+from server.messages import instructions, load_messages
 from server.openapi import may_fail
 from server.replies import run_response
 from server.runs import Run
@@ -43,10 +41,10 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     check_supported(body, taken={tool.name for tool in services.assembly.toolbox})
     messages = load_messages(body.messages)
     if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
-        session = session_of(request, waiting.id)
+        name, session = SessionName(waiting.id), session_of(request, waiting.id)
     client_tools = tuple(body.client_tools())
     context = TurnContext(
-        instructions=tuple(str(message.text) for message in messages if isinstance(message, SystemMessage)),
+        instructions=instructions(messages),
         client_tools=client_tools,
         tool_choice=body.forced_choice() if client_tools else None,
         parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
@@ -66,8 +64,9 @@ def start_runs(turn: Turn, n: int, services: Services) -> list[Run[BaseMessage]]
     if turn.stored:
         return [services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))]
     turn.check_paired()
-    events = [run_unstored(services.assembly, turn.messages, turn.context) for _ in range(n)]
-    return [services.runs.start(str(uuid4()), run, ahead=inf if n > 1 else 0) for run in events]
+    return services.runs.start_together(
+        [run_unstored(services.assembly, turn.messages, turn.context) for _ in range(n)]
+    )
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
 from server.errors import as_api_error
+from server.openapi import may_fail
 from server.services import ServicesDep
 from tools.mcp_client import ServerHealth
 
@@ -49,7 +50,9 @@ async def health() -> Health:
     return Health()
 
 
-@router.get("/ready", responses={503: {"model": Readiness, "description": "Without model or database."}})
+@router.get(
+    "/ready", responses={**may_fail(401), 503: {"model": Readiness, "description": "Without model or database."}}
+)
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(

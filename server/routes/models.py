@@ -3,9 +3,9 @@
 from typing import Literal
 
 from fastapi import APIRouter
-from openai.types import Model
 from pydantic import BaseModel
 
+from server.answers import Model
 from server.models import Models
 from server.openapi import may_fail
 from server.services import ServicesDep

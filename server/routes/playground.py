@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.errors import ApiError
+from server.errors import ApiError, NotFound
+from server.replies import EventStream
 from server.routes.runnable import input_schema, output_schema
 from server.runnable import PATH, Messages, api_handler, body_of, run_conversation
 from server.sessions import SessionName
@@ -53,13 +54,18 @@ handler = api_handler(answer, _with_session)
 async def stream_log(request: Request) -> Response:
     """Answer the page."""
     request.state.page_session = request.state.session_id = page_session(await body_of(request))
-    response: Response = await handler.stream_log(request)
-    return response
+    events = (await handler.stream_log(request)).body_iterator
+    return EventStream(events, "An answer of the playground")
 
 
 async def playground(request: Request, file_path: str) -> Response:
     """Return the page, or a file of it."""
-    response: Response = await handler.playground(file_path, request)
+    try:
+        response: Response = await handler.playground(file_path, request)
+    except (OSError, ValueError):  # a folder's name, one that is too long or has a zero in it
+        response = Response(status_code=404)
+    if response.status_code == 404:
+        raise NotFound(f"Invalid URL (GET {request.url.path})")
     if response.media_type == "text/html":
         return Response(bytes(response.body).replace(b"</head>", PAGE_FIXES), media_type="text/html")
     return response

@@ -6,10 +6,10 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from server.errors import ApiError
+from server.replies import EventStream
 from server.runnable import PATH, Messages, api_handler, body_of, run_conversation, while_connected
 from server.services import Services
 from server.sessions import named_session
@@ -44,7 +44,8 @@ async def invoke(request: Request) -> Response:
 async def stream(request: Request) -> Response:
     """Answer the input's messages as LangServe's events."""
     await body_of(request)
-    return await while_connected(request, _told_of_failures(await handler.stream(request), request))
+    events: Any = (await handler.stream(request)).body_iterator
+    return EventStream(_told_of_failures(events, request), "An answer of /agent/stream")
 
 
 @router.get("/input_schema")
@@ -59,28 +60,13 @@ async def output_schema(request: Request) -> Any:
     return await handler.output_schema(request)
 
 
-async def _told_of_failures(response: EventSourceResponse, request: Request) -> EventSourceResponse:
-    """Return LangServe's event stream once it has begun, with our errors in place of its own.
-
-    Raises:
-        ApiError: the run failed before it said anything.
-    """
-    events: Any = response.body_iterator
-    first = await anext(events)
-    if first["event"] == "error":
-        await events.aclose()
-        raise request.state.failure
-
-    async def resumed() -> AsyncGenerator[dict[str, str]]:
-        yield first
-        async with aclosing(events):
-            try:
-                async for event in events:
-                    if event["event"] == "error" and (error := getattr(request.state, "failure", None)):
-                        event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
-                    yield event
-            except ApiError:
-                pass  # it was told; raised, it would be logged as a defect
-
-    response.body_iterator = resumed()
-    return response
+async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Request) -> AsyncGenerator[dict[str, str]]:
+    """Yield LangServe's events, with our errors in place of its own."""
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if event["event"] == "error" and (error := getattr(request.state, "failure", None)):
+                    event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
+                yield event
+        except ApiError:
+            pass  # it was told; raised, it would be logged as a defect

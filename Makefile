@@ -71,7 +71,7 @@ format: dev
 	.venv/bin/ruff format
 
 test: dev
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice

@@ -24,6 +24,7 @@ from langchain_openai import StreamChunkTimeoutError
 from typing_extensions import TypedDict  # Python's own is not enough for pydantic before 3.12
 
 from graph.model import IncompleteAnswer
+from graph.text import paired_surrogates
 
 
 class Error(TypedDict):
@@ -151,7 +152,7 @@ def _rate_limited(error: openai.RateLimitError) -> ApiError:
 def _refused(error: openai.BadRequestError) -> ApiError:
     # The one upstream message that is passed on: it is about this request ("… does not support tools").
     said = error.body.get("message") if isinstance(error.body, dict) else None
-    reason = str(said or error.message)
+    reason = paired_surrogates(str(said or error.message))
     if TOO_LONG.search(reason):
         return _context_too_long(error)
     if error.code == FILTERED:

@@ -17,7 +17,7 @@ from server.errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.upstream import Answer, Call, Json, Upstream
 
-TOLD = "The model endpoint refused the request: Half an emoji: \ud83d"
+TOLD = "The model endpoint refused the request: Half an emoji: \ufffd"
 CHAT = "/v1/chat/completions"
 NOBODY = "http://127.0.0.1:1/v1"
 CALLING = {

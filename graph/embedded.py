@@ -19,6 +19,7 @@ from typing import Self
 
 log = logging.getLogger(__name__)
 
+MODEL_NAME = "qwen2.5-coder-1.5b"
 TEMPLATE = Path(__file__).with_name("embedded_template.jinja")
 STOP_TIMEOUT = 5.0
 FIRST_RETRY, LAST_RETRY = 0.5, 10.0

@@ -1,12 +1,14 @@
 """The one assembly of the agent, for the server and for LangGraph's own platform."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from langchain_mcp_adapters.sessions import Connection
+from pydantic import SecretStr, ValidationError
 
 from graph.agent import Agent, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
@@ -16,6 +18,8 @@ from tools.mcp_client import Toolbox
 from tools.mcp_config import bundled_connection, http_connection, load_connections
 
 log = logging.getLogger(__name__)
+
+NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,32 @@ async def make_graph() -> Agent:
     assembly = _opened[-1]
     await assembly.toolbox.settled()
     return assembly.unstored_agent
+
+
+@contextmanager
+def settings_or_embedded(**given: Any) -> Iterator[AgentSettings]:
+    """Read the settings; where they name no model, start the embedded one, which answers until the context ends.
+
+    Raises:
+        ValidationError: a setting is wrong, or only one of the model's two is there.
+        WeightsError: there is no file of the embedded model to be had.
+        EmbeddedModelError: it does not start.
+    """
+    try:
+        settings = AgentSettings(**given)
+    except ValidationError as error:
+        if {(*detail["loc"], detail["type"]) for detail in error.errors()} != NO_MODEL:
+            raise
+    else:
+        yield settings
+        return
+    from graph.embedded import MODEL_NAME, EmbeddedModel
+    from graph.weights import find_weights  # needs the demo's extra packages
+
+    settings = AgentSettings(ollama_model=MODEL_NAME, ollama_base_url="http://127.0.0.1", **given)
+    with EmbeddedModel(find_weights(settings.embedded_model)) as model:
+        endpoint = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
+        yield settings.model_copy(update=endpoint)
 
 
 def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:

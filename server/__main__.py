@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from graph.embedded import MODEL_NAME
 from server import __version__
 from server.screens import banner, invitation, settings_list, unusable
 from server.settings import ServerSettings
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("server")
 
 Settings = TypeVar("Settings", bound=BaseSettings)
-
-EMBEDDED_MODEL_NAME = "qwen2.5-coder-1.5b"
 
 
 class CommandError(Exception):
@@ -56,10 +55,10 @@ def demo(_: argparse.Namespace) -> None:
     """Serve the agent on the embedded model; nothing needs to be configured."""
     settings = load_settings(
         ServerSettings,
-        ollama_model=EMBEDDED_MODEL_NAME,
+        ollama_model=MODEL_NAME,
         ollama_base_url="http://127.0.0.1",
         ollama_api_key="-",
-        models=(EMBEDDED_MODEL_NAME,),  # llama.cpp calls it by the path of its file
+        models=(MODEL_NAME,),  # llama.cpp calls it by the path of its file
     )
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
     try:

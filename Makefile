@@ -9,7 +9,7 @@ CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo mcp studio check format test eval bench
+.PHONY: all setup dev lock lock-node clients serve demo mcp studio notebooks check format test eval bench
 
 all: check test
 
@@ -59,6 +59,9 @@ studio: export LANGGRAPH_NO_VERSION_CHECK := 1
 studio: export LANGGRAPH_CLI_NO_ANALYTICS := 1
 studio: dev
 	.venv/bin/langgraph dev $(ARGS)
+
+notebooks: dev
+	.venv/bin/jupyter-lab notebooks
 
 check: dev
 	.venv/bin/ruff format --check

@@ -23,6 +23,8 @@ RUN_ELSEWHERE = {
     "make serve": "tests/test_command.py",
     "make studio": "tests/test_studio.py",
     "make dev": ".ci/run",
+    "make notebooks": "tests/test_notebooks.py",
+    "make setup": ".ci/run",
     "make check": ".ci/run",
     "make test": ".ci/run",
     "cp .env.example .env": "tests/test_command.py",

@@ -74,7 +74,7 @@ format: dev
 	.venv/bin/ruff format
 
 test: dev
-	.venv/bin/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	.venv/bin/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice

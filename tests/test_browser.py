@@ -12,9 +12,20 @@ from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until
 
 
+def open_playground(page: Page, server: AgentServer) -> None:
+    """Open the chat playground and wait until it knows what to send."""
+    with page.expect_response("**/input_schema"), page.expect_response("**/output_schema"):
+        page.goto(f"{server.url}/agent/playground/")
+
+
+def wait_for_the_end(page: Page) -> None:
+    """Wait until the answer is whole: a wheel turns meanwhile."""
+    expect(page.locator("button svg[aria-hidden]")).to_have_count(0)
+
+
 def ask(page: Page, question: str) -> None:
     """Type a question into the chat playground and send it, once the answer before it has ended."""
-    expect(page.locator("button svg[aria-hidden]")).to_have_count(0)  # the wheel that turns meanwhile
+    wait_for_the_end(page)
     page.get_by_placeholder("Send a message...").fill(question)
     page.get_by_placeholder("Send a message...").press("Enter")
 
@@ -33,11 +44,11 @@ def test_the_playground_streams_a_tool_s_answer_and_knows_it_in_the_next_questio
     )
     with chromium(weather_server.url) as browser:
         page = browser.page()
-        page.goto(f"{weather_server.url}/agent/playground/")
+        open_playground(page, weather_server)
         ask(page, "서울 날씨 어때?")
         expect(page.locator(".group textarea").first).to_have_value("서울은 지금 5.3 °C이고 ")
         assert upstream.streaming == 1, "it is shown while it comes"
-        page.reload()  # whoever leaves stops the model
+        open_playground(page, weather_server)  # whoever leaves stops the model
         until(lambda: upstream.closed_early == 1)
 
         upstream.script(
@@ -55,7 +66,7 @@ def test_the_playground_streams_a_tool_s_answer_and_knows_it_in_the_next_questio
             "그럼 우산이 필요할까?",
             "네, 우산을 가져가세요.",
         ]
-        page.screenshot(path=tmp_path / "playground.png")
+        page.screenshot(path=tmp_path / "playground.png")  # the README's picture
         assert (browser.strayed, browser.complaints) == ([], [])
     roles = [message["role"] for message in upstream.last["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"], "nothing twice, the result kept"
@@ -66,7 +77,7 @@ def test_the_playground_streams_a_tool_s_answer_and_knows_it_in_the_next_questio
 def test_a_key_that_ends_a_korean_syllable_does_not_send_the_question(server: AgentServer, upstream: Upstream) -> None:
     with chromium(server.url) as browser:
         page = browser.page()
-        page.goto(f"{server.url}/agent/playground/")
+        open_playground(page, server)
         page.get_by_placeholder("Send a message...").click()
         keyboard = page.context.new_cdp_session(page)
         enter = {"type": "rawKeyDown", "key": "Enter", "code": "Enter"}
@@ -85,11 +96,12 @@ def test_a_key_that_ends_a_korean_syllable_does_not_send_the_question(server: Ag
 def test_an_edited_question_makes_a_branch(server: AgentServer) -> None:
     with chromium(server.url) as browser:
         page = browser.page()
-        page.goto(f"{server.url}/agent/playground/")
+        open_playground(page, server)
         newest = page.locator(".group").first
         for question in ("하나", "둘"):
             ask(page, question)
             expect(newest.locator("textarea")).to_have_value(f"You said: {question}")
+        wait_for_the_end(page)
         newest.locator("svg").last.dispatch_event("mouseup")  # its bin
         newest.locator("textarea").fill("셋")
         newest.locator("textarea").press("Enter")
@@ -103,7 +115,7 @@ def test_the_playground_tells_of_a_failure(server: AgentServer, upstream: Upstre
     upstream.otherwise = Answer(status=400, error="no such thing")
     with chromium(server.url) as browser:
         page = browser.page()
-        page.goto(f"{server.url}/agent/playground/")
+        open_playground(page, server)
         ask(page, "hello")
         expect(page.locator(".group textarea").first).to_have_value(
             "The model endpoint refused the request: no such thing"
@@ -122,6 +134,7 @@ def test_a_key_logs_a_browser_in(upstream_url: str, path: str) -> None:
                 if key == "wrong":
                     expect(page.get_by_role("alert")).to_contain_text("키가 맞지 않습니다")
             page.wait_for_url(server.url + path)
+            page.wait_for_load_state("networkidle")
             if path == "/agent/playground/":
                 ask(page, "안녕")
                 expect(page.locator(".group textarea").first).to_have_value("You said: 안녕")
@@ -148,7 +161,6 @@ def test_try_it_out_answers(upstream_url: str, api_keys: str) -> None:
             operation.get_by_role("button", name="Execute").click()
             answered = operation.locator(".live-responses-table .highlight-code").first
             expect(answered).to_contain_text("You said: How is the weather in Seoul?")
-            page.screenshot(path="docs.png", full_page=True)
             assert browser.strayed == []
 
 
@@ -157,5 +169,4 @@ def test_redoc_shows_the_api_without_the_internet(server: AgentServer) -> None:
         page = browser.page()
         page.goto(f"{server.url}/redoc")
         expect(page.get_by_role("heading", name="Create Chat Completion")).to_be_visible()
-        page.screenshot(path="redoc.png")
         assert browser.strayed == []

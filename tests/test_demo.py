@@ -6,6 +6,8 @@ from tests.agent_server import AgentServer
 from tests.open_meteo import OpenMeteo
 from tests.test_command import Serving, serving
 
+pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
+
 MODEL = "qwen2.5-coder-1.5b"
 
 

@@ -25,6 +25,8 @@ from graph.weights import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
+
 
 @pytest.fixture(scope="session")
 def weights() -> Path:

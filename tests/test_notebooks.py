@@ -15,6 +15,8 @@ from tests.loopback import free_port
 from tests.notebooks import NOTEBOOKS, ROOT, VERSION, executed, notebook_environment
 from tests.processes import running
 
+pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
+
 MAX_PICTURE = 60_000 * 4 / 3  # in base64
 
 Environment = dict[str, str]

@@ -25,7 +25,7 @@ from tests.test_command import serving
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CELL_TIMEOUT = 120
+CELL_TIMEOUT = 300
 VERSION = 4
 
 

@@ -20,7 +20,7 @@ Seoul, South Korea, now (2026-11-22 20:15 local time): light rain, 5.3 °C, feel
 precipitation 0.2 mm, wind 12.4 km/h
 Today (2026-11-22): light rain, 1.2 to 8.4 °C, chance of rain 70 %
 Tomorrow (2026-11-23): clear sky, -1.0 to 6.0 °C, chance of rain 10 %
-The day after (2026-11-24): snow, -4.3 to 1.5 °C, chance of rain 0 %"""
+The day after (2026-11-24): snow, -4.3 to 1.5 °C"""
 
 NO_ANSWER = "The weather service does not answer right now."
 

@@ -130,11 +130,10 @@ def _now(place: Mapping[str, Any], forecast: Mapping[str, Any]) -> str:
 def _days(forecast: Mapping[str, Any]) -> Iterator[str]:
     daily, units = forecast["daily"], forecast["daily_units"]
     columns = zip(*(daily[key] for key in ("time", *DAILY.split(","))), strict=True)
+    unit = units["temperature_2m_max"]
     for label, (date, code, high, low, rain) in zip(("Today", "Tomorrow", "The day after"), columns, strict=False):
-        yield (
-            f"{label} ({date}): {_condition(code)}, {low} to {high} {units['temperature_2m_max']}, "
-            f"chance of rain {0 if rain is None else rain} %"
-        )
+        chance = "" if rain is None else f", chance of rain {rain} %"
+        yield f"{label} ({date}): {_condition(code)}, {low} to {high} {unit}{chance}"
 
 
 def _condition(code: int) -> str:

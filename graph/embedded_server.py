@@ -8,7 +8,7 @@ from types import FrameType
 
 import xllamacpp
 
-from graph.embedded import Orders
+from graph.embedded import MODEL_NAME, Orders
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 5
@@ -41,6 +41,7 @@ def parameters(orders: Orders) -> xllamacpp.CommonParams:
     """Return llama.cpp's settings for two slots, our template and nobody else's access."""
     params = xllamacpp.CommonParams()
     params.model.path = orders.weights
+    params.model_alias = {MODEL_NAME}  # else it calls itself by the path of its file
     params.chat_template = orders.template
     params.use_jinja = True
     params.port = orders.port

@@ -58,7 +58,6 @@ def demo(_: argparse.Namespace) -> None:
         ollama_model=MODEL_NAME,
         ollama_base_url="http://127.0.0.1",
         ollama_api_key="-",
-        models=(MODEL_NAME,),  # llama.cpp calls it by the path of its file
     )
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
     try:

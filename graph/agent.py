@@ -16,7 +16,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from graph.history import all_calls, client_calls, paired, tool_rounds, with_client_calls
+from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
 from graph.model import ChatModel
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext
@@ -89,8 +89,7 @@ def after_model(state: AgentState) -> list[Send] | str:
     last = state["messages"][-1] if state["messages"] else None
     if not isinstance(last, AIMessage):
         return END
-    clients = client_calls(last)
-    return [Send("tools", call) for call in all_calls(last) if call["id"] not in clients] or END
+    return [Send("tools", call) for call in our_calls(last)] or END
 
 
 def after_tools(state: AgentState) -> str:

@@ -64,6 +64,12 @@ def client_calls(message: AIMessage) -> Collection[str]:
     return calls
 
 
+def our_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
+    """Return the calls of a message that the agent runs itself."""
+    clients = client_calls(message)
+    return [call for call in all_calls(message) if call["id"] not in clients]
+
+
 def unanswered(call_id: str) -> ToolMessage:
     """Return the result of a call that was never run to its end."""
     return ToolMessage(NOT_RUN, tool_call_id=call_id, status="error", id=f"result-{call_id}")

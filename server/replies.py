@@ -3,12 +3,11 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
-from langchain_core.messages import BaseMessage
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
@@ -69,7 +68,7 @@ class EventStream(EventSourceResponse):
 class RunStream(EventStream):
     """Runs as an event stream: they end with it."""
 
-    def __init__(self, runs: Sequence[Run[Any]], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
+    def __init__(self, runs: Sequence[Run], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
         super().__init__(frames(chunks), runs[0].task.get_name())
         self._runs = runs
 
@@ -94,7 +93,7 @@ async def frames(chunks: AsyncIterator[Chunk | AgentEvent]) -> AsyncGenerator[by
     yield DONE
 
 
-async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, receive: Receive) -> Response:
+async def run_response(runs: Sequence[Run], body: ChatRequest, receive: Receive) -> Response:
     """Answer with the runs, a choice for each; a failure before the first event is a status, which can be retried.
 
     A stream whose model is slow to begin begins without it, so that its first comment comes before proxies give up.
@@ -105,9 +104,9 @@ async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, rece
     async with AsyncExitStack() as ending:
         for run in runs:
             await ending.enter_async_context(aclosing(run))
-        async with _stopped_on_disconnect(runs, receive):
+        async with on_disconnect(receive, *(run.stop for run in runs)):
             chunks = dump_chunks(
-                [run.events() for run in runs],
+                [run.messages() for run in runs],
                 model=body.model,
                 include_usage=not body.stream or bool(asked.include_usage),
                 include_tool_events=bool(asked.include_tool_events),
@@ -121,14 +120,14 @@ async def run_response(runs: Sequence[Run[BaseMessage]], body: ChatRequest, rece
 
 
 @asynccontextmanager
-async def _stopped_on_disconnect(runs: Sequence[Run[Any]], receive: Receive) -> AsyncIterator[None]:
-    """Starlette tells a handler nothing of a client that left; ask for it ourselves."""
+async def on_disconnect(receive: Receive, *stops: Callable[[], object]) -> AsyncIterator[None]:
+    """Call these when the client leaves: Starlette tells a handler, whose request was read, nothing of it."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        for run in runs:
-            run.stop()
+        for stop in stops:
+            stop()
 
     watcher = asyncio.create_task(watch())
     try:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from graph.state import TurnContext
 from server.errors import InvalidRequest, Unavailable
 from server.messages import instructions
+from server.replies import on_disconnect
 from server.services import Services, session_of
 from server.sessions import SessionName, session_mode
 from server.stream import dump_chunks
@@ -86,7 +87,7 @@ async def run_conversation(messages: Messages, name: SessionName | None, request
     )
     run = services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))
     try:
-        async for chunk in dump_chunks([run.events()], model=services.models.default, include_usage=False):
+        async for chunk in dump_chunks([run.messages()], model=services.models.default, include_usage=False):
             if text := chunk.choices[0].delta.content:
                 yield text
     finally:
@@ -130,20 +131,12 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
     Raises:
         Unavailable: the client has left.
     """
-
-    async def left() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        task.cancel()
-
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.create_task(left())
+    task = asyncio.create_task(work)
     try:
-        return await task
-    except asyncio.CancelledError:
-        if not watcher.done():
-            raise
-        raise Unavailable("The client has left.", code="run_stopped") from None
+        async with on_disconnect(request.receive, task.cancel):
+            await asyncio.wait({task})
     finally:
-        watcher.cancel()
-        await asyncio.wait({watcher})
+        task.cancel()
+    if task.cancelled():
+        raise Unavailable("The client has left.", code="run_stopped")
+    return task.result()

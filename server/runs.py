@@ -11,36 +11,38 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import Context
 from math import inf
-from typing import Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
+from graph.history import our_calls
 from server.errors import AgentError, ApiError, SessionBusy, Unavailable, as_api_error
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10.0
 
-Event = TypeVar("Event")
 
+class Run:
+    """One run: its messages for whoever reads them, and the way to stop it."""
 
-class Run(Generic[Event]):
-    """One run: its events for whoever reads them, and the way to stop it."""
-
-    def __init__(self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[Event], ahead: float) -> None:
+    def __init__(
+        self, owner: "RunOwner", thread_id: str, messages: AsyncGenerator[BaseMessage], ahead: float, repeatable: bool
+    ) -> None:
         self.thread_id = thread_id
+        self._repeatable = repeatable
         self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
         self._begun = asyncio.Event()
-        self._sender, self._receiver = anyio.create_memory_object_stream[Event](ahead)
+        self._sender, self._receiver = anyio.create_memory_object_stream[BaseMessage](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
-        self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=Context())
+        self.task = asyncio.create_task(self._own(owner, messages), name=f"run of {thread_id}", context=Context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
         self.task.add_done_callback(self._ended)
 
     async def begun(self, *, within: float) -> None:
-        """Wait for the first event, for so many seconds at the most.
+        """Wait for the first message, for so many seconds at the most.
 
         Raises:
             ApiError: the run failed, or was stopped, before it.
@@ -50,14 +52,14 @@ class Run(Generic[Event]):
         if self.task.done():
             self._raise_failure()
 
-    async def events(self) -> AsyncGenerator[Event]:
-        """Yield the run's events; end when all that it did is stored.
+    async def messages(self) -> AsyncGenerator[BaseMessage]:
+        """Yield the run's messages; end when all that it did is stored.
 
         Raises:
             ApiError: the run failed, or was stopped.
         """
-        async for event in self._receiver:
-            yield event
+        async for message in self._receiver:
+            yield message
         await self.ended()
         self._raise_failure()
 
@@ -82,21 +84,22 @@ class Run(Generic[Event]):
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
-    async def _own(self, owner: "RunOwner", events: AsyncGenerator[Event]) -> None:
-        async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(events):
-            async for event in events:
+    async def _own(self, owner: "RunOwner", messages: AsyncGenerator[BaseMessage]) -> None:
+        async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(messages):
+            async for message in messages:
                 self._begun.set()
-                await self._sender.send(event)
+                self._repeatable = self._repeatable and not _lets_tools_run(message)
+                await self._sender.send(message)
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._sender.close()
         self._begun.set()
 
     def _raise_failure(self) -> None:
-        if self.task.cancelled():
-            raise self._stopped_with
-        if error := self.task.exception():
-            raise as_api_error(error) from error
+        failure = self._stopped_with if self.task.cancelled() else self.task.exception()
+        if failure:
+            error = as_api_error(failure)
+            raise (error if self._repeatable else error.not_to_be_repeated()) from failure
 
     def log_failure(self) -> None:
         """Log why the run failed: a defect of ours with its traceback, all else in one line."""
@@ -125,31 +128,34 @@ class RunOwner:
     def __init__(self, *, session_wait: float, run_timeout: float) -> None:
         self.session_wait, self.run_timeout = session_wait, run_timeout
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._runs: dict[Run[Any], None] = {}  # in the order in which they were started
+        self._runs: dict[Run, None] = {}  # in the order in which they were started
 
-    def start(self, thread_id: str, events: AsyncGenerator[Event], *, ahead: float = 0) -> Run[Event]:
+    def start(
+        self, thread_id: str, messages: AsyncGenerator[BaseMessage], *, ahead: float = 0, repeatable: bool = True
+    ) -> Run:
         """Start a run of the thread; it waits for its turn in the task that owns it.
 
-        It may be `ahead` of its reader by so many events: by none, where what it knows as said must have been taken.
+        It may be `ahead` of its reader by so many messages: by none, where what it knows as said must have been taken.
+        Clients may repeat the request if the run ends before it has let tools run; if not `repeatable`, not even then.
         """
-        run = Run(self, thread_id, events, ahead)
+        run = Run(self, thread_id, messages, ahead, repeatable)
         self._runs[run] = None
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
 
-    def start_together(self, answers: Sequence[AsyncGenerator[Event]]) -> list[Run[Event]]:
+    def start_together(self, answers: Sequence[AsyncGenerator[BaseMessage]]) -> list[Run]:
         """Start the runs of one request, each in a thread of its own; when one fails, all do.
 
-        They go on while the one before them is read.
+        They go on while the one before them is read, and none is to be repeated, since another may have acted.
         """
         if len(answers) == 1:
             return [self.start(str(uuid4()), answers[0])]
-        runs = [self.start(str(uuid4()), _not_to_be_repeated(answer), ahead=inf) for answer in answers]
+        runs = [self.start(str(uuid4()), answer, ahead=inf, repeatable=False) for answer in answers]
         for run in runs:
             run.task.add_done_callback(lambda task: _fail_together(task, runs))
         return runs
 
-    def of(self, thread_id: str) -> list[Run[Any]]:
+    def of(self, thread_id: str) -> list[Run]:
         """Return the runs of a thread: the one in progress, and those that wait for its end."""
         return [run for run in self._runs if run.thread_id == thread_id]
 
@@ -185,22 +191,17 @@ class RunOwner:
         finally:
             lock.release()
 
-    def _forget(self, run: Run[Any]) -> None:
+    def _forget(self, run: Run) -> None:
         del self._runs[run]
         run.log_failure()
 
 
-async def _not_to_be_repeated(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    """Yield the events; an error of theirs is not to be repeated, since another run may have acted."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    except Exception as error:
-        raise as_api_error(error).not_to_be_repeated() from error
+def _lets_tools_run(message: BaseMessage) -> bool:
+    """Say whether a message begins a step that has effects: a chunk of one does not, it may never become whole."""
+    return isinstance(message, AIMessage) and not isinstance(message, AIMessageChunk) and bool(our_calls(message))
 
 
-def _fail_together(task: asyncio.Task[None], runs: Sequence[Run[Any]]) -> None:
+def _fail_together(task: asyncio.Task[None], runs: Sequence[Run]) -> None:
     if not task.cancelled() and (error := task.exception()):
         for run in runs:
             run.stop(as_api_error(error))

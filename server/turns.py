@@ -6,14 +6,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolCall
 from langchain_core.runnables import RunnableConfig
 
 from graph.agent import Agent
 from graph.factory import Assembly
 from graph.history import client_calls, unanswered
 from graph.state import TurnContext
-from server.errors import InvalidRequest, as_api_error
+from server.errors import InvalidRequest
 from server.index import AnsweredTurn, SessionIndex
 from server.pairing import UnpairedMessage, check_paired, unanswered_calls
 from server.reconcile import Habit, Knowledge, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
@@ -117,27 +117,15 @@ async def run_unstored(
 async def run_graph(
     agent: Agent, messages: Sequence[AnyMessage], context: TurnContext, **options: Any
 ) -> AsyncGenerator[BaseMessage]:
-    """Yield the chunks of the model's messages as they come, and each message whole when its step is done.
-
-    Raises:
-        ApiError: the run failed after tools had run, so that clients must not repeat it on their own.
-        Exception: it failed before.
-    """
-    acted = False
+    """Yield the chunks of the model's messages as they come, and each message whole when its step is done."""
     run: Any = agent.astream(
         {"messages": list(messages)}, context=context, stream_mode=["messages", "updates"], **options
     )
-    try:
-        async with aclosing(run) as events:
-            async for mode, event in events:
-                for message in [event[0]] if mode == "messages" else whole_messages(event):
-                    acted = acted or isinstance(message, ToolMessage)
-                    if mode == "updates" or isinstance(message, AIMessageChunk):
-                        yield message
-    except Exception as error:
-        if not acted:
-            raise
-        raise as_api_error(error).not_to_be_repeated() from error
+    async with aclosing(run) as events:
+        async for mode, event in events:
+            for message in [event[0]] if mode == "messages" else whole_messages(event):
+                if mode == "updates" or isinstance(message, AIMessageChunk):
+                    yield message
 
 
 def whole_messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]]]) -> list[BaseMessage]:

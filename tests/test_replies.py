@@ -31,7 +31,7 @@ async def silent() -> AsyncGenerator[BaseMessage]:
 
 def stream_of(events: AsyncGenerator[BaseMessage]) -> RunStream:
     run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
-    return RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
+    return RunStream([run], dump_chunks([run.messages()], model="m", include_usage=False))
 
 
 async def answer(_: Request) -> RunStream:

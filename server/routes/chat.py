@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
-from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage
+from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
@@ -59,7 +59,7 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     )
 
 
-def start_runs(turn: Turn, n: int, services: Services) -> list[Run[BaseMessage]]:
+def start_runs(turn: Turn, n: int, services: Services) -> list[Run]:
     """Start the turn in its session; or `n` times beside it, all at once, where nothing of it is to be kept."""
     if turn.stored:
         return [services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))]

@@ -36,7 +36,8 @@ class SessionsAsThreads:
 
     def __init__(self, app: ASGIApp, agent: FastAPI) -> None:
         self._app, self._agent = app, agent
-        self._known: set[str] = set()
+        self._shown: dict[str, float] = {}
+        """When a thread's session had last changed; one that was deleted in Studio is back with its next turn."""
         self._client: LangGraphClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,14 +50,15 @@ class SessionsAsThreads:
         services: Services = self._agent.state.services
         self._client = self._client or get_client()  # to this process
         for record in reversed(await services.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
-            if (thread_id := record.session.thread_id) not in self._known:
+            thread_id = record.session.thread_id
+            if self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
                     graph_id=services.assembly.agent.name,
                     metadata={"session_id": record.session.id},
                     if_exists="do_nothing",
                 )
-                self._known.add(thread_id)
+                self._shown[thread_id] = record.updated_at
 
 
 def beside_studio(agent: FastAPI) -> Starlette:

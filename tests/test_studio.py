@@ -154,12 +154,14 @@ def test_a_session_of_the_api_is_a_thread_of_studio(studio: Studio, upstream: Up
     assert ["Two" in texts(cast(Json, state["values"])) for state in studio.client.threads.get_history(session)][2]
 
     studio.client.threads.delete(session)
+    assert session not in studio.threads()
     earlier = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "You said: One"}]
     again = studio.server.post(
         {"model": MODEL, "messages": [*earlier, {"role": "user", "content": "Four"}]}, headers={"X-Session-ID": session}
     )
     assert again.is_success
     assert [message["content"] for message in upstream.last["messages"][1:]] == ["One", "You said: One", "Four"]
+    assert session in studio.threads(), "with what was said since"
 
 
 def test_each_api_has_its_own_errors_keys_and_origins(upstream_url: str) -> None:

@@ -92,7 +92,8 @@ class Upstream:
         if answer.status != 200:
             error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": answer.code}
             content = json.dumps({"error": error})  # which can spell half a surrogate pair, unlike JSONResponse
-            return Response(content, answer.status, answer.headers, media_type="application/json")
+            headers = {"Retry-After-Ms": "1", **answer.headers}  # so that nobody waits before it asks again
+            return Response(content, answer.status, headers, media_type="application/json")
         return StreamingResponse(self._watched(stream(answer, self.message_id)), media_type="text/event-stream")
 
     async def _watched(self, frames: AsyncIterator[str]) -> AsyncIterator[str]:

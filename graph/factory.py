@@ -1,25 +1,21 @@
 """The one assembly of the agent, for the server and for LangGraph's own platform."""
 
-import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from langchain_mcp_adapters.sessions import Connection
-from pydantic import SecretStr, ValidationError
 
 from graph.agent import Agent, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
+from graph.embedded import UNSTARTED, EmbeddedModel, settings_or_embedded
 from graph.model import ChatModel, open_model
 from graph.settings import AgentSettings
 from tools.mcp_client import Toolbox
 from tools.mcp_config import bundled_connection, http_connection, load_connections
-
-log = logging.getLogger(__name__)
-
-NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,9 @@ class Assembly:
 
 @asynccontextmanager
 async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
-    """Open checkpointer and tools, build the agent on them, and close them in reverse order."""
+    """Open model, checkpointer and tools, build the agent on them, and close them in reverse order."""
     async with (
+        embedded_where_named(settings) as settings,
         open_checkpointer(settings.checkpoint_url) as checkpointer,
         Toolbox(mcp_connections(settings)) as toolbox,
         open_model(settings) as model,
@@ -54,7 +51,7 @@ _opened: list[Assembly] = []
 @asynccontextmanager
 async def open_saver() -> AsyncIterator[ShieldedSqliteSaver]:
     """Open the agent for LangGraph's platform, which asks for its saver before anything else and closes it last."""
-    async with open_agent(AgentSettings()) as assembly:
+    async with open_agent(settings_or_embedded(AgentSettings)) as assembly:
         _opened.append(assembly)
         try:
             yield assembly.checkpointer
@@ -75,30 +72,27 @@ async def make_graph() -> Agent:
     return assembly.unstored_agent
 
 
-@contextmanager
-def settings_or_embedded(**given: Any) -> Iterator[AgentSettings]:
-    """Read the settings; where they name no model, start the embedded one, which answers until the context ends.
+@asynccontextmanager
+async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSettings]:
+    """Start the embedded model if the settings name it, and yield them with its address.
 
     Raises:
-        ValidationError: a setting is wrong, or only one of the model's two is there.
-        WeightsError: there is no file of the embedded model to be had.
+        WeightsError: there is no file of the model to be had.
         EmbeddedModelError: it does not start.
     """
-    try:
-        settings = AgentSettings(**given)
-    except ValidationError as error:
-        if {(*detail["loc"], detail["type"]) for detail in error.errors()} != NO_MODEL:
-            raise
-    else:
+    if settings.ollama_base_url != UNSTARTED:
         yield settings
         return
-    from graph.embedded import MODEL_NAME, EmbeddedModel
     from graph.weights import find_weights  # needs the demo's extra packages
 
-    settings = AgentSettings(ollama_model=MODEL_NAME, ollama_base_url="http://127.0.0.1", **given)
-    with EmbeddedModel(find_weights(settings.embedded_model)) as model:
-        endpoint = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
-        yield settings.model_copy(update=endpoint)
+    with ThreadPoolExecutor(1) as beside:  # its thread stays: the model ends with the thread that started it
+        loop = asyncio.get_running_loop()
+        model = EmbeddedModel(await loop.run_in_executor(beside, find_weights, settings.embedded_model))
+        await loop.run_in_executor(beside, model.__enter__)
+        try:
+            yield model.in_place(settings)
+        finally:
+            await loop.run_in_executor(beside, model.__exit__, None, None, None)
 
 
 def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from graph.embedded import MODEL_NAME
+from graph.embedded import EMBEDDED, EmbeddedModel, EmbeddedModelError
 from server import __version__
-from server.screens import banner, invitation, settings_list, unusable
+from server.screens import banner, doors, invitation, settings_list, unusable
 from server.settings import ServerSettings
 from tools.settings import ToolSettings
 
@@ -48,20 +48,14 @@ def serve(_: argparse.Namespace) -> None:
     settings = load_settings(ServerSettings)
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
     print(banner(settings), flush=True)
-    _run_server(settings)
+    _run_server(settings, when_ready=_say_where)
 
 
 def demo(_: argparse.Namespace) -> None:
     """Serve the agent on the embedded model; nothing needs to be configured."""
-    settings = load_settings(
-        ServerSettings,
-        ollama_model=MODEL_NAME,
-        ollama_base_url="http://127.0.0.1",
-        ollama_api_key="-",
-    )
+    settings = load_settings(ServerSettings, **EMBEDDED)
     require_free_port(settings.api_host, settings.api_port, "API_PORT")
     try:
-        from graph.embedded import EmbeddedModel, EmbeddedModelError
         from graph.weights import WeightsError, find_weights
     except ModuleNotFoundError as error:
         raise CommandError(f"The demo needs its extra packages ({error.name}); run `make setup`.") from error
@@ -71,8 +65,7 @@ def demo(_: argparse.Namespace) -> None:
         weights = find_weights(settings.embedded_model)
         print("Starting the embedded model …", flush=True)
         with EmbeddedModel(weights) as model:
-            endpoint = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
-            _run_server(settings.model_copy(update=endpoint), when_ready=_welcome)
+            _run_server(model.in_place(settings), when_ready=_welcome)
     except (WeightsError, EmbeddedModelError) as error:
         raise CommandError(f"ERROR: {error}") from error
 
@@ -137,6 +130,10 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
         run_server(settings, **options)
     except (CheckpointUrlError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
+
+
+async def _say_where(_: "FastAPI", settings: ServerSettings) -> None:
+    print(doors(settings), flush=True)
 
 
 async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:

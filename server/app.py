@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from graph.factory import Assembly, open_agent
@@ -89,6 +89,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
     if keys:
         app.include_router(login_router(keys, pages(settings)))
     add_docs(app)
+    app.add_route("/", lambda _: RedirectResponse(pages(settings)[0]))
     app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
 

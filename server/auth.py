@@ -1,4 +1,4 @@
-"""API keys to principals: with keys set, nothing but /health and the form of /login is answered without one."""
+"""API keys to principals: with keys set, nothing but /health and the way to /login is answered without one."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from server.login import COOKIE, from_own_page, login_page
 from server.replies import error_response
 from server.sessions import NO_PRINCIPAL
 
-OPEN_PATHS = ("/health", "/login")
+OPEN_PATHS = ("/", "/health", "/login")
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."

@@ -161,6 +161,8 @@ def _refused(error: openai.BadRequestError) -> ApiError:
 
 
 def _upstream_status(error: openai.APIStatusError) -> ApiError:
+    if NO_IMAGES.search(error.message):
+        return InvalidRequest("The model takes no images.", param="messages", code="unsupported_value")
     advice = ADVICE.get(error.status_code, "")
     return UpstreamError(f"The model endpoint answered with status {error.status_code}.{advice}", code="upstream_error")
 
@@ -171,6 +173,9 @@ def _fixed(kind: type[ApiError], message: str, **details: Any) -> Callable[[Any]
 
 # As OpenAI and vLLM, and as llama.cpp put it.
 TOO_LONG = re.compile(r"maximum context length|context size", re.IGNORECASE)
+
+# As llama.cpp puts it, under the status 500.
+NO_IMAGES = re.compile(r"image input is not supported", re.IGNORECASE)
 
 FILTERED = "content_filter"
 
@@ -188,7 +193,11 @@ FOREIGN_ERRORS: list[tuple[type[BaseException], Callable[[Any], ApiError]]] = [
     ),
     (
         openai.APIConnectionError,
-        _fixed(UpstreamError, "The model endpoint cannot be reached.", code="upstream_error"),
+        _fixed(
+            UpstreamError,
+            "The model endpoint cannot be reached. Is it running? See OLLAMA_BASE_URL.",
+            code="upstream_error",
+        ),
     ),
     (openai.RateLimitError, _rate_limited),
     (openai.BadRequestError, _refused),

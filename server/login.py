@@ -38,7 +38,7 @@ FORM = """<!DOCTYPE html>
 </form>
 </html>
 """
-WRONG_KEY = "키가 맞지 않습니다 · This key does not open"
+WRONG_KEY = "키가 맞지 않습니다 · This key is not valid"
 # Nothing but the form: no scripts, no frames around it, and no other place to send the key to.
 FORM_ALONE = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -95,7 +95,7 @@ def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
         )
         return response
 
-    @router.post("/logout")
+    @router.api_route("/logout", methods=["GET", "POST"])
     async def log_out() -> Response:
         """Take the cookie back."""
         response = RedirectResponse(pages[0], status_code=303)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -66,7 +67,8 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
     if settings.api_host not in LOOPBACK and not settings.api_keys:
         print(open_to_all(settings.api_host), file=sys.stderr)
     server = Server(create_app(settings), settings, when_ready)
-    server.run()
+    with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order
+        server.run()
     if not server.started:
         sys.exit(1)
 

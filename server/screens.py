@@ -54,25 +54,32 @@ def open_to_all(host: str) -> str:
     )
 
 
+def doors(settings: ServerSettings) -> str:
+    """Return where everything is."""
+    paths = {"API": "/v1", "Docs": "/docs"}
+    if settings.playground:
+        paths["Playground"] = "/agent/playground/"
+    listed = "\n".join(f"  {name:<11} {_url(settings)}{path}" for name, path in paths.items())
+    return f"\nchat-agent is ready.\n\n{listed}\n"
+
+
 def invitation(settings: ServerSettings) -> str:
     """Return where everything is, and a first question to paste."""
-    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host
-    url = f"http://{host}:{settings.api_port}"
     question = f'{{"role": "user", "content": "{FIRST_QUESTION}"}}'
-    return f"""
-chat-agent is ready.
-
-  API         {url}/v1
-  Docs        {url}/docs
-  Playground  {url}/agent/playground/
-
+    key = "-H 'Authorization: Bearer YOUR_KEY' " if settings.api_keys else ""
+    return f"""{doors(settings)}
 Ask it something from another terminal:
 
-  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+  curl -N {_url(settings)}/v1/chat/completions {key}-H 'Content-Type: application/json' \\
     -d '{{"model": "{settings.ollama_model}", "stream": true, "messages": [{question}]}}'
 
 Ctrl-C ends it.
 """
+
+
+def _url(settings: ServerSettings) -> str:
+    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host
+    return f"http://{host}:{settings.api_port}"
 
 
 def _wrong_value(kind: type[BaseSettings], error: Mapping[str, Any]) -> str:

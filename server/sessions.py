@@ -52,7 +52,7 @@ def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Se
     """Return the session id that a request names: in the first of these headers that it has, or in the body.
 
     Raises:
-        InvalidRequest: the id is not 1 to 128 letters, digits, dots, underscores, colons or hyphens.
+        InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
     """
     for header in among:
         if (value := headers.get(header)) is not None:
@@ -72,7 +72,7 @@ def checked_id(value: object, param: str) -> str:
     """
     if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
         raise InvalidRequest(
-            "A session id is 1 to 128 letters, digits, '.', '_', ':' or '-'.",
+            "A session id is 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':' and '-'.",
             param=param,
             code="invalid_value",
         )

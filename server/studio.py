@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from graph.embedded import settings_or_embedded
 from graph.factory import opened_agent
 from server.app import create_app
 from server.screens import unusable
@@ -61,6 +63,21 @@ class SessionsAsThreads:
                 self._shown[thread_id] = record.updated_at
 
 
+class WithoutRunConfig:
+    """Pure ASGI middleware: the platform puts a run's config around requests; LangServe takes it for the client's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on without it."""
+        before = var_child_runnable_config.set(None)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            var_child_runnable_config.reset(before)
+
+
 def beside_studio(agent: FastAPI) -> Starlette:
     """Return an app that hands our routes on to the agent's server, as they are."""
 
@@ -70,7 +87,7 @@ def beside_studio(agent: FastAPI) -> Starlette:
             yield
 
     return Starlette(
-        routes=[Route(path, agent, include_in_schema=False) for path in OURS],
+        routes=[Route(path, WithoutRunConfig(agent), include_in_schema=False) for path in OURS],
         lifespan=lifespan,
         middleware=[Middleware(SessionsAsThreads, agent=agent)],
     )
@@ -79,7 +96,7 @@ def beside_studio(agent: FastAPI) -> Starlette:
 def load_settings() -> ServerSettings:
     """Read the settings, or end the process with what is missing."""
     try:
-        return ServerSettings()
+        return settings_or_embedded(ServerSettings)
     except ValidationError as error:
         sys.exit(unusable(ServerSettings, error.errors()))
 

@@ -122,6 +122,31 @@ def test_the_playground_tells_of_a_failure(server: AgentServer, upstream: Upstre
         )
 
 
+def test_the_playground_fits_a_phone(server: AgentServer) -> None:
+    with chromium(server.url) as browser:
+        page = browser.page()
+        page.set_viewport_size({"width": 390, "height": 760})
+        open_playground(page, server)
+        ask(page, "서울 날씨 어때? " * 5)
+        for shown in (page.locator(".group select").last, page.get_by_placeholder("Send a message...")):
+            expect(shown).to_be_in_viewport(ratio=1)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_the_playground_tells_of_a_server_that_is_away(server: AgentServer) -> None:
+    with chromium(server.url) as browser:
+        page = browser.page()
+        open_playground(page, server)
+        page.route("**/stream_log", lambda route: route.abort("connectionrefused"))
+        with page.expect_event("dialog") as told:
+            page.once("dialog", lambda dialog: dialog.dismiss())
+            ask(page, "hello")
+        assert "서버에 연결할 수 없습니다" in told.value.message
+        page.unroute("**/stream_log")
+        page.get_by_placeholder("Send a message...").press("Enter")  # the question is still there
+        expect(page.locator(".group textarea").first).to_have_value("You said: hello")
+
+
 @pytest.mark.parametrize("path", ["/agent/playground/", "/docs", "/redoc"])
 def test_a_key_logs_a_browser_in(upstream_url: str, path: str) -> None:
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="key-a,key-b") as server:

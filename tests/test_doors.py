@@ -36,7 +36,10 @@ def test_ready_says_which_part_is_down() -> None:
         response = httpx.get(f"{server.url}/ready")
     assert response.status_code == 503
     assert response.json()["status"] == "unavailable"
-    assert response.json()["model"] == {"state": "down", "error": "The model endpoint cannot be reached."}
+    assert response.json()["model"] == {
+        "state": "down",
+        "error": "The model endpoint cannot be reached. Is it running? See OLLAMA_BASE_URL.",
+    }
 
 
 def test_an_mcp_server_that_is_down_degrades_and_does_not_stop(upstream_url: str) -> None:
@@ -49,6 +52,13 @@ def test_an_mcp_server_that_is_down_degrades_and_does_not_stop(upstream_url: str
         "tools": 0,
         "error": "All connection attempts failed",
     }
+
+
+def test_the_address_alone_leads_a_browser_on(upstream_url: str) -> None:
+    for settings, page in (({}, "/agent/playground/"), ({"playground": False, "api_keys": "key"}, "/docs")):
+        with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, **settings) as server:
+            led = httpx.get(server.url)
+            assert (led.status_code, led.headers["location"]) == (307, page)
 
 
 def test_the_docs_describe_the_api(server: AgentServer) -> None:

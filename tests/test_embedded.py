@@ -12,8 +12,9 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError
-from graph.factory import settings_or_embedded
+from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError, settings_or_embedded
+from graph.factory import embedded_where_named
+from graph.settings import AgentSettings
 from graph.weights import (
     CARRIERS,
     FILE_NAME,
@@ -193,24 +194,33 @@ def test_the_model_calls_a_tool_in_the_stream(weights: Path) -> None:
     assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
 
 
-def test_settings_that_name_a_model_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settings_that_name_a_model_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_MODEL", "llama3.2")
     monkeypatch.setenv("OLLAMA_BASE_URL", "http://localhost:11434/v1")
-    with settings_or_embedded(temperature=0) as settings:
-        assert (settings.ollama_model, settings.temperature) == ("llama3.2", 0)
+    settings = settings_or_embedded(AgentSettings)
+    async with embedded_where_named(settings) as taken:
+        assert taken is settings
+    assert (settings.ollama_model, settings.temperature) == ("llama3.2", 0.7)
 
 
-def test_settings_that_name_no_model_get_the_embedded_one_until_their_end(weights: Path) -> None:
-    with settings_or_embedded(temperature=0, embedded_model=weights) as settings:
+async def test_settings_that_name_no_model_get_the_embedded_one_until_their_end(weights: Path) -> None:
+    async with embedded_where_named(settings_or_embedded(AgentSettings, embedded_model=weights)) as settings:
         address, key = settings.ollama_base_url, settings.ollama_api_key.get_secret_value()
-        with openai.OpenAI(base_url=address, api_key=key, max_retries=0) as client:
-            assert client.models.list().data
+        async with openai.AsyncOpenAI(base_url=address, api_key=key, max_retries=0) as sdk:
+            assert (await sdk.models.list()).data
     assert (settings.ollama_model, settings.temperature) == (MODEL_NAME, 0)
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{address}/models")
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{address}/models")
+
+
+def test_a_temperature_that_was_asked_for_is_the_embedded_model_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPERATURE", "0.7")
+    settings = settings_or_embedded(AgentSettings)
+    assert EmbeddedModel(Path("model.gguf")).in_place(settings).temperature == 0.7
 
 
 def test_half_a_model_is_no_reason_to_take_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_MODEL", "llama3.2")
-    with pytest.raises(ValidationError, match="ollama_base_url"), settings_or_embedded():
-        pytest.fail("it has begun")
+    with pytest.raises(ValidationError, match="ollama_base_url"):
+        settings_or_embedded(AgentSettings)

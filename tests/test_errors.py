@@ -273,6 +273,12 @@ TABLE = {
         upstream=Answer(status=400, error="llama2 does not support tools"),
         message="The model endpoint refused the request: llama2 does not support tools",
     ),
+    "upstream_takes_no_images": Row(
+        upstream=Answer(status=500, error="image input is not supported - hint: you may need to provide the mmproj"),
+        param="messages",
+        code="unsupported_value",
+        message="The model takes no images.",
+    ),
     "upstream_fails": Row(
         upstream=Answer(status=500, error="secret stack"),
         status=502,
@@ -285,7 +291,7 @@ TABLE = {
         status=502,
         type="server_error",
         code="upstream_error",
-        message="The model endpoint cannot be reached.",
+        message="The model endpoint cannot be reached. Is it running? See OLLAMA_BASE_URL.",
     ),
 }
 

@@ -46,7 +46,8 @@ def test_a_key_is_given_for_a_pass_which_opens_all_that_the_key_does(
         client.chat.completions.create(model="test-model", messages=[{"role": "user", "content": "x"}])
     assert browser.get("/v1/sessions/s").status_code == 200, "the pass is its key's principal"
     assert browser.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
-    assert COOKIE not in browser.post("/logout").cookies
+    left = browser.get("/logout")
+    assert (left.status_code, left.headers["location"], COOKIE in left.cookies) == (303, "/agent/playground/", False)
     assert browser.get("/v1/models").status_code == 401
 
 

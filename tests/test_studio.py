@@ -16,6 +16,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
+from graph.embedded import MODEL_NAME
 from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port
 from tests.test_command import Serving, serving
@@ -182,15 +183,39 @@ def test_each_api_has_its_own_errors_keys_and_origins(upstream_url: str) -> None
     assert "Traceback" not in studio.command.output
 
 
-def test_without_its_settings_it_says_which() -> None:
+def test_every_door_of_ours_is_open_beside_it(studio: Studio) -> None:
+    asked = {"input": {"messages": [{"type": "human", "content": "Hi"}]}}
+    answer = httpx.post(f"{studio.server.url}/agent/invoke", json=asked, headers={"X-Session-ID": "s"}, timeout=20)
+    assert answer.json()["output"] == "You said: Hi"
+    streamed = httpx.post(f"{studio.server.url}/agent/stream", json=asked, timeout=20)
+    assert '"You said: Hi"' in streamed.text
+    assert httpx.get(f"{studio.server.url}/agent/playground/").is_success
+    for path in ("/agent/input_schema", "/health", "/ready", "/v1/sessions/s"):
+        assert httpx.get(f"{studio.server.url}{path}").is_success, path
+
+
+@pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
+@pytest.mark.timeout(200)
+def test_without_a_model_of_its_own_it_has_the_embedded_one() -> None:
+    with running(USE_MCP_TOOLS="false") as studio:
+        thread = studio.client.threads.create()["thread_id"]
+        asked, answer = studio.turn(thread, "Say hello.")
+        with studio.server.client() as client:
+            assert [model.id for model in client.models.list()] == [MODEL_NAME]
+        assert studio.command.end(signal.SIGINT) == 0
+    assert (asked, bool(answer)) == ("Say hello.", True)
+    assert "Traceback" not in studio.command.output
+
+
+def test_with_half_of_a_model_it_says_what_is_missing() -> None:
     ended = subprocess.run(
         [sys.executable, *COMMAND, "dev", "--config", str(CONFIG), "--no-browser", "--no-reload"],
-        env=os.environ | QUIET,
+        env=os.environ | QUIET | {"OLLAMA_MODEL": MODEL},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert ended.returncode == 1
-    assert "  - OLLAMA_MODEL: " in ended.stderr
+    assert "  - OLLAMA_BASE_URL: " in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -18,7 +18,7 @@ from tools.search import TIMEOUT, search_report
 from tools.settings import ToolSettings
 from tools.weather import weather_report
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tools.mcp_server")  # not __main__, which it is in a process of its own
 
 MAX_RESULTS = 10
 

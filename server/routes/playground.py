@@ -23,11 +23,26 @@ from server.sessions import SessionName
 NO_CONFIG = "/c/N4XyA"
 
 # A key that ends an IME's composition is no key of the page's: with Korean, Enter sent the question without its last
-# syllable being taken out of the box. And there is nothing to share but the page's own address.
-PAGE_FIXES = b"""
-<script>addEventListener("keydown", event => event.isComposing && event.stopImmediatePropagation(), true)</script>
-<style>.share-button { display: none }</style>
-</head>"""
+# syllable being taken out of the box. Of a server that is not there the page says nothing. There is nothing to share
+# but the page's own address; and a phone is narrower than the 640 pixels that the page takes.
+PAGE_FIXES = """
+<script>
+addEventListener("keydown", event => event.isComposing && event.stopImmediatePropagation(), true);
+const { fetch } = window;
+window.fetch = (...request) => fetch(...request).catch(error => {
+  if (error.name !== "AbortError") alert("서버에 연결할 수 없습니다 · The server cannot be reached");
+  throw error;
+});
+</script>
+<style>
+.share-button { display: none }
+@media (max-width: 700px) {
+  .w-\\[640px\\] { width: 100%; padding: 0 1rem }
+  .m-16 { margin: 1rem }
+  .m-16 .ml-8 { margin-left: 0.5rem }
+}
+</style>
+</head>""".encode()
 
 warnings.filterwarnings("ignore", "astream_log is deprecated")  # the page knows no other endpoint
 

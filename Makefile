@@ -61,7 +61,7 @@ studio: dev
 	.venv/bin/langgraph dev $(ARGS)
 
 notebooks: dev
-	.venv/bin/jupyter-lab notebooks
+	.venv/bin/jupyter-lab notebooks $(ARGS)
 
 check: dev
 	.venv/bin/ruff format --check

@@ -66,7 +66,7 @@ def test_the_playground_streams_a_tool_s_answer_and_knows_it_in_the_next_questio
             "그럼 우산이 필요할까?",
             "네, 우산을 가져가세요.",
         ]
-        page.screenshot(path=tmp_path / "playground.png")  # the README's picture
+        page.screenshot(path=tmp_path / "playground.png")
         assert (browser.strayed, browser.complaints) == ([], [])
     roles = [message["role"] for message in upstream.last["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"], "nothing twice, the result kept"

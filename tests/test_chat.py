@@ -20,7 +20,7 @@ def test_e2_the_model_calls_a_tool_over_mcp_and_answers_from_its_result(
     upstream.script(WEATHER_CALL, lambda request: Answer([request["messages"][-1]["content"]]))
     answer = weather_server.ask("서울 날씨 알려줘")
     assert "5.3 °C" in answer
-    assert "light rain" in answer
+    assert "약한 비" in answer
     assert [search["name"] for search in open_meteo.searches] == ["서울"]
     roles = [message["role"] for message in upstream.last["messages"]]
     assert roles == ["system", "user", "assistant", "tool"]

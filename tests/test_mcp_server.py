@@ -121,7 +121,7 @@ async def test_get_weather_answers_with_the_report_as_one_text(
     async with connected(transport, monkeypatch, **weather_at(open_meteo_url)) as session:
         result = await session.call_tool("get_weather", {"city": "서울"})
     assert not result.isError
-    assert only_text(result).startswith("서울특별시, 대한민국, now (2026-11-22 20:15 local time): light rain, 5.3 °C")
+    assert only_text(result).startswith("서울특별시, 대한민국, 현재(2026-11-22 20:15 현지 시각): 약한 비, 기온 5.3 °C")
     assert [query["name"] for query in open_meteo.searches] == ["서울"]
 
 

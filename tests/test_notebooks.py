@@ -1,6 +1,7 @@
 """The notebooks, run from top to bottom beside a real demo; and what of them is kept for readers on the web."""
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from tests.loopback import free_port
@@ -107,6 +109,14 @@ def test_the_evaluation_tells_candidates_apart(folder: Path, environment: Enviro
     assert shown["plot"] == "image/png"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
+def test_without_a_server_the_first_cell_says_what_to_start(path: Path, tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    kernel = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    with pytest.raises(CellExecutionError, match=f"No server at {nowhere}: run `make demo`"):
+        executed(path, kernel | {"CHAT_AGENT_URL": nowhere, "IPYTHONDIR": str(tmp_path)})
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_what_is_kept_reads_well_on_the_web(path: Path) -> None:
     notebook = nbformat.read(path, VERSION)  # type: ignore[no-untyped-call]
@@ -137,7 +147,9 @@ def test_headings_are_in_both_languages(path: Path) -> None:
 
 
 def test_one_command_opens_them_with_their_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert re.search(r"^notebooks: dev\n\t\.venv/bin/jupyter-lab notebooks$", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(
+        r"^notebooks: dev\n\t\.venv/bin/jupyter-lab notebooks \$\(ARGS\)$", (ROOT / "Makefile").read_text(), re.M
+    )
     for name in ("CONFIG", "DATA", "RUNTIME"):
         monkeypatch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path / name.lower()))
     monkeypatch.chdir(ROOT)

@@ -14,6 +14,7 @@ from tests.loopback import free_port, served
 from tests.open_meteo import FORECAST, SEOUL, SEOUL_IN_KOREAN, OpenMeteo
 from tools.failure import ToolFailure
 from tools.weather import weather_report
+from tools.weather_words import ENGLISH, KOREAN, words_for
 
 SEOUL_REPORT = """\
 Seoul, South Korea, now (2026-11-22 20:15 local time): light rain, 5.3 °C, feels like 2.1 °C, humidity 60 %, \
@@ -21,6 +22,13 @@ precipitation 0.2 mm, wind 12.4 km/h
 Today (2026-11-22): light rain, 1.2 to 8.4 °C, chance of rain 70 %
 Tomorrow (2026-11-23): clear sky, -1.0 to 6.0 °C, chance of rain 10 %
 The day after (2026-11-24): snow, -4.3 to 1.5 °C"""
+
+SEOUL_REPORT_IN_KOREAN = """\
+서울특별시, 대한민국, 현재(2026-11-22 20:15 현지 시각): 약한 비, 기온 5.3 °C, 체감 2.1 °C, 습도 60 %, 강수량 0.2 mm, \
+바람 12.4 km/h
+오늘(2026-11-22): 약한 비, 1.2~8.4 °C, 비 올 확률 70 %
+내일(2026-11-23): 맑음, -1.0~6.0 °C, 비 올 확률 10 %
+모레(2026-11-24): 눈, -4.3~1.5 °C"""
 
 NO_ANSWER = "The weather service does not answer right now."
 
@@ -72,11 +80,8 @@ async def test_the_weather_of_a_city_is_now_and_three_days_with_a_unit_after_eve
     assert await report(open_meteo_url, "Seoul") == SEOUL_REPORT
 
 
-async def test_a_korean_name_is_looked_for_in_korean_and_the_place_is_named_in_korean(
-    open_meteo: OpenMeteo, open_meteo_url: str
-) -> None:
-    text = await report(open_meteo_url, "서울")
-    assert text.startswith("서울특별시, 대한민국, now (")
+async def test_a_korean_name_is_looked_for_and_answered_in_korean(open_meteo: OpenMeteo, open_meteo_url: str) -> None:
+    assert await report(open_meteo_url, "서울") == SEOUL_REPORT_IN_KOREAN
     assert [(query["name"], query["language"]) for query in open_meteo.searches] == [("서울", "ko")]
 
 
@@ -135,13 +140,13 @@ async def test_the_words_behind_the_comma_choose_among_places_of_the_same_name(c
 async def test_a_korean_city_is_found_whichever_ending_the_geocoder_knows_it_with(city: str, known_as: str) -> None:
     place = {"name": known_as, "country": "대한민국"}
     with served(Gazetteer({known_as: [place]}).app) as url:
-        assert (await report(url, city)).startswith(f"{known_as}, 대한민국, now")
+        assert (await report(url, city)).startswith(f"{known_as}, 대한민국, 현재")
 
 
 async def test_the_name_as_it_was_given_is_looked_for_first() -> None:
     service = Gazetteer({"수원": [{"name": "wrong"}], "수원시": [{"name": "수원시"}]})
     with served(service.app) as url:
-        assert (await report(url, "수원시")).startswith("수원시, now")
+        assert (await report(url, "수원시")).startswith("수원시, 현재")
     assert service.asked == ["수원시"]
 
 
@@ -155,7 +160,7 @@ async def test_an_unknown_city_is_a_sentence_that_says_what_to_try() -> None:
 async def test_an_unknown_korean_city_is_looked_for_in_every_spelling_only_once() -> None:
     service = Gazetteer({})
     with served(service.app) as url:
-        assert await refusal(url, "없는시") == "No city called '없는시' was found. Try its English name."
+        assert await refusal(url, "없는시") == "도시를 찾지 못했습니다: '없는시'. 영어 이름으로 다시 찾아 보세요."
     assert service.asked == ["없는시", "없는", "없는특별시", "없는광역시"]
 
 
@@ -170,8 +175,16 @@ async def test_an_empty_list_of_places_is_an_unknown_city() -> None:
         assert await refusal(url) == "No city called 'Seoul' was found. Try its English name."
 
 
-async def test_a_service_that_is_down_is_a_sentence() -> None:
-    assert await refusal(f"http://127.0.0.1:{free_port()}") == NO_ANSWER
+async def test_a_service_that_is_down_is_a_sentence_in_the_language_of_the_city() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert await refusal(nobody) == NO_ANSWER
+    assert await refusal(nobody, "서울") == "지금은 날씨 서비스가 응답하지 않습니다."
+
+
+def test_every_condition_has_a_name_of_its_own_in_both_languages() -> None:
+    for conditions in (ENGLISH.conditions, KOREAN.conditions):
+        assert len(set(conditions.values())) == len(conditions)
+    assert all(words_for(condition) is KOREAN for condition in KOREAN.conditions.values())
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
@@ -212,8 +225,9 @@ async def test_json_of_another_shape_is_a_sentence(search: object, forecast: obj
 
 async def test_a_weather_code_without_a_name_is_told_as_a_number() -> None:
     forecast = {**FORECAST, "current": FORECAST["current"] | {"weather_code": 42}}
-    with served(Gazetteer({"서울": [SEOUL_IN_KOREAN]}, forecast).app) as url:
-        assert "local time): weather code 42, 5.3 °C" in await report(url, "서울")
+    with served(Gazetteer({"서울": [SEOUL_IN_KOREAN], "Seoul": [SEOUL]}, forecast).app) as url:
+        assert "현지 시각): 날씨 코드 42, 기온 5.3 °C" in await report(url, "서울")
+        assert "local time): weather code 42, 5.3 °C" in await report(url, "Seoul")
 
 
 async def test_units_are_those_of_the_service() -> None:

@@ -10,9 +10,19 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from server.answers import AgentEvent, Chunk
-from server.errors import ErrorEnvelope
+from server.answers import AgentEvent, Answer, Choice, Chunk, Completion, Usage
+from server.errors import (
+    ErrorEnvelope,
+    InvalidRequest,
+    NotFound,
+    SessionBusy,
+    Unauthorized,
+    Unavailable,
+    UpstreamError,
+    as_api_error,
+)
 from server.sessions import MODE_HEADER, OWN_HEADER, SESSION_ID
+from server.validation import wrong_type
 
 Json = dict[str, Any]
 
@@ -52,6 +62,36 @@ SESSION_PARAMETERS = [
     },
 ]
 
+# One for each status of a completion.
+EXAMPLE_ERRORS = (
+    InvalidRequest("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"),
+    Unauthorized("Incorrect API key provided.", code="invalid_api_key"),
+    NotFound("The model `gpt-9` does not exist or you do not have access to it.", code="model_not_found"),
+    SessionBusy("The session is busy with another request. Try again when that is done.", code="session_busy"),
+    InvalidRequest("The request is larger than 20000000 bytes.", code="request_too_large", status=413),
+    wrong_type("text/plain"),
+    UpstreamError("The model endpoint is rate limited. Try again later.", code="upstream_rate_limited", status=429),
+    as_api_error(Exception()),
+    UpstreamError("The model endpoint answered with status 500.", code="upstream_error"),
+    Unavailable("The run was stopped before it was done.", code="run_stopped"),
+    as_api_error(TimeoutError()),
+)
+
+AN_ANSWER = Completion(
+    id="chatcmpl-1",
+    object="chat.completion",
+    created=1,
+    model="",
+    choices=[
+        Choice(
+            index=0,
+            message=Answer(role="assistant", content="It is 5.3 °C in Seoul.", refusal=None, annotations=[]),
+            finish_reason="stop",
+            logprobs=None,
+        )
+    ],
+    usage=Usage(prompt_tokens=20, completion_tokens=9, total_tokens=29),
+)
 A_STREAM = """\
 data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"MODEL","choices":[{"index":0,"delta":\
 {"role":"assistant","content":"","refusal":null},"finish_reason":null,"logprobs":null}]}
@@ -142,6 +182,10 @@ def _complete(document: Json, model: str, needs_key: bool) -> None:
     completions["requestBody"]["content"]["application/json"]["examples"] = {
         name: {"value": {"model": model, **body}} for name, body in EXAMPLES.items()
     }
+    for error in EXAMPLE_ERRORS:
+        completions["responses"][str(error.status_code)]["content"]["application/json"]["example"] = error.envelope()
+    answer = AN_ANSWER.model_copy(update={"model": model}).model_dump(exclude_unset=True)
+    completions["responses"]["200"]["content"]["application/json"]["example"] = answer
     completions["responses"]["200"]["content"]["text/event-stream"] = {
         "schema": {
             "description": "With `stream`: server-sent events. The data of each is a chunk, and of the last `[DONE]`.",

@@ -31,7 +31,7 @@ MAX_SHOWN = 100
 
 
 class SessionsAsThreads:
-    """Pure ASGI middleware: Studio finds sessions among its threads, with the checkpoints that they have.
+    """Pure ASGI middleware: Studio lists sessions among its threads, once something was said in them.
 
     The platform knows only threads that were made through its API. Sessions under a key are their owner's alone.
     """
@@ -53,7 +53,7 @@ class SessionsAsThreads:
         self._client = self._client or get_client()  # to this process
         for record in reversed(await services.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
             thread_id = record.session.thread_id
-            if self._shown.get(thread_id) != record.updated_at:
+            if record.turns and self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
                     graph_id=services.assembly.agent.name,

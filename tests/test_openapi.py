@@ -7,8 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
-from server.answers import Chunk
+from server.answers import Chunk, Completion
+from server.errors import ErrorEnvelope
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.upstream import Upstream
 
@@ -46,6 +48,14 @@ def test_its_examples_are_answered(server: AgentServer, upstream: Upstream) -> N
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
     assert [server.post(example["value"]).status_code for example in examples.values()] == [200] * len(examples)
     assert {request["model"] for request in upstream.requests} == {MODEL}
+    told = {
+        status: answer["content"]["application/json"]["example"] for status, answer in operation["responses"].items()
+    }
+    assert Completion.model_validate(told.pop("200")).model == MODEL
+    assert len(told) == 11
+    for example in told.values():
+        TypeAdapter(ErrorEnvelope).validate_python(example)
+    assert len({example["error"]["message"] for example in told.values()}) == len(told), "each has its own"
     *chunks, done = operation["responses"]["200"]["content"]["text/event-stream"]["example"].strip().split("\n\n")
     assert done == "data: [DONE]"
     assert all(Chunk.model_validate(json.loads(chunk.removeprefix("data: "))) for chunk in chunks)

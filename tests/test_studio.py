@@ -17,7 +17,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from graph.embedded import MODEL_NAME
-from tests.agent_server import MODEL, AgentServer
+from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.loopback import free_port
 from tests.test_command import Serving, serving
 from tests.upstream import Answer, Call, Json, Upstream, last_text
@@ -142,10 +142,12 @@ def test_a_session_of_the_api_is_a_thread_of_studio(studio: Studio, upstream: Up
     session, named = str(uuid4()), "a.named-session"
     assert studio.server.ask("One", session=session) == "You said: One"
     assert studio.server.ask("Uno", session=named) == "You said: Uno"
+    upstream.script(Answer(status=400))
+    assert studio.server.post({"model": MODEL, "messages": [HELLO], "session_id": "failed"}).status_code == 400
 
     listed = studio.threads()
     assert listed[session] == {"graph_id": GRAPH, "session_id": session}
-    assert named in [metadata["session_id"] for metadata in listed.values()]
+    assert {metadata["session_id"] for metadata in listed.values()} == {session, named}
     assert studio.state(session) == ["One", "You said: One"]
     assert studio.turn(session, "Two")[-1] == "You said: Two"
 

@@ -1,4 +1,4 @@
-"""API keys to principals: with keys set, nothing but /health and the way to /login is answered without one."""
+"""API keys to principals: with keys set, nothing but /health and the form of /login is answered without one."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from server.login import COOKIE, from_own_page, login_page
 from server.replies import error_response
 from server.sessions import NO_PRINCIPAL
 
-OPEN_PATHS = ("/", "/health", "/login")
+OPEN_PATHS = ("/health", "/login")
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
@@ -23,7 +23,8 @@ class KeyGuard:
     """Pure ASGI middleware that sets the request's principal, or answers 401: pages with a form, all else in JSON."""
 
     def __init__(self, app: ASGIApp, keys: Keys, pages: Sequence[str]) -> None:
-        self._app, self._keys, self._pages = app, keys, pages
+        self._app, self._keys = app, keys
+        self._pages = {"": pages[0]} | {page.strip("/"): page for page in pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, or refuse it."""
@@ -54,7 +55,7 @@ class KeyGuard:
 
     def _refusal(self, scope: Scope, error: Unauthorized) -> ASGIApp:
         wants_page = "text/html" in Headers(scope=scope).get("accept", "")
-        page = next((page for page in self._pages if page.strip("/") == scope["path"].strip("/")), None)
+        page = self._pages.get(scope["path"].strip("/"))
         return login_page(page) if wants_page and page and scope["method"] == "GET" else error_response(error)
 
 

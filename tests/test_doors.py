@@ -55,7 +55,7 @@ def test_an_mcp_server_that_is_down_degrades_and_does_not_stop(upstream_url: str
 
 
 def test_the_address_alone_leads_a_browser_on(upstream_url: str) -> None:
-    for settings, page in (({}, "/agent/playground/"), ({"playground": False, "api_keys": "key"}, "/docs")):
+    for settings, page in (({}, "/agent/playground/"), ({"playground": False}, "/docs")):
         with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, **settings) as server:
             led = httpx.get(server.url)
             assert (led.status_code, led.headers["location"]) == (307, page)

@@ -26,7 +26,7 @@ def browser(guarded: AgentServer) -> Iterator[httpx.Client]:
 
 
 def test_only_pages_ask_for_a_key_with_a_form(browser: httpx.Client) -> None:
-    for page in ("/docs", "/redoc", "/agent/playground/", "/agent/playground"):
+    for page in ("/", "/docs", "/redoc", "/agent/playground/", "/agent/playground"):
         shown = browser.get(page, headers=HTML)
         assert (shown.status_code, shown.headers["content-type"]) == (401, "text/html; charset=utf-8")
         assert browser.get(page).json()["error"]["type"] == "invalid_request_error", "for programs"

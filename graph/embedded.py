@@ -11,29 +11,18 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-from pydantic import SecretStr, ValidationError
-
-from graph.settings import AgentSettings
+from typing import Self
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "qwen2.5-coder-1.5b"
-# What settings say that name this model; it has an address and a key of its own once it runs.
-UNSTARTED = "http://embedded.invalid"
-EMBEDDED: Mapping[str, Any] = {"ollama_model": MODEL_NAME, "ollama_base_url": UNSTARTED, "ollama_api_key": "-"}
-NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}
 TEMPLATE = Path(__file__).with_name("embedded_template.jinja")
 STOP_TIMEOUT = 5.0
 FIRST_RETRY, LAST_RETRY = 0.5, 10.0
-
-Settings = TypeVar("Settings", bound=AgentSettings)
 
 
 class EmbeddedModelError(Exception):
@@ -67,16 +56,6 @@ class EmbeddedModel:
         self._keeper.join(STOP_TIMEOUT)
         with self._child:  # which closes its pipes
             self._child.kill()
-
-    def in_place(self, settings: Settings) -> Settings:
-        """Return the settings with this model as their endpoint.
-
-        Unless they say otherwise it takes no chances: at a temperature of 0.7 its Korean cannot be read.
-        """
-        found: dict[str, Any] = {"ollama_base_url": self.base_url, "ollama_api_key": SecretStr(self.api_key)}
-        if "temperature" not in settings.model_fields_set:
-            found["temperature"] = 0.0
-        return settings.model_copy(update=found)
 
     @property
     def process_id(self) -> int:
@@ -126,20 +105,6 @@ class EmbeddedModel:
             except EmbeddedModelError as error:
                 log.error("%s", error)
                 retry = min(2 * retry, LAST_RETRY)
-
-
-def settings_or_embedded(kind: type[Settings], **given: Any) -> Settings:
-    """Read the settings; where they name no model, let them name this one.
-
-    Raises:
-        ValidationError: a setting is wrong, or only one of the model's two is there.
-    """
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        if {(*detail["loc"], detail["type"]) for detail in error.errors()} != NO_MODEL:
-            raise
-    return kind(**EMBEDDED, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

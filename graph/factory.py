@@ -11,7 +11,8 @@ from langchain_mcp_adapters.sessions import Connection
 
 from graph.agent import Agent, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
-from graph.embedded import UNSTARTED, EmbeddedModel, settings_or_embedded
+from graph.embedded import EmbeddedModel
+from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.model import ChatModel, open_model
 from graph.settings import AgentSettings
 from tools.mcp_client import Toolbox
@@ -90,7 +91,7 @@ async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSe
         model = EmbeddedModel(await loop.run_in_executor(beside, find_weights, settings.embedded_model))
         await loop.run_in_executor(beside, model.__enter__)
         try:
-            yield model.in_place(settings)
+            yield answered_by(model, settings)
         finally:
             await loop.run_in_executor(beside, model.__exit__, None, None, None)
 

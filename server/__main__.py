@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from graph.embedded import EMBEDDED, EmbeddedModel, EmbeddedModelError
+from graph.embedded import EmbeddedModel, EmbeddedModelError
+from graph.embedded_settings import EMBEDDED, answered_by
 from server import __version__
 from server.screens import banner, doors, invitation, settings_list, unusable
 from server.settings import ServerSettings
@@ -65,7 +66,7 @@ def demo(_: argparse.Namespace) -> None:
         weights = find_weights(settings.embedded_model)
         print("Starting the embedded model …", flush=True)
         with EmbeddedModel(weights) as model:
-            _run_server(model.in_place(settings), when_ready=_welcome)
+            _run_server(answered_by(model, settings), when_ready=_welcome)
     except (WeightsError, EmbeddedModelError) as error:
         raise CommandError(f"ERROR: {error}") from error
 

@@ -60,6 +60,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
             await asyncio.wait({warning, sweeper})
             await runs.aclose()
 
+    led_to = pages(settings)
     keys = Keys([key.get_secret_value() for key in settings.api_keys])
     app = FastAPI(
         title="chat-agent",
@@ -73,7 +74,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
             Middleware(Identified, session_headers=settings.session_headers),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
-            Middleware(KeyGuard, keys=keys, pages=pages(settings)),
+            Middleware(KeyGuard, keys=keys, pages=led_to),
         ],
         exception_handlers={
             ApiError: _answer_api_error,
@@ -87,9 +88,9 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
         app.include_router(runnable.router)
         app.include_router(playground.router)
     if keys:
-        app.include_router(login_router(keys, pages(settings)))
+        app.include_router(login_router(keys, led_to))
     add_docs(app)
-    app.add_route("/", lambda _: RedirectResponse(pages(settings)[0]))
+    app.add_route("/", lambda _: RedirectResponse(led_to[0]))
     app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
 

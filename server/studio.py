@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.embedded import settings_or_embedded
+from graph.embedded_settings import settings_or_embedded
 from graph.factory import opened_agent
 from server.app import create_app
 from server.screens import unusable

@@ -41,8 +41,12 @@ def notebook_environment(folder: Path) -> Iterator[dict[str, str]]:
         addresses = {"OPEN_METEO_GEOCODING_URL": weather, "OPEN_METEO_FORECAST_URL": weather}
         with serving("demo", **addresses) as (_, server):
             told = {"CHAT_AGENT_URL": server.url, "IPYTHONDIR": str(folder / "ipython"), **addresses}
-            # With pytest's own variable ipykernel would have no standard error for MCP servers to inherit.
-            yield {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"} | told
+            yield kernel_environment() | told
+
+
+def kernel_environment() -> dict[str, str]:
+    """Return ours without pytest's own variable, with which ipykernel has no standard error for MCP servers."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def executed(path: Path, environment: Mapping[str, str], **replaced: str) -> NotebookNode:

@@ -12,7 +12,8 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError, settings_or_embedded
+from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError
+from graph.embedded_settings import answered_by, settings_or_embedded
 from graph.factory import embedded_where_named
 from graph.settings import AgentSettings
 from graph.weights import (
@@ -217,7 +218,7 @@ async def test_settings_that_name_no_model_get_the_embedded_one_until_their_end(
 def test_a_temperature_that_was_asked_for_is_the_embedded_model_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPERATURE", "0.7")
     settings = settings_or_embedded(AgentSettings)
-    assert EmbeddedModel(Path("model.gguf")).in_place(settings).temperature == 0.7
+    assert answered_by(EmbeddedModel(Path("model.gguf")), settings).temperature == 0.7
 
 
 def test_half_a_model_is_no_reason_to_take_another(monkeypatch: pytest.MonkeyPatch) -> None:

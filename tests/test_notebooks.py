@@ -1,7 +1,6 @@
 """The notebooks, run from top to bottom beside a real demo; and what of them is kept for readers on the web."""
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from tests.loopback import free_port
-from tests.notebooks import NOTEBOOKS, ROOT, VERSION, executed, notebook_environment
+from tests.notebooks import NOTEBOOKS, ROOT, VERSION, executed, kernel_environment, notebook_environment
 from tests.processes import running
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
@@ -112,9 +111,8 @@ def test_the_evaluation_tells_candidates_apart(folder: Path, environment: Enviro
 @pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
 def test_without_a_server_the_first_cell_says_what_to_start(path: Path, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    kernel = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     with pytest.raises(CellExecutionError, match=f"No server at {nowhere}: run `make demo`"):
-        executed(path, kernel | {"CHAT_AGENT_URL": nowhere, "IPYTHONDIR": str(tmp_path)})
+        executed(path, kernel_environment() | {"CHAT_AGENT_URL": nowhere, "IPYTHONDIR": str(tmp_path)})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,0 +1,41 @@
+"""Settings that name the embedded model; apart from graph/embedded.py, whose child process starts without them."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import SecretStr, ValidationError
+
+from graph.embedded import MODEL_NAME, EmbeddedModel
+from graph.settings import AgentSettings
+
+# It has an address and a key of its own once it runs.
+UNSTARTED = "http://embedded.invalid"
+EMBEDDED: Mapping[str, Any] = {"ollama_model": MODEL_NAME, "ollama_base_url": UNSTARTED, "ollama_api_key": "-"}
+NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}
+
+Settings = TypeVar("Settings", bound=AgentSettings)
+
+
+def settings_or_embedded(kind: type[Settings], **given: Any) -> Settings:
+    """Read the settings; where they name no model, let them name the embedded one.
+
+    Raises:
+        ValidationError: a setting is wrong, or only one of the model's two is there.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        if {(*detail["loc"], detail["type"]) for detail in error.errors()} != NO_MODEL:
+            raise
+    return kind(**EMBEDDED, **given)
+
+
+def answered_by(model: EmbeddedModel, settings: Settings) -> Settings:
+    """Return the settings with the running model as their endpoint.
+
+    Unless they say otherwise it takes no chances: at a temperature of 0.7 its Korean cannot be read.
+    """
+    found: dict[str, Any] = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
+    if "temperature" not in settings.model_fields_set:
+        found["temperature"] = 0.0
+    return settings.model_copy(update=found)

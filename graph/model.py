@@ -1,37 +1,52 @@
 """The chat model behind any endpoint that speaks OpenAI's wire format."""
 
 import json
-import secrets
-import string
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, cast
 
 import httpx2
-import openai
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall, ToolCallChunk
-from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
+from pydantic import PrivateAttr
 
+from graph.answer import AnswerReader, Said
+from graph.endpoint import Endpoint, alternatives, endpoint_failures, is_among
+from graph.failures import Failure, Meaning, ModelFailure
+from graph.flow import flow_of_run, flowing
+from graph.images import has_tool_images, with_tool_images
 from graph.settings import AgentSettings
-from graph.text import AnswerText, paired_surrogates
 from graph.tokens import estimated_usage
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
-CHECK_TIMEOUT = 3.0
+BYTES_PER_TOKEN = 4
+# Bytes of a response that are read in one go: what comes at once is told at once, but others have their turn too.
+AT_ONCE = 8192
 REASONING = "reasoning_content"
+REFUSAL = "refusal"
 OPENAI_HOST = "api.openai.com"
-ALPHANUMERIC = string.ascii_letters + string.digits
 
-
-class IncompleteAnswer(Exception):
-    """The endpoint ended its stream without a finish_reason, so the answer may be cut."""
+# What a model may refuse that we sent of our own accord: it is asked again without, and the next time not asked so.
+LACKS: Mapping[Meaning, str] = {
+    "no tools": "The model %r takes no tools; going on without them. USE_MCP_TOOLS=false turns them off.",
+    "no images": "The model %r takes no images; those in the results of tools are left out.",
+    "no temperature": "The model %r takes no temperature; TEMPERATURE is left out.",
+    "no stream options": "The endpoint of the model %r takes no stream_options; token counts are estimated.",
+}
 
 
 @asynccontextmanager
@@ -46,7 +61,6 @@ async def open_model(settings: AgentSettings) -> "AsyncIterator[ChatModel]":
             api_key=settings.ollama_api_key,
             temperature=settings.temperature,
             timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
-            stream_chunk_timeout=READ_TIMEOUT,
             max_retries=1,
             streaming=True,
             stream_usage=True,
@@ -55,12 +69,19 @@ async def open_model(settings: AgentSettings) -> "AsyncIterator[ChatModel]":
         )
 
 
+def _nothing_known() -> dict[str, set[Meaning]]:
+    return defaultdict(set)
+
+
 class ChatModel(ChatOpenAI):
     """langchain-openai's model, for endpoints that are only like OpenAI.
 
-    Tool call ids are made unique over all threads, since some endpoints number the calls of each answer anew; usage is
-    estimated where the endpoint reports none; and an answer without an end is an error.
+    langchain-openai makes the request, and the openai package sends it; the response is read by `AnswerReader`.
     """
+
+    _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=_nothing_known)
+    """What each model is known not to take."""
+    _has_answered: set[str] = PrivateAttr(default_factory=set)
 
     async def answer(
         self,
@@ -75,34 +96,79 @@ class ChatModel(ChatOpenAI):
 
         `parameters` are fields of the request in OpenAI's names; they are sent as they are and override the model's
         own. Without `tools` the message has no tool calls, whatever the endpoint makes of that.
-        """
-        model = self.bind_tools(tools, tool_choice=tool_choice) if tools else self
-        config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
-        if not tools:  # about which nothing may be said then
-            parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
-        stream = model.astream(list(messages), config, extra_body=self.in_its_names(parameters))
-        async with aclosing(cast(AsyncGenerator[AIMessageChunk], stream)) as chunks:
-            whole = add_ai_message_chunks(*[chunk async for chunk in chunks])
-        calls, malformed = load_calls(whole.tool_call_chunks) if tools else ([], [])
-        return AIMessage(
-            whole.content,
-            id=whole.id,
-            tool_calls=calls,
-            invalid_tool_calls=malformed,
-            usage_metadata=whole.usage_metadata,
-            response_metadata=whole.response_metadata,
-        )
-
-    async def names(self) -> list[str]:
-        """Ask the endpoint which models it has; none where it has no such list.
 
         Raises:
-            openai.OpenAIError: it cannot be reached, or takes no request of ours.
+            ModelFailure: the endpoint failed, or refused the request.
         """
-        client = self.root_async_client.with_options(timeout=CHECK_TIMEOUT, max_retries=0)
-        with suppress(openai.NotFoundError):
-            return [model.id async for model in client.models.list()]
-        return []
+        with suppress(ModelFailure):  # which the request itself will meet
+            await self.endpoint.locate()
+        name = str(parameters.get("model", self.model_name))
+        needed: set[Meaning] = {"no tools"} if tool_choice else set()
+        while True:
+            lacks = self._lacks[name]
+            offered = [] if "no tools" in lacks - needed else tools
+            shown = with_tool_images(messages, shown="no images" not in lacks)
+            try:
+                answer = await self._answered(shown, offered, tool_choice, parameters, lacks, streamed)
+            except ModelFailure as error:
+                lack = error.failure.meaning
+                sent = {"no tools": bool(offered), "no images": has_tool_images(messages)}.get(lack, lack in LACKS)
+                if not sent or lack in lacks | needed:
+                    raise ModelFailure(await self._explained(error.failure, name, shown, offered)) from error
+                log.warning(LACKS[lack], name)
+                lacks.add(lack)
+            else:
+                self._has_answered.add(name)
+                return answer
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """Where the model is asked."""
+        return Endpoint(self.root_async_client, str(self.openai_api_base))
+
+    async def check(self) -> None:
+        """See that the endpoint can be reached, and has the configured model if it lists any.
+
+        Raises:
+            ModelFailure: it is not so.
+        """
+        names = await self.endpoint.names()
+        if names and self.model_name not in self._has_answered and not is_among(self.model_name, names):
+            raise ModelFailure(Failure("no model", detail=alternatives(self.model_name, names)))
+
+    async def _answered(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[BaseTool | dict[str, Any]],
+        tool_choice: str | dict[str, Any] | None,
+        parameters: Mapping[str, Any],
+        lacks: set[Meaning],
+        streamed: bool,
+    ) -> AIMessage:
+        plain = self.model_copy(update={"temperature": None}) if "no temperature" in lacks else self
+        model = plain.bind_tools(tools, tool_choice=tool_choice) if tools else plain
+        if not tools:  # about which nothing may be said then
+            parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
+        config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
+        extra = {"extra_body": self.in_its_names(parameters), "stream_usage": "no stream options" not in lacks}
+        stream = cast(AsyncGenerator[AIMessageChunk], model.astream(list(messages), config, **extra))
+        texts, refusals = [], []
+        with flowing(flow_of_run.get() if streamed else None):
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    texts.append(str(chunk.content))
+                    refusals.append(chunk.additional_kwargs.get(REFUSAL, ""))
+        last = chunk
+        refusal = "".join(refusals)
+        return AIMessage(
+            "".join(texts),
+            id=last.id,
+            tool_calls=last.tool_calls if tools else [],
+            invalid_tool_calls=last.invalid_tool_calls if tools else [],
+            usage_metadata=last.usage_metadata,
+            response_metadata=last.response_metadata,
+            additional_kwargs={REFUSAL: refusal} if refusal else {},
+        )
 
     def in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as this endpoint calls them: only OpenAI itself wants `max_completion_tokens`."""
@@ -111,17 +177,18 @@ class ChatModel(ChatOpenAI):
         rest = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
         return {**rest, "max_tokens": parameters["max_completion_tokens"]}
 
-    def _convert_chunk_to_generation_chunk(
-        self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
-    ) -> ChatGenerationChunk | None:
-        """Keep the reasoning, which langchain-openai drops; some endpoints call it `reasoning`."""
-        converted = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-            if converted and isinstance(reasoning, str):
-                converted.message.additional_kwargs[REASONING] = reasoning
-        return converted
+    async def _explained(
+        self, failure: Failure, name: str, messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]
+    ) -> Failure:
+        """Return the failure with what the user needs to know to mend it."""
+        match failure.meaning:
+            case "context too long":
+                return replace(failure, detail=room(messages, tools))
+            case "no model":
+                with suppress(ModelFailure):
+                    names = await self.endpoint.names()
+                    return failure if is_among(name, names) else replace(failure, detail=alternatives(name, names))
+        return failure
 
     def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the request with its messages where the openai package sends them as they are.
@@ -133,107 +200,72 @@ class ChatModel(ChatOpenAI):
         body = {**payload.get("extra_body", {}), "messages": payload["messages"]}
         return {**payload, "messages": [], "extra_body": body}
 
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        text, thought = AnswerText(kwargs.get("extra_body", {}).get("stop") or ()), AnswerText()
-        calls, finished, reported, said = _CallNumbers(), False, False, ""
-        stream = super()._astream(*args, **kwargs)
-        async with aclosing(cast(AsyncGenerator[ChatGenerationChunk], stream)) as chunks:
-            async for chunk in chunks:
-                message = chunk.message
-                message.id = None  # the run's is taken then: an endpoint's may come again, and replace what was said
-                finished = finished or bool((chunk.generation_info or {}).get("finish_reason"))
-                if isinstance(message, AIMessageChunk):
-                    reported = reported or message.usage_metadata is not None
-                    message.tool_call_chunks = [calls.renumbered(call) for call in message.tool_call_chunks]
-                if isinstance(message.content, str):
-                    message.content = text.next(message.content)
-                if reasoning := message.additional_kwargs.get(REASONING):
-                    message.additional_kwargs[REASONING] = thought.next(reasoning)
-                said += str(message.text)
-                yield chunk
-                if text.stopped:
-                    break
-        if not finished and not text.stopped:
-            raise IncompleteAnswer("The model's answer ended in the middle.")
-        if rest := text.rest():
-            yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
-        if not reported:
-            usage = await estimated_usage(args[0], said + rest)
-            yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the caller tells it of each chunk
+        *,
+        stream_usage: bool | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        options = {"stream_options": {"include_usage": True}} if stream_usage is not False else {}
+        payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
+        names = [tool["function"]["name"] for tool in payload.get("tools", ())]
+        reader = AnswerReader(stop=payload["extra_body"].get("stop") or stop or (), names=names)
+        flow = flow_of_run.get()
+        async for said in self._said(payload, reader):
+            yield _chunk(said)
+            if flow:
+                flow.say()
+                await flow.room()
+        calls, malformed = reader.calls.calls()
+        usage = reader.usage or await estimated_usage(messages, "".join(reader.said))
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(
+                content="",
+                tool_calls=calls,
+                invalid_tool_calls=malformed,
+                usage_metadata=usage,
+                chunk_position="last",
+            ),
+            generation_info={"finish_reason": reader.finish or "stop", "model_name": payload["model"]},
+        )
+
+    async def _said(self, payload: Mapping[str, Any], reader: AnswerReader) -> AsyncIterator[Said]:
+        """Yield what each read of the response says; the response is closed when the answer is over."""
+        with endpoint_failures():
+            async with self.async_client.with_streaming_response.create(**payload) as response:
+                try:
+                    async for piece in response.iter_bytes():
+                        for start in range(0, len(piece), AT_ONCE):
+                            if said := reader.feed(piece[start : start + AT_ONCE]):
+                                yield said
+                        if reader.is_done:
+                            break
+                except httpx2.TransportError:
+                    if reader.finish is None:  # else only the usage is missing
+                        raise
+        if said := reader.end():
+            yield said
 
 
-def load_calls(fragments: Sequence[ToolCallChunk]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Return the calls of a whole message, and apart from them those whose arguments are no JSON object.
-
-    langchain-core completes JSON that was cut, which would run a tool with arguments that the model never finished.
-    """
-    calls: list[ToolCall] = []
-    malformed: list[InvalidToolCall] = []
-    for call in fragments:
-        name, text, call_id = call["name"] or "", paired_surrogates(call["args"] or ""), call["id"]
-        try:
-            arguments = json.loads(text or "{}", parse_constant=_no_number)
-            if not isinstance(arguments, dict):
-                raise ValueError("not a JSON object")
-            # Neither half a surrogate pair nor Infinity, which a large number is read as, can be kept or sent.
-            json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
-            calls.append(ToolCall(name=name, args=storable(arguments), id=call_id, type="tool_call"))
-        except ValueError as error:
-            malformed.append(
-                InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
-            )
-    return calls, malformed
+def _chunk(said: Said) -> ChatGenerationChunk:
+    more = {REASONING: said.reasoning, REFUSAL: said.refusal}
+    message = AIMessageChunk(
+        content=said.text + said.refusal, additional_kwargs={name: text for name, text in more.items() if text}
+    )
+    return ChatGenerationChunk(message=message)
 
 
-def storable(value: Any) -> Any:
-    """Return a JSON value as checkpoints can keep it: a number of more than 64 bits as JavaScript reads it.
-
-    Raises:
-        ValueError: JavaScript reads it as Infinity.
-    """
-    match value:
-        case dict():
-            return {name: storable(item) for name, item in value.items()}
-        case list():
-            return [storable(item) for item in value]
-        case int() if not -(2**63) <= value < 2**64:
-            try:
-                return float(value)
-            except OverflowError as error:
-                raise ValueError("a number is too large") from error
-        case _:
-            return value
+def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
+    """Return in one sentence what takes the room of a request that is too long, in tokens by length."""
+    told = _tokens(str(message.content) for message in messages)
+    described = _tokens(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
+    of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""
+    return f"About {told + described:,} tokens were sent{of_tools}."
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-class _CallNumbers:
-    """The tool calls of one answer: an index and an id for each, however the endpoint counts them.
-
-    A fragment that brings a new id begins a call, even under an index that is taken; Ollama used to send 0 for all.
-    """
-
-    def __init__(self) -> None:
-        self._begun: list[tuple[object, str | None]] = []
-
-    def renumbered(self, fragment: ToolCallChunk) -> ToolCallChunk:
-        """Return the fragment under our index, with our id if it is the first of its call."""
-        position = self._position(fragment["index"], fragment["id"])
-        if position is not None:
-            return {**fragment, "index": position, "id": None, "name": None}
-        self._begun.append((fragment["index"], fragment["id"]))
-        return {**fragment, "index": len(self._begun) - 1, "id": new_call_id()}
-
-    def _position(self, index: object, call_id: str | None) -> int | None:
-        for position in range(len(self._begun) - 1, -1, -1):
-            known_index, known_id = self._begun[position]
-            if known_index == index:
-                return position if call_id in (None, "", known_id) else None
-        return None
-
-
-def new_call_id() -> str:
-    """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
-    return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))
+def _tokens(texts: Iterable[str]) -> int:
+    """Return how many tokens texts are about, in hundreds."""
+    return -(-sum(len(text.encode(errors="replace")) for text in texts) // (100 * BYTES_PER_TOKEN)) * 100

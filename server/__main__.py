@@ -142,7 +142,8 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     from langchain_core.messages import HumanMessage
 
     from graph.state import TurnContext
-    from server.errors import AgentError, as_api_error
+    from server.errors import AgentError
+    from server.foreign_errors import as_api_error
     from server.turns import run_unstored
 
     print("Letting the model read what tools it has …", flush=True)

@@ -48,10 +48,13 @@ class Answer(Shape):
     role: Literal["assistant"]
     content: str | None
     """`null` where there are only tool calls."""
-    refusal: None
+    refusal: str | None
+    """What the model says in place of an answer, where it refuses to give one."""
     annotations: list[JsonValue]
     reasoning_content: str | None = None
     """What the model thought before it answered; not OpenAI's."""
+    reasoning: str | None = None
+    """The same, for clients that read this name."""
     tool_calls: list[ToolCall] | None = None
     """Calls of the client's own tools; those of the server's are run inside the turn."""
 
@@ -98,8 +101,9 @@ class Delta(Shape):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
-    refusal: None = None
+    refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[CallDelta] | None = None
 
 

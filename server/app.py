@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import openai
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -16,12 +15,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from graph.factory import Assembly, open_agent
+from graph.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__
 from server.auth import KeyGuard
 from server.body_limit import BodyLimit
 from server.docs import add_docs
-from server.errors import ApiError, InvalidRequest, NotFound, as_api_error
+from server.errors import ApiError, InvalidRequest, NotFound
+from server.foreign_errors import as_api_error
 from server.headers import Identified
 from server.index import SessionIndex
 from server.keys import Keys
@@ -48,7 +49,9 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
         async with agent(settings) as assembly:
-            models = Models(settings.ollama_model, settings.model_aliases, settings.models, assembly.model.names)
+            models = Models(
+                settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
+            )
             index = SessionIndex(assembly.checkpointer)
             await index.setup()
             app.state.services = Services(assembly, index, runs, models, settings.session_headers)
@@ -118,10 +121,10 @@ def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list
 
 
 async def _warn_of_silent_model(assembly: Assembly) -> None:
-    """Say in one line that the model cannot be asked; the server starts all the same."""
+    """Say in one line that the model cannot be asked, or is not there; the server starts all the same."""
     try:
-        await assembly.model.names()
-    except openai.OpenAIError as error:
+        await assembly.model.check()
+    except ModelFailure as error:
         log.warning("%s Going on; requests fail until it does.", as_api_error(error).message)
 
 

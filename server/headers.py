@@ -8,7 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import InvalidRequest, as_api_error
+from server.errors import InvalidRequest
+from server.foreign_errors import as_api_error
 from server.replies import error_response
 from server.sessions import OWN_HEADER, fresh_session, named_session
 

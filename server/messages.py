@@ -15,10 +15,9 @@ from langchain_core.messages import (
     ToolCall,
     ToolMessage,
 )
-from langchain_core.messages.tool import tool_call_chunk
 
+from graph.calls import load_call
 from graph.history import all_calls
-from graph.model import load_calls
 from server.errors import InvalidRequest
 from server.wire import ContentPart, File, Message
 
@@ -95,13 +94,15 @@ def _load(message: Message, param: str) -> AnyMessage:
 
 
 def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
-    fragments = [
-        tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id)
-        for call in message.tool_calls or []
-    ]
-    calls, malformed = load_calls(fragments)
+    calls = [load_call(call.function.name, call.function.arguments, call.id) for call in message.tool_calls or ()]
     content = "" if message.content is None else _text(message, param)
-    return AIMessage(content, tool_calls=calls, invalid_tool_calls=malformed, name=message.name, id=new_id)
+    return AIMessage(
+        content,
+        tool_calls=[call for call in calls if call["type"] == "tool_call"],
+        invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
+        name=message.name,
+        id=new_id,
+    )
 
 
 def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[str | dict[str, object]]:

@@ -1,17 +1,20 @@
 """The names under which clients may ask for models, and the models that answer."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import openai
-
-from server.errors import NotFound, as_api_error
+from graph.endpoint import is_among, listed
+from graph.failures import ModelFailure
+from server.errors import NotFound
+from server.foreign_errors import as_api_error
 
 log = logging.getLogger(__name__)
 
 EVERYTHING_ELSE = "*"
 FRESH_SECONDS = 60.0
+MAX_ECHOED = 200
 
 
 class Models:
@@ -35,11 +38,16 @@ class Models:
         self._aliases, self._among, self._fetch = aliases, among, fetch
         self._fetched: Sequence[str] = ()
         self._fetched_at = float("-inf")
+        self._fetching = asyncio.Lock()
 
     async def names(self) -> list[str]:
-        """Return the names that clients are shown, the default first."""
+        """Return the names that clients are shown, each model once, the default first."""
         aliases = [alias for alias in self._aliases if alias != EVERYTHING_ELSE]
-        return list(dict.fromkeys([self.default, *await self._offered(), *aliases]))
+        shown = [self.default]
+        for name in [*await self._offered(), *aliases]:
+            if not is_among(name, shown):
+                shown.append(name)
+        return shown
 
     async def resolve(self, name: str) -> str:
         """Return the model that answers to a name.
@@ -47,21 +55,26 @@ class Models:
         Raises:
             NotFound: none does.
         """
-        if name == self.default:
-            return name
+        if is_among(name, [self.default]):
+            return self.default
         if name in self._aliases:
             return self._aliases[name]
-        if name in await self._offered():
+        if is_among(name, await self._offered()):
             return name
         if EVERYTHING_ELSE in self._aliases:
             return self._aliases[EVERYTHING_ELSE]
-        raise NotFound(f"The model `{name}` does not exist or you do not have access to it.", code="model_not_found")
+        raise NotFound(
+            f"The model `{name[:MAX_ECHOED]}` does not exist or you do not have access to it. "
+            f"There is: {listed(await self.names())}. MODEL_ALIASES gives models other names.",
+            code="model_not_found",
+        )
 
     async def _offered(self) -> list[str]:
-        if time.monotonic() - self._fetched_at > FRESH_SECONDS:
-            self._fetched_at = time.monotonic()
-            try:
-                self._fetched = await self._fetch()
-            except openai.OpenAIError as error:  # what it had before is the best guess
-                log.warning("The models cannot be listed: %s", as_api_error(error).message)
-        return [name for name in self._fetched if not self._among or name in self._among]
+        async with self._fetching:
+            if time.monotonic() - self._fetched_at > FRESH_SECONDS:
+                try:
+                    self._fetched = await self._fetch()
+                except ModelFailure as error:  # what it had before is the best guess
+                    log.warning("The models cannot be listed: %s", as_api_error(error).message)
+                self._fetched_at = time.monotonic()
+        return [name for name in self._fetched if not self._among or is_among(name, self._among)]

@@ -15,12 +15,13 @@ from server.errors import (
     ErrorEnvelope,
     InvalidRequest,
     NotFound,
+    RunTimedOut,
     SessionBusy,
     Unauthorized,
     Unavailable,
     UpstreamError,
-    as_api_error,
 )
+from server.foreign_errors import as_api_error
 from server.sessions import MODE_HEADER, OWN_HEADER, SESSION_ID
 from server.validation import wrong_type
 
@@ -32,6 +33,7 @@ COMPLETIONS = "/v1/chat/completions"
 ERRORS = {
     400: "The request is not what the API takes; `param` names what is wrong.",
     401: "No API key, or a wrong one.",
+    402: "The account at the model endpoint has no credit left.",
     404: "No such model, session or branch.",
     409: "The session is busy with another request, or its run was cancelled.",
     413: "The request is larger than the server reads.",
@@ -66,6 +68,7 @@ SESSION_PARAMETERS = [
 EXAMPLE_ERRORS = (
     InvalidRequest("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"),
     Unauthorized("Incorrect API key provided.", code="invalid_api_key"),
+    UpstreamError("The account at the model endpoint has no credit left.", code="insufficient_quota", status=402),
     NotFound("The model `gpt-9` does not exist or you do not have access to it.", code="model_not_found"),
     SessionBusy("The session is busy with another request. Try again when that is done.", code="session_busy"),
     InvalidRequest("The request is larger than 20000000 bytes.", code="request_too_large", status=413),
@@ -74,7 +77,7 @@ EXAMPLE_ERRORS = (
     as_api_error(Exception()),
     UpstreamError("The model endpoint answered with status 500.", code="upstream_error"),
     Unavailable("The run was stopped before it was done.", code="run_stopped"),
-    as_api_error(TimeoutError()),
+    RunTimedOut(),
 )
 
 AN_ANSWER = Completion(

@@ -1,8 +1,8 @@
 """Runs: each is owned by one task, one at a time for each session.
 
 A client that goes away must stop the model, but AnyIO's cancellation stops LangGraph's own clean-up first
-(langgraph#5682). So no handler iterates the graph: the owner task does, feeds a bounded stream, is cancelled once and
-is awaited to its end.
+(langgraph#5682). So no handler iterates the graph: the owner task does, feeds a bounded stream, is cancelled and is
+awaited to its end.
 """
 
 import asyncio
@@ -18,11 +18,13 @@ import anyio
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from graph.history import our_calls
-from server.errors import AgentError, ApiError, SessionBusy, Unavailable, as_api_error
+from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
+from server.foreign_errors import as_api_error
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10.0
+CANCEL_AGAIN = 0.2
 
 
 class Run:
@@ -33,7 +35,7 @@ class Run:
     ) -> None:
         self.thread_id = thread_id
         self._repeatable = repeatable
-        self._stopped_with: ApiError = Unavailable("The run was stopped before it was done.", code="run_stopped")
+        self._stopped_with: ApiError | None = None
         self._begun = asyncio.Event()
         self._sender, self._receiver = anyio.create_memory_object_stream[BaseMessage](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
@@ -48,7 +50,8 @@ class Run:
             ApiError: the run failed, or was stopped, before it.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._begun.wait(), within)
+            async with asyncio.timeout(within):
+                await self._begun.wait()
         if self.task.done():
             self._raise_failure()
 
@@ -64,10 +67,10 @@ class Run:
         self._raise_failure()
 
     def stop(self, told: ApiError | None = None) -> None:
-        """Cancel the run, once, however often it is asked; its reader is told why."""
-        if not self.task.cancelling():
-            self._stopped_with = told or self._stopped_with
-            self.task.cancel()
+        """Cancel the run; its reader is told why. The first reason counts, however often it is asked."""
+        if self._stopped_with is None:
+            self._stopped_with = told or run_stopped()
+            self._cancel()
 
     async def ended(self) -> None:
         """Wait until the run has ended, in whatever way."""
@@ -85,25 +88,38 @@ class Run:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
     async def _own(self, owner: "RunOwner", messages: AsyncGenerator[BaseMessage]) -> None:
-        async with owner.exclusively(self.thread_id), asyncio.timeout(owner.run_timeout), aclosing(messages):
-            async for message in messages:
-                self._begun.set()
-                self._repeatable = self._repeatable and not _lets_tools_run(message)
-                await self._sender.send(message)
+        async with owner.exclusively(self.thread_id), aclosing(messages):
+            deadline = asyncio.get_running_loop().call_later(owner.run_timeout, self.stop, RunTimedOut())
+            try:
+                async for message in messages:
+                    self._begun.set()
+                    self._repeatable = self._repeatable and not _lets_tools_run(message)
+                    await self._sender.send(message)
+                    if self._stopped_with:
+                        raise asyncio.CancelledError
+            finally:
+                deadline.cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the task, and again while it does not end: `asyncio.wait_for` may lose one on Python 3.11."""
+        if not self.task.done():
+            self.task.cancel()
+            asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel)
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._sender.close()
         self._begun.set()
 
     def _raise_failure(self) -> None:
-        failure = self._stopped_with if self.task.cancelled() else self.task.exception()
+        failure = self._failure()
         if failure:
             error = as_api_error(failure)
             raise (error if self._repeatable else error.not_to_be_repeated()) from failure
 
     def log_failure(self) -> None:
         """Log why the run failed: a defect of ours with its traceback, all else in one line."""
-        if self.task.cancelled() or (error := self.task.exception()) is None:
+        error = self._failure()
+        if error is None or (error is self._stopped_with and not isinstance(error, RunTimedOut)):
             return
         answer = as_api_error(error)
         defect = isinstance(answer, AgentError)
@@ -116,13 +132,23 @@ class Run:
             exc_info=error if defect else None,
         )
 
+    def _failure(self) -> BaseException | None:
+        if self.task.cancelled():
+            return self._stopped_with or run_stopped()
+        return self.task.exception()
+
+
+def run_stopped() -> Unavailable:
+    """Return what the reader of a run is told that somebody stopped."""
+    return Unavailable("The run was stopped before it was done.", code="run_stopped")
+
 
 class RunOwner:
     """All runs in progress.
 
     Args:
         session_wait: seconds a run waits for the one before it in its session.
-        run_timeout: seconds after which a run is ended.
+        run_timeout: seconds after which a run is stopped.
     """
 
     def __init__(self, *, session_wait: float, run_timeout: float) -> None:

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from graph.history import all_calls, client_calls
-from graph.model import REASONING
+from graph.model import REASONING, REFUSAL
 from server.answers import (
     AgentEvent,
     Answer,
@@ -104,10 +104,13 @@ class Deltas:
         """Take in the next message, or a chunk of one, and yield what it adds."""
         match message:
             case AIMessageChunk():
-                for piece in pieces(self._thought.hear(message.id, message.additional_kwargs.get(REASONING, ""))):
-                    yield Delta(reasoning_content=piece)
+                thought = self._thought.hear(message.id, message.additional_kwargs.get(REASONING, ""))
+                for piece in pieces(thought, MAX_PIECE // 2):
+                    # Under both names, since some clients read the one, some the other.
+                    yield Delta(reasoning_content=piece, reasoning=piece)
+                is_refusal = REFUSAL in message.additional_kwargs
                 for piece in pieces(self._speech.hear(message.id, str(message.text))):
-                    yield Delta(content=piece)
+                    yield Delta(refusal=piece) if is_refusal else Delta(content=piece)
             case AIMessage():  # whole, when its step is done
                 self.last, self.usage = message, add_usage(self.usage, message.usage_metadata)
 
@@ -131,10 +134,10 @@ def dump_client_calls(message: AIMessage) -> Iterator[CallDelta]:
             yield CallDelta(index=index, function=FunctionDelta(arguments=piece))
 
 
-def pieces(text: str) -> Iterator[str]:
+def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
     """Yield the text in pieces that fit into a frame."""
-    for start in range(0, len(text), MAX_PIECE):
-        yield text[start : start + MAX_PIECE]
+    for start in range(0, len(text), length):
+        yield text[start : start + length]
 
 
 class ToolActivity:
@@ -185,12 +188,13 @@ class _Whole:
     """One choice, of which the chunks come in."""
 
     def __init__(self) -> None:
-        self._text, self._reasoning = "", ""
+        self._text, self._reasoning, self._refusal = "", "", ""
         self._calls: list[ToolCall] = []
         self._finish_reason: FinishReason = "stop"
 
     def add(self, part: ChunkChoice) -> None:
         self._text += part.delta.content or ""
+        self._refusal += part.delta.refusal or ""
         self._reasoning += part.delta.reasoning_content or ""
         for call in part.delta.tool_calls or ():
             if call.id is not None:
@@ -200,10 +204,10 @@ class _Whole:
         self._finish_reason = part.finish_reason or self._finish_reason
 
     def choice(self, index: int) -> Choice:
-        content = None if self._calls and not self._text else self._text
-        message = Answer(role="assistant", content=content, refusal=None, annotations=[])
+        content = None if (self._calls or self._refusal) and not self._text else self._text
+        message = Answer(role="assistant", content=content, refusal=self._refusal or None, annotations=[])
         if self._reasoning:
-            message.reasoning_content = self._reasoning
+            message.reasoning_content = message.reasoning = self._reasoning
         if self._calls:
             message.tool_calls = self._calls
         return Choice(index=index, message=message, finish_reason=self._finish_reason, logprobs=None)

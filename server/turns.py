@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 
 from graph.agent import Agent
 from graph.factory import Assembly
+from graph.flow import Flow, flow_of_run
 from graph.history import client_calls, unanswered
 from graph.state import TurnContext
 from server.errors import InvalidRequest
@@ -118,6 +119,8 @@ async def run_graph(
     agent: Agent, messages: Sequence[AnyMessage], context: TurnContext, **options: Any
 ) -> AsyncGenerator[BaseMessage]:
     """Yield the chunks of the model's messages as they come, and each message whole when its step is done."""
+    flow = Flow()
+    flow_of_run.set(flow)
     run: Any = agent.astream(
         {"messages": list(messages)}, context=context, stream_mode=["messages", "updates"], **options
     )
@@ -126,6 +129,8 @@ async def run_graph(
             for message in [event[0]] if mode == "messages" else whole_messages(event):
                 if mode == "updates" or isinstance(message, AIMessageChunk):
                     yield message
+                if mode == "messages" and isinstance(message, AIMessageChunk):
+                    flow.take()
 
 
 def whole_messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]]]) -> list[BaseMessage]:
@@ -176,6 +181,7 @@ async def enter_cut_short(
     What LangGraph shows of a stopped run has messages in it that only the run's next step would have stored, so all of
     the turn is written again; it replaces what is there under the same ids.
     """
+    await assembly.checkpointer.idle()  # a write of the run may have outlived it
     written = await assembly.checkpointer.written_last(session.thread_id)
     if written == place.written_last:  # stopped before the graph had taken the request in
         config, turn = place.config, list(place.step.messages)
@@ -235,10 +241,14 @@ async def enter(
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await the work; if this is cancelled meanwhile, only after the work is done."""
+    """Await the work; if this is cancelled meanwhile, even more than once, only after the work is done."""
     task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled:
+        raise cancelled

@@ -11,10 +11,10 @@ import uvicorn
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serve an ASGI app with uvicorn on a free port and yield its base URL; it has ended when this ends."""
+def served(app: Any, port: int = 0) -> Iterator[str]:
+    """Serve an ASGI app with uvicorn on a port, or a free one, and yield its base URL; it has ended when this ends."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

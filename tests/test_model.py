@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage, ToolCall
-from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.tools import tool
 
-from graph.model import ChatModel, IncompleteAnswer, load_calls, open_model
+from graph.calls import load_call
+from graph.failures import ModelFailure
+from graph.model import ChatModel, open_model
 from graph.settings import AgentSettings
 from tests.loopback import proxied
 from tests.upstream import Answer, Call, Upstream
@@ -31,7 +33,7 @@ async def test_an_endpoint_on_this_machine_is_not_asked_through_a_proxy(
 ) -> None:
     proxied(monkeypatch)
     async with model_at(upstream_url.replace("127.0.0.1", host)) as model:
-        await model.names()
+        await model.endpoint.names()
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ async def test_calls_are_told_apart_however_they_are_counted(
 
 async def test_an_answer_without_an_end_is_an_error(model: ChatModel, upstream: Upstream) -> None:
     upstream.script(Answer(["Half an ans"], finish_reason=""))
-    with pytest.raises(IncompleteAnswer):
+    with pytest.raises(ModelFailure, match="incomplete"):
         await model.answer([HumanMessage("?")], tools=[], parameters={})
 
 
@@ -81,32 +83,44 @@ async def test_only_openai_itself_is_sent_the_newer_name(model: ChatModel, upstr
         assert openais.in_its_names({"max_completion_tokens": 5}) == {"max_completion_tokens": 5}
 
 
-def test_arguments_that_were_cut_are_not_completed() -> None:
-    fragments = [
-        tool_call_chunk(name="f", args=text, id=str(number))
-        for number, text in enumerate(['{"path": "/a"}', "", '{"path": "/', "[1]", "null", '{"x": NaN}'])
-    ]
-    calls, malformed = load_calls(fragments)
-    assert calls == [
-        ToolCall(name="f", args={"path": "/a"}, id="0", type="tool_call"),
-        ToolCall(name="f", args={}, id="1", type="tool_call"),
-    ]
-    assert [call["args"] for call in malformed] == ['{"path": "/', "[1]", "null", '{"x": NaN}']
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ('{"path": "/a"}', {"path": "/a"}),
+        ("", {}),
+        ("  ", {}),
+        ("null", {}),
+        ("{}", {}),
+        ('""', {}),
+        (r'"{\"a\": 1}"', {"a": 1}),
+        ('{"a": 1}{"a": 1}', {"a": 1}),
+        ('{}{"a": 1}', {"a": 1}),
+        ('{"n": [18446744073709551615]}', {"n": [2**64 - 1]}),
+        ('{"n": [-9223372036854775808]}', {"n": [-(2**63)]}),
+        ('{"n": [18446744073709551616]}', {"n": [2.0**64]}),
+        ('{"face": "\ud83d\ude00"}', {"face": "😀"}),
+        (r'{"face": "\ud83d\ude00"}', {"face": "😀"}),
+        ('{"face": "\ud83d"}', {"face": "\ufffd"}),
+        (r'{"face": "\ud83d"}', {"face": "\ufffd"}),
+        (r'{"\ud83d": 1}', {"\ufffd": 1}),
+    ],
+)
+def test_e3_arguments_are_read_as_they_are_meant(text: str, arguments: Any) -> None:
+    assert load_call("f", text, "1") == ToolCall(name="f", args=arguments, id="1", type="tool_call")
 
 
-def test_numbers_of_any_size_can_be_kept() -> None:
-    fragments = [
-        tool_call_chunk(name="f", args=f'{{"n": [{number}]}}', id=str(number))
-        for number in (2**64 - 1, -(2**63), 2**64, 10**400)
-    ]
-    calls, malformed = load_calls(fragments)
-    assert [call["args"]["n"] for call in calls] == [[2**64 - 1], [-(2**63)], [2.0**64]]
-    assert len(malformed) == 1
+@pytest.mark.parametrize(
+    "text", ['{"path": "/', "[1]", "5", '{"x": NaN}', '{"x": 1e999}', '{"a": 1}{"a": 2}', '{"a": 1} and', "[" * 100_000]
+)
+def test_arguments_that_are_no_object_are_not_made_one(text: str) -> None:
+    call = load_call("f", text, "1")
+    assert (call["type"], call["args"]) == ("invalid_tool_call", text)
+    big = load_call("f", f'{{"n": {10**400}}}', "1")
+    assert big["type"] == "invalid_tool_call"
 
 
-def test_arguments_are_text_that_can_be_kept_and_sent() -> None:
-    texts = ['{"face": "\ud83d\ude00"}', r'{"face": "\ud83d\ude00"}', '{"face": "\ud83d"}', r'{"face": "\ud83d"}']
-    fragments = [tool_call_chunk(name="f", args=text, id=str(number)) for number, text in enumerate(texts)]
-    calls, malformed = load_calls(fragments)
-    assert [call["args"]["face"] for call in calls] == ["😀", "😀", "�"]
-    assert [call["args"] for call in malformed] == [texts[3]]
+@pytest.mark.parametrize(
+    ("name", "kept"), [(" get_weather ", "get_weather"), ("weather.get", "weather_get"), ("x" * 70, "x" * 64)]
+)
+def test_a_name_that_the_model_made_up_can_be_sent_back(name: str, kept: str) -> None:
+    assert load_call(name, "{}", "1")["name"] == kept

@@ -52,7 +52,7 @@ def test_its_examples_are_answered(server: AgentServer, upstream: Upstream) -> N
         status: answer["content"]["application/json"]["example"] for status, answer in operation["responses"].items()
     }
     assert Completion.model_validate(told.pop("200")).model == MODEL
-    assert len(told) == 11
+    assert len(told) == 12
     for example in told.values():
         TypeAdapter(ErrorEnvelope).validate_python(example)
     assert len({example["error"]["message"] for example in told.values()}) == len(told), "each has its own"

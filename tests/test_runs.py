@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 
 from graph.history import with_client_calls
-from server.errors import AgentError, ApiError, RunCancelled
+from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
 from server.runs import RunOwner
 
 HELLO = AIMessage("Hello.")
@@ -92,3 +92,46 @@ async def test_a9_a_run_that_is_stopped_is_repeated_only_if_no_tool_had_run(
         with pytest.raises(ApiError) as stopped:
             await anext(messages)
     assert (stopped.value.status_code, "x-should-retry" in stopped.value.headers) == (503, not repeated)
+
+
+async def test_a10_a_run_that_loses_a_cancellation_stops_at_its_next_event() -> None:
+    async def losing() -> AsyncGenerator[BaseMessage]:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+            yield HELLO
+
+    async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
+        messages = run.messages()
+        await anext(messages)
+        run.stop()
+        with pytest.raises(ApiError):
+            async for _ in messages:
+                pass
+
+
+async def test_a10_a_run_that_loses_a_cancellation_and_says_nothing_is_cancelled_again() -> None:
+    async def losing() -> AsyncGenerator[BaseMessage]:
+        yield HELLO
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
+        await anext(run.messages())
+        run.stop()
+        await run.ended()
+
+
+async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> None:
+    async def losing() -> AsyncGenerator[BaseMessage]:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+            yield HELLO
+
+    quick = RunOwner(session_wait=1, run_timeout=0.1)
+    async with aclosing(quick.start("thread", losing())) as run, asyncio.timeout(2):
+        with pytest.raises(RunTimedOut):
+            async for _ in run.messages():
+                pass

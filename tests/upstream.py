@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 Json = dict[str, Any]
 
@@ -47,7 +47,16 @@ class Answer:
     cached: int | None = None
 
 
-Reply = Answer | Callable[[Json], Answer]
+@dataclass(frozen=True)
+class Raw:
+    """An answer in the endpoint's own bytes; if `cut`, the connection breaks behind them."""
+
+    pieces: Sequence[bytes | str]
+    media_type: str = "text/event-stream"
+    cut: bool = False
+
+
+Reply = Answer | Raw | Callable[[Json], Answer | Raw]
 
 
 class Upstream:
@@ -56,6 +65,8 @@ class Upstream:
     def __init__(self) -> None:
         self.requests: list[Json] = []
         self.models = ["test-model"]
+        self.list: Response | None = None
+        """What is answered in place of a list of these."""
         self.message_id: str | None = None
         self.listed = 0
         self.keys: list[str | None] = []
@@ -63,12 +74,10 @@ class Upstream:
         self.streaming = 0
         self._script: deque[Reply] = deque()
         self.otherwise: Reply = lambda request: Answer([f"You said: {last_text(request)}"])
-        self.app = Starlette(
-            routes=[
-                Route("/v1/chat/completions", self._complete, methods=["POST"]),
-                Route("/v1/models", self._models),
-            ]
+        self.v1 = Starlette(
+            routes=[Route("/chat/completions", self._complete, methods=["POST"]), Route("/models", self._models)]
         )
+        self.app = Starlette(routes=[Mount("/v1", self.v1)])
 
     def script(self, *replies: Reply) -> None:
         """Queue answers for the next requests."""
@@ -81,6 +90,8 @@ class Upstream:
 
     async def _models(self, _: Request) -> Response:
         self.listed += 1
+        if self.list is not None:
+            return self.list
         return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def _complete(self, request: Request) -> Response:
@@ -88,7 +99,9 @@ class Upstream:
         self.requests.append(body)
         self.keys.append(request.headers.get("authorization"))
         reply = self._script.popleft() if self._script else self.otherwise
-        answer = reply if isinstance(reply, Answer) else reply(body)
+        answer = reply(body) if callable(reply) else reply
+        if isinstance(answer, Raw):
+            return StreamingResponse(self._watched(raw(answer)), media_type=answer.media_type)
         if answer.status != 200:
             error = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": answer.code}
             content = json.dumps({"error": error})  # which can spell half a surrogate pair, unlike JSONResponse
@@ -142,6 +155,15 @@ async def stream(answer: Answer, message_id: str | None = None) -> AsyncIterator
         }
         yield data({"choices": [], "usage": usage})
     yield "data: [DONE]\n\n"
+
+
+async def raw(answer: Raw) -> AsyncIterator[str]:
+    """The pieces as they are, each in a packet of its own."""
+    for piece in answer.pieces:
+        yield piece if isinstance(piece, str) else piece.decode("latin-1")
+        await asyncio.sleep(0.01)
+    if answer.cut:
+        raise ConnectionResetError("the script says so")
 
 
 def frame(delta: Json, finish_reason: str | None = None) -> str:

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Awaitable
 from typing import Literal
 
-import openai
 from fastapi import APIRouter, Response
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from server.errors import as_api_error
+from graph.failures import ModelFailure
+from server.foreign_errors import as_api_error
 from server.openapi import may_fail
 from server.services import ServicesDep
 from tools.mcp_client import ServerHealth
@@ -56,7 +56,7 @@ async def health() -> Health:
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
-        _state(services.assembly.model.names()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
+        _state(services.assembly.model.check()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
     )
     servers = services.assembly.toolbox.health()
     if model.state == checkpointer.state == "ready":
@@ -72,6 +72,6 @@ async def _state(check: Awaitable[object]) -> PartHealth:
     try:
         await check
     except Exception as error:
-        log.warning("Not ready: %s", error, exc_info=not isinstance(error, openai.OpenAIError))
+        log.warning("Not ready: %s", error, exc_info=not isinstance(error, ModelFailure))
         return PartHealth(state="down", error=as_api_error(error).message)
     return PartHealth(state="ready")

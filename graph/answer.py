@@ -1,0 +1,138 @@
+"""One answer of a model, from the bytes of its response. Pure."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages.ai import UsageMetadata
+
+from graph.calls import CallAssembly
+from graph.deltas import Delta, Finish, load_chunk, more_severe
+from graph.failures import Failure, ModelFailure, is_page, read_failure
+from graph.sse import BOM, EventDecoder, ServerSentEvent
+from graph.text import AnswerText
+
+DONE = "[DONE]"
+# What a body begins with that is no stream of events: JSON, or a web page.
+NO_EVENTS = (b"{", b"[", b"<")
+SPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one read of the response adds to the answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.refusal)
+
+
+class AnswerReader:
+    """The bytes of a response to what they say: a stream of events, or one completion as JSON.
+
+    Args:
+        stop: sequences that end the answer, whether the endpoint knows them or not.
+        names: the names of the tools that the model may call.
+    """
+
+    def __init__(self, *, stop: str | Sequence[str] = (), names: Collection[str] = ()) -> None:
+        self.calls = CallAssembly(names)
+        self.finish: Finish | None = None
+        self.usage: UsageMetadata | None = None
+        self.is_done = False
+        """Whether nothing that comes now belongs to the answer."""
+        self.said: list[str] = []
+        """The text of the answer, refusals included, in pieces."""
+        self._text, self._reasoning, self._refusal = AnswerText(stop), AnswerText(), AnswerText()
+        self._events = EventDecoder()
+        self._body: list[bytes] | None = None  # of a response that is no stream of events
+        self._begun = False
+
+    def feed(self, piece: bytes) -> Said:
+        """Take in what one read of the response brought, and return all that it says.
+
+        Raises:
+            ModelFailure: the endpoint tells of an error.
+        """
+        if not self._begun:
+            beginning = piece.removeprefix(BOM).lstrip(SPACE)
+            self._begun = bool(beginning)
+            self._body = [] if beginning.startswith(NO_EVENTS) else None
+        if self._body is not None:
+            self._body.append(piece)
+            return Said()
+        return self._joined(self._taken(self._events.feed(piece)))
+
+    def end(self) -> Said:
+        """Return what is said at the end of the response.
+
+        Raises:
+            ModelFailure: the endpoint tells of an error, or the answer is not complete.
+        """
+        deltas = [self._taken_whole()] if self._body is not None else list(self._taken(self._events.end()))
+        said = self._joined(iter(deltas))
+        if self.finish is None and not self._text.stopped:
+            raise ModelFailure(Failure("incomplete"))
+        if self.calls.is_nameless and not self.said:
+            raise ModelFailure(Failure("failed", words="The model called a tool without naming it."))
+        rest = Said(self._text.rest(), self._reasoning.rest(), self._refusal.rest())
+        self.said.append(rest.text + rest.refusal)
+        return Said(said.text + rest.text, said.reasoning + rest.reasoning, said.refusal + rest.refusal)
+
+    def _taken(self, events: Iterator[ServerSentEvent]) -> Iterator[Delta]:
+        for event in events:
+            if self.is_done:
+                return
+            if event.data.strip() == DONE:
+                self.is_done = True
+            elif (chunk := _load_json(event.data)) is not None:
+                yield load_chunk(chunk, name=event.name)
+
+    def _taken_whole(self) -> Delta:
+        """Return what a body of JSON says, which answers a request for a stream."""
+        text = b"".join(self._body or ()).removeprefix(BOM).decode(errors="replace")
+        body = text if is_page(text) else _load_json(text)
+        match body:
+            case {"choices": [_, *_]}:
+                return load_chunk(body)
+            case {"error": _} | {"detail": _} | {"object": "error"}:
+                raise ModelFailure(read_failure(None, body))
+        raise ModelFailure(Failure("wrong address", words="It answered with something that is no answer of a model."))
+
+    def _joined(self, deltas: Iterator[Delta]) -> Said:
+        text, reasoning, refusal = [], [], []
+        for delta in deltas:
+            self.finish = more_severe(self.finish, delta.finish)
+            self.usage = delta.usage or self.usage  # totals so far, where they come more than once
+            if delta.is_whole and any(self.said):
+                continue  # it repeats what the stream has said
+            for fragment in delta.calls:
+                self.calls.add(fragment)
+            if delta.text and not self._text.stopped:
+                text.append(self._text.next(delta.text))
+                self.is_done = self.is_done or self._text.stopped
+                self.said.append(text[-1])
+            if delta.reasoning:
+                reasoning.append(self._reasoning.next(delta.reasoning))
+            if delta.refusal:
+                refusal.append(self._refusal.next(delta.refusal))
+                self.said.append(refusal[-1])
+        return Said("".join(text), "".join(reasoning), "".join(refusal))
+
+
+def _load_json(data: str) -> Any:
+    """Return the JSON of an event; None for one that has none, such as `ping`.
+
+    Raises:
+        ModelFailure: it begins as JSON does, and is none.
+    """
+    if not data.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(data, strict=False)
+    except (ValueError, RecursionError) as error:
+        raise ModelFailure(Failure("failed", words="It sent something that is no JSON.")) from error

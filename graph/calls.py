@@ -1,0 +1,215 @@
+"""Tool calls from the fragments in which a model endpoint sends them. Pure."""
+
+import json
+import re
+import secrets
+import string
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import InvalidToolCall, ToolCall
+
+from graph.text import paired_surrogates
+
+ALPHANUMERIC = string.ascii_letters + string.digits
+# What strict endpoints take as the name of a function, when the call is sent back to them.
+NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What one chunk says of a call: `index`, `id` and `name` where it has them, and more of the arguments' JSON."""
+
+    index: object = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A call of which fragments have come."""
+
+    index: object
+    id: str | None
+    name: str = ""
+    arguments: dict[int, str] = field(default_factory=dict)
+    """The pieces of the arguments, by when they came."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.arguments.values())
+
+
+class CallAssembly:
+    """The calls of one answer, put together from fragments however the endpoint numbers, names and repeats them.
+
+    A fragment whose id is known continues the call of that id. A name begins a call, unless the call that the fragment
+    continues has none yet, has this one, or goes on with it. Everything else continues the call of its index; without
+    a known index, the newest call.
+
+    Args:
+        names: the names of the tools that the model may call; they tell the second half of a name from another name.
+    """
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._names = frozenset(names)
+        self._begun: list[_Begun] = []
+        self._pieces = 0
+
+    def add(self, fragment: Fragment) -> None:
+        """Take in the next fragment."""
+        call = self._nearest(fragment)
+        if call is None or not self._continues(call, fragment):
+            call = _Begun(fragment.index, fragment.id)
+            self._begun.append(call)
+        call.id = call.id or fragment.id
+        if fragment.name and not self._repeats(call.name, fragment.name):
+            call.name += fragment.name
+        if fragment.arguments:
+            self._pieces += 1
+            call.arguments[self._pieces] = fragment.arguments
+
+    def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+        """Return the calls, and apart from them those whose arguments are no JSON object; each has an id of ours.
+
+        Some endpoints number the calls of each answer anew, and ids must be unique in a thread.
+        """
+        loaded = [load_call(call.name, call.text, new_call_id()) for call in self._named()]
+        return (
+            [call for call in loaded if call["type"] == "tool_call"],
+            [call for call in loaded if call["type"] == "invalid_tool_call"],
+        )
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the model called something and never said what."""
+        return bool(self._begun) and not self._named()
+
+    def _named(self) -> list[_Begun]:
+        """Return the calls that have a name; where there is just one, all arguments are its own.
+
+        A call that never got a name is left out: nobody can run it, and no endpoint takes it back.
+        """
+        named = [call for call in self._begun if call.name.strip()]
+        if len(named) == 1 < len(self._begun):
+            pieces = {when: piece for call in self._begun for when, piece in call.arguments.items()}
+            named[0].arguments = dict(sorted(pieces.items()))
+        return named
+
+    def _nearest(self, fragment: Fragment) -> _Begun | None:
+        """Return the newest call that the fragment may belong to: by its id, else by its index, else the newest."""
+        same_id = [call for call in self._begun if fragment.id and call.id == fragment.id]
+        among = same_id or self._begun
+        same_index = [call for call in among if fragment.index is None or call.index == fragment.index]
+        if same_index or same_id:
+            return (same_index or same_id)[-1]
+        is_a_tail = self._begun and not fragment.name and not fragment.id and not _is_whole(self._begun[-1].text)
+        return self._begun[-1] if is_a_tail else None
+
+    def _continues(self, call: _Begun, fragment: Fragment) -> bool:
+        if not fragment.name or not call.name:
+            return True
+        if fragment.id and call.id and fragment.id != call.id:
+            return not call.arguments and call.name + fragment.name in self._names
+        if self._repeats(call.name, fragment.name):
+            return not _is_whole(call.text) or fragment.arguments in ("", call.text)
+        return not call.arguments and self._goes_on_with(call.name, fragment.name)
+
+    def _repeats(self, name: str, piece: str) -> bool:
+        return name == piece and name + piece not in self._names
+
+    def _goes_on_with(self, name: str, piece: str) -> bool:
+        """Whether the piece is the next part of a name, and no name itself."""
+        return name + piece in self._names or not self._names & {name, piece}
+
+
+def _is_whole(arguments: str) -> bool:
+    """Whether arguments are complete; `{}` is not: some endpoints send it before the real ones."""
+    try:
+        return bool(arguments) and bool(json.loads(arguments))
+    except (ValueError, RecursionError):
+        return False
+
+
+def load_call(name: str, text: str, call_id: str | None) -> ToolCall | InvalidToolCall:
+    """Return a call with its arguments read, or as an invalid one where they are no JSON object.
+
+    langchain-core completes JSON that was cut, which would run a tool with arguments that the model never finished.
+    """
+    name, text = NOT_IN_A_NAME.sub("_", name.strip())[:MAX_NAME], paired_surrogates(text)
+    try:
+        return ToolCall(name=name, args=_load_arguments(text), id=call_id, type="tool_call")
+    except (ValueError, RecursionError) as error:
+        return InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
+
+
+def _load_arguments(text: str) -> dict[str, Any]:
+    """Return the arguments of a call; none at all, `null` and JSON inside of a JSON string are read as they are meant.
+
+    Raises:
+        ValueError: they are no JSON object, or have a value that cannot be kept.
+    """
+    arguments = _only_value(text)
+    if isinstance(arguments, str):
+        arguments = _only_value(arguments)
+    if not isinstance(arguments, dict):
+        raise ValueError("not a JSON object")
+    stored: dict[str, Any] = storable(arguments)
+    json.dumps(stored, allow_nan=False)  # Infinity, which a large number is read as, can neither be kept nor sent
+    return stored
+
+
+def _only_value(text: str) -> Any:
+    """Return the JSON value of a text; some endpoints say it twice, or `{}` before it.
+
+    Raises:
+        ValueError: it has none, or two that differ.
+    """
+    values, rest = [], text.strip()
+    while rest:
+        value, end = DECODER.raw_decode(rest)
+        values.append(value)
+        rest = rest[end:].lstrip()
+    said = [value for value in values if value not in (None, {}, "")]
+    if any(value != said[0] for value in said):
+        raise ValueError("more than one JSON value")
+    return said[0] if said else {}
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value as checkpoints can keep it.
+
+    A number of more than 64 bits is read as JavaScript reads it, half a surrogate pair as U+FFFD.
+
+    Raises:
+        ValueError: JavaScript reads a number as Infinity.
+    """
+    match value:
+        case str():
+            return value if value.isascii() else paired_surrogates(value)
+        case dict():
+            return {storable(name): storable(item) for name, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+        case int() if not -(2**63) <= value < 2**64:
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise ValueError("a number is too large") from error
+        case _:
+            return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def new_call_id() -> str:
+    """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
+    return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))

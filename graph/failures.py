@@ -1,0 +1,269 @@
+"""What the failure of a model endpoint means: the one place that reads foreign errors. Pure.
+
+Endpoints word one trouble in many ways and under many statuses, as an HTTP error, as an event of a stream or as a
+body with the status 200. The words decide before the code, and the code before the status.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from graph.text import paired_surrogates
+
+Meaning = Literal[
+    "context too long",
+    "no tools",
+    "no images",
+    "no temperature",
+    "no stream options",
+    "filtered",
+    "no model",
+    "wrong address",
+    "wrong key",
+    "no credit",
+    "no memory",
+    "rate limited",
+    "too large",
+    "timed out",
+    "refused",
+    "failed",
+    "unreachable",
+    "broke off",
+    "stalled",
+    "incomplete",
+]
+
+MAX_WORDS = 500
+MAX_SHOWN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong at the endpoint, in its own `words` where it has some."""
+
+    meaning: Meaning
+    words: str = ""
+    status: int | None = None
+    retry_after: str | None = None
+    detail: str = ""
+    """What we know ourselves of it, in a sentence."""
+
+
+class ModelFailure(Exception):
+    """The model endpoint failed, or refused the request."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.meaning}: {failure.words}" if failure.words else failure.meaning)
+        self.failure = failure
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+# "does not support", "isn't enabled", "unsupported", …
+NOT = r"(\b(no|not|un)|n't)[ -]?(yet |currently |be |been )?"
+CAN = r"(support|enabl|allow|accept|implement|recogni[sz]|permit)\w*"
+TOOLS = r"['\"`]?(tools?|functions?|(tool|function)[_ -]?(use|usage|call(s|ing)?))['\"`]?\b"
+IMAGES = r"(image|vision|multi-?modal)\w*"
+UNKNOWN = r"(unrecognized|unknown|unexpected|extra|unsupported|additional)( \w+){0,3}:? ['\"`]?"
+
+# In the order in which they are looked for, in an error's codes and words together.
+BY_WORDS: list[tuple[Meaning, re.Pattern[str]]] = [
+    (
+        "context too long",
+        _any(
+            r"context[ _-]?(length|window|size|limit|overflow)",
+            r"exceed_context|max_model_len|\bn_ctx\b|prompt_too_long",
+            r"maximum (model |prompt |input |sequence )?(length|tokens) (of|is) \d",
+            r"(prompt|input|request|message|conversation)s?( \S+)? (is|are|was) too long",
+            r"(prompt|input) too long|too many (input |prompt )?tokens\b(?! per)|request too large for model",
+            r"exceed\w*( \S+){0,4} (max(imum)? (\w+ )?length|maximum number of (\w+ )?tokens|token limit)",
+            r"(input|prompt|total|number of)( \w+)?[ _]tokens?\b.{0,40}(exceed|must be <|is (greater|larger|longer))",
+            r"\binputs?`? (must have less|tokens \+)|longer than the (maximum )?(\w+ )?(length|context)",
+            r"(reduce|shorten) the length of|reduce your (prompt|input)|token limit (was |is )?(exceeded|reached)",
+        ),
+    ),
+    (
+        "no tools",
+        _any(
+            r"enable-auto-tool-choice|tool-call-parser|no endpoints .* tool use",
+            r"tools? param\w* requires? .{0,3}--?jinja",
+        ),
+    ),
+    ("refused", _any(r"parallel[ _]tool|(tool|function)[ _]choice|function_call\b|tools?\[\d|functions?\[\d")),
+    (
+        "no tools",
+        _any(
+            rf"{NOT}{CAN}( \S+){{0,3}} {TOOLS}",
+            rf"{TOOLS}( \S+){{0,4}} {NOT}{CAN}",
+            rf"{TOOLS}:? ?(is|are|extra inputs are) {NOT}{CAN}",
+            rf"{UNKNOWN}(tools|functions)\b(?! ?\[)",
+        ),
+    ),
+    (
+        "no images",
+        _any(
+            rf"{IMAGES}( \S+){{0,4}} {NOT}{CAN}|{NOT}(take )?({CAN})?( \S+){{0,3}} {IMAGES}",
+            r"image_url.{0,3} is only supported by|unknown variant .?image_url|mmproj",
+            r"not a (multi-?modal|vision) model|no endpoints .* image",
+        ),
+    ),
+    ("no temperature", _any(r"['\"`]temperature['\"`]( \S+){0,2} " + NOT + CAN, UNKNOWN + "temperature")),
+    (
+        "no stream options",
+        _any(
+            UNKNOWN + "stream_options",
+            rf"not permitted: stream_options|stream_options['\"`:]{{0,2}}( \S+){{0,3}} {NOT}{CAN}",
+        ),
+    ),
+    (
+        "filtered",
+        _any(r"content[_ ]filter|content (management )?policy|content_policy|\bflagged\b|moderation"),
+    ),
+    (
+        "no credit",
+        _any(
+            r"insufficient[_ ](quota|credit|balance|fund)|exceeded your current quota|billing",
+            r"payment required|out of credit|credit balance",
+        ),
+    ),
+    (
+        "no model",
+        _any(
+            r"model_not_found|try pulling it|models?/\S+ is not found|not a valid model|decommissioned",
+            r"\bmodel\b( \S+){0,4} (not found|(does not|doesn't) exist|is not (found|available|loaded))",
+            r"\bno models? (found|loaded|named|is loaded)|(no such|unknown|invalid) model\b",
+        ),
+    ),
+    ("no memory", _any(r"more (system |gpu |v)?memory|out of memory|insufficient (\w+ )?memory|unable to allocate")),
+    ("wrong address", _any(r"unexpected endpoint|cannot (get|post) /|(invalid|unknown) (url|path|endpoint|route)")),
+    ("rate limited", _any(r"rate[ _-]?limit|too many requests|resource[ _]exhausted")),
+]
+
+BY_STATUS: Mapping[int, Meaning] = {
+    401: "wrong key",
+    402: "no credit",
+    403: "wrong key",
+    404: "wrong address",
+    405: "wrong address",
+    408: "timed out",
+    410: "wrong address",
+    413: "too large",
+    429: "rate limited",
+    504: "timed out",
+    524: "timed out",
+}
+
+# Types and codes that errors in a stream name in place of a status.
+STATUS_OF_KIND: Mapping[str, int] = {
+    "badrequest": 400,
+    "invalidrequest": 400,
+    "invalid_request": 400,
+    "validation": 422,
+    "authentication": 401,
+    "unauthorized": 401,
+    "invalid_api_key": 401,
+    "permission": 403,
+    "forbidden": 403,
+    "not_found": 404,
+    "notfound": 404,
+    "timeout": 504,
+    "ratelimit": 429,
+    "rate_limit": 429,
+}
+
+
+def read_failure(status: int | None, body: object, *, retry_after: str | None = None) -> Failure:
+    """Return what an error response means; without a status, what an error in a stream or in a 200 means."""
+    said, kind = words(body), _kind(body)
+    status = status if status is not None and status >= 400 else _status_of(body, kind)
+    searched = f"{kind} {said}"[:MAX_SHOWN]
+    meaning = next((meaning for meaning, pattern in BY_WORDS if pattern.search(searched)), None)
+    if status in (401, 403) and meaning not in ("no credit", "filtered"):
+        meaning = "wrong key"  # whatever else it says
+    if meaning is None and is_page(body):
+        meaning = "wrong address" if status is None else None
+    if meaning is None and status is not None:
+        meaning = BY_STATUS.get(status) or ("refused" if 400 <= status < 500 else None)
+    if meaning is None and status is not None:  # what is left has a status of 5xx, and its words may be its insides
+        said = ""
+    return Failure(meaning or "failed", said, status, retry_after)
+
+
+def reported_failure(said: Mapping[str, Any], *, is_error: bool = False) -> Failure | None:
+    """Return what an event or a body tells of an error; None where it tells of none.
+
+    `is_error` where something else says that it is one, such as the event's name.
+    """
+    has_choices = bool(said.get("choices"))
+    is_error = is_error or said.get("object") == "error" or said.get("type") == "error"
+    if said.get("error") or is_error or (not has_choices and said.get("detail") and "id" not in said):
+        return read_failure(None, said)
+    return None
+
+
+def words(body: object) -> str:
+    """Return what an error's body says, as one line of at most 500 characters; nothing where it is a web page."""
+    return paired_surrogates(" ".join(_words(body).split())[:MAX_WORDS])
+
+
+def is_page(body: object) -> bool:
+    """Whether a body is a web page, which some other server answered with."""
+    return isinstance(body, str) and body.lstrip()[:1] == "<"
+
+
+def _words(body: object) -> str:
+    match body:
+        case str():
+            return "" if is_page(body) else body[:MAX_SHOWN]
+        case list():
+            return "; ".join(filter(None, map(_words, body[:10])))
+        case dict():
+            said = next((_words(body[key]) for key in WORDED if body.get(key)), "")
+            return ": ".join(filter(None, [_place(body), said, _raw(body)]))
+    return ""
+
+
+# Where an error's words may stand, in the order in which they are looked for.
+WORDED = ("error", "message", "detail", "msg", "error_message", "error_msg", "errors", "reason", "description", "title")
+
+
+def _place(body: Mapping[str, Any]) -> str:
+    """Return the field that a complaint of FastAPI's is about."""
+    location = body.get("loc")
+    return ".".join(map(str, location)) if isinstance(location, list) else ""
+
+
+def _raw(body: Mapping[str, Any]) -> str:
+    """Return the words of the provider behind OpenRouter."""
+    metadata = body.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return raw if isinstance(raw, str) else ""
+
+
+def _kind(body: object) -> str:
+    """Return the types and codes that an error names."""
+    error = _innermost(body)
+    return " ".join(str(error[key]) for key in ("type", "code", "status") if isinstance(error.get(key), str | int))
+
+
+def _status_of(body: object, kind: str) -> int | None:
+    error = _innermost(body)
+    for key in ("code", "status", "status_code", "http_status"):
+        match error.get(key):
+            case int(number) if 400 <= number < 600:
+                return number
+            case str(text) if re.fullmatch(r"[45]\d\d", text):
+                return int(text)
+    known = (status for name, status in STATUS_OF_KIND.items() if name in kind.lower())
+    return next(known, None)
+
+
+def _innermost(body: object) -> Mapping[str, Any]:
+    """Return the object that describes the error."""
+    error: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    while isinstance(inner := error.get("error") or error.get("detail"), dict):
+        error = inner
+    return error

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
@@ -17,6 +18,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
+from graph.images import has_tool_images
 from graph.model import ChatModel
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext
@@ -24,6 +26,9 @@ from graph.state import AgentState, TurnContext
 log = logging.getLogger(__name__)
 
 MAX_TOOL_ROUNDS = 8
+CANCEL_AGAIN = 0.1
+
+Result = TypeVar("Result")
 
 Agent = CompiledStateGraph[AgentState, TurnContext, AgentState, AgentState]
 
@@ -45,13 +50,13 @@ def build_agent(
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
         ours = list(tools) if tool_rounds(messages) < max_tool_rounds else []
         offered: list[BaseTool | dict[str, Any]] = [*ours, *(dict(tool) for tool in context.client_tools)]
-        answer = await next_message(model, [system, *paired(messages)], offered, context)
+        answer = await cancellable(next_message(model, [system, *paired(messages)], offered, context))
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         return {"messages": [with_client_calls(answer, context.client_tool_names, at_most=at_once)]}
 
     async def call_tool(call: ToolCall | InvalidToolCall) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
-        return {"messages": [await tool_result(call, tools)]}
+        return {"messages": [await cancellable(tool_result(call, tools))]}
 
     graph = StateGraph(AgentState, context_schema=TurnContext)
     graph.add_node("model", call_model)
@@ -116,8 +121,30 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
             raise
         log.exception("Tool %r failed.", name)
         return _result(call, f"The tool {name!r} failed.", "error")
-    return _result(call, str(message.text), message.status)
+    content = message.content if has_tool_images([message]) else str(message.text)
+    return _result(call, content, message.status)
 
 
-def _result(call: ToolCall | InvalidToolCall, text: str, status: Literal["success", "error"]) -> ToolMessage:
-    return ToolMessage(text, tool_call_id=call["id"] or "", name=call["name"], status=status, id=str(uuid4()))
+async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await the work of a node; when the node is cancelled, cancel the work until it ends.
+
+    Libraries may lose a cancellation, as `asyncio.wait_for` does on Python 3.11 when it meets a result; a model would
+    go on to its end then, with nobody to hear it.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):  # one is enough
+                await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        if not task.cancelled() and (error := task.exception()):
+            log.warning("A step failed while it was stopped: %s", error)
+        raise
+
+
+def _result(
+    call: ToolCall | InvalidToolCall, content: str | list[str | dict[Any, Any]], status: Literal["success", "error"]
+) -> ToolMessage:
+    return ToolMessage(content, tool_call_id=call["id"] or "", name=call["name"], status=status, id=str(uuid4()))

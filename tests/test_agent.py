@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -13,6 +15,7 @@ from graph.agent import build_agent
 from graph.checkpoints import open_checkpointer
 from graph.model import open_model
 from graph.settings import AgentSettings
+from tests.mcp_servers import PIXEL
 from tests.upstream import Answer, Call, Upstream
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +73,48 @@ async def test_a_tool_that_breaks_is_a_result_without_its_details(
         result = await build_agent(model, [fail, cancel_itself]).ainvoke({"messages": [HumanMessage("Do it.")]})
     assert result["messages"][2].text == f"The tool {name!r} failed."
     assert result["messages"][2].status == "error"
+
+
+async def test_a10_a_tool_that_loses_its_cancellation_is_cancelled_again(upstream: Upstream, upstream_url: str) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def lose_it() -> str:
+        """Lose a cancellation, as `asyncio.wait_for` may, and go on."""
+        begun.set()
+        try:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "unreachable"
+
+    upstream.script(Answer(calls=[Call("lose_it", "{}")]))
+    async with open_model(settings_for(upstream_url)) as model, asyncio.timeout(10):
+        run = asyncio.create_task(build_agent(model, [lose_it]).ainvoke({"messages": [HumanMessage("Do it.")]}))
+        await begun.wait()
+        run.cancel()
+        await asyncio.wait({run})
+        assert run.cancelled()
+        assert ended.is_set()
+
+
+async def test_m13_images_in_a_result_are_kept_and_shown(upstream: Upstream, upstream_url: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+
+    @tool
+    async def draw() -> list[dict[str, Any]]:
+        """Draw a dot."""
+        return [{"type": "text", "text": "A dot:"}, image]
+
+    upstream.script(Answer(calls=[Call("draw", "{}")]), Answer(["Nice."]))
+    async with open_model(settings_for(upstream_url)) as model:
+        result = await build_agent(model, [draw]).ainvoke({"messages": [HumanMessage("Draw.")]})
+    assert result["messages"][2].content[1] == image
+    *_, told, shown = upstream.last["messages"]
+    assert (told["role"], told["content"]) == ("tool", "A dot:")
+    assert (shown["role"], shown["content"][-1]) == ("user", image)
 
 
 async def test_tools_may_come_and_go_between_the_steps(upstream: Upstream, upstream_url: str) -> None:

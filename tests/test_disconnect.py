@@ -4,6 +4,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -85,6 +86,39 @@ def test_a10_a_tool_call_that_was_cut_short_has_a_result_in_the_next_turn(
     assert (user["content"], assistant["content"], question["content"]) == ("tell", "Searching.", "Never mind.")
     assert tool["tool_call_id"] == assistant["tool_calls"][0]["id"]
     assert tool["content"] == "This tool call was interrupted; it has no result."
+
+
+@pytest.mark.parametrize("gap", [0, 0.0003, 0.001, 0.005, 0.02])
+def test_a10_a_client_that_leaves_stops_even_a_fast_model(server: AgentServer, upstream: Upstream, gap: float) -> None:
+    upstream.otherwise = Answer(["word "] * 1_000_000, pause=gap)
+    chance = random.Random(7)
+    for number in range(8):
+        with asking(server, stream=True, session=f"s{number}") as parts:
+            leaves = time.monotonic() + chance.uniform(0, 0.2)
+            while time.monotonic() < leaves:
+                next(parts)
+        until(lambda: upstream.streaming == 0, within=0.25)
+    upstream.otherwise = Answer(["Still here."])
+    assert server.ask("Are you there?", session="s0") == "Still here."
+
+
+def test_a10_a_reader_that_takes_nothing_holds_a_fast_model_up(server: AgentServer, upstream: Upstream) -> None:
+    sent = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal sent
+        for sent in range(1_000_000):  # noqa: B007 - it is read outside
+            yield "word " * 100
+
+    upstream.script(Answer(counted()))  # type: ignore[arg-type]  # endless, or nearly
+    with asking(server, stream=True) as parts:
+        next(parts)
+        before = -1
+        while sent != before:  # until the buffers between them are full
+            before = sent
+            time.sleep(0.3)
+        assert sent < 100_000
+    until(lambda: upstream.streaming == 0)
 
 
 def test_a10_clients_that_leave_at_any_moment_do_no_harm(server: AgentServer, upstream: Upstream) -> None:

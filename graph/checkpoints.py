@@ -3,9 +3,11 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
@@ -14,10 +16,13 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from graph.database import DatabaseFile, DatabaseInUse, used_alone
+
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
 TABLES = ("checkpoints", "writes")
 BUSY_TIMEOUT = 5000
+PROBES = "CREATE TABLE IF NOT EXISTS probes (only INTEGER PRIMARY KEY, at REAL NOT NULL)"
 
 Result = TypeVar("Result")
 
@@ -33,19 +38,40 @@ async def open_checkpointer(url: str) -> "AsyncIterator[ShieldedSqliteSaver]":
     Raises:
         CheckpointUrlError: another kind of URL, or a database that cannot be opened.
     """
-    path = ":memory:" if url == MEMORY else _private_file(sqlite_path(url))
     # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
     serde = JsonPlusSerializer(allowed_msgpack_modules=None)
-    async with aiosqlite.connect(path) as connection:
-        connection.row_factory = sqlite3.Row
-        saver = ShieldedSqliteSaver(connection, serde=serde)
+    with claimed(url) as path:
+        async with aiosqlite.connect(path or ":memory:") as connection:
+            connection.row_factory = sqlite3.Row
+            saver = ShieldedSqliteSaver(connection, serde=serde)
+            try:
+                await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+                await saver.setup()
+                await connection.execute(PROBES)
+            except sqlite3.DatabaseError as error:
+                raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
+            saver.file = DatabaseFile(path) if path else None
+            yield saver
+            await saver.idle()
+
+
+@contextmanager
+def claimed(url: str) -> Iterator[Path | None]:
+    """Yield the file of a URL, which no other process may use meanwhile; None for a database in memory.
+
+    Raises:
+        CheckpointUrlError: another process uses it, or it cannot be written.
+    """
+    path = None if url == MEMORY else _private_file(sqlite_path(url))
+    with ExitStack() as claim:
         try:
-            await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
-            await saver.setup()
-        except sqlite3.DatabaseError as error:
-            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
-        yield saver
-        await saver.idle()
+            if path:
+                claim.enter_context(used_alone(path))
+        except DatabaseInUse as error:
+            raise CheckpointUrlError(f"CHECKPOINT_URL: {error}") from error
+        except OSError as error:
+            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be locked: {error.strerror}.") from error
+        yield path
 
 
 def sqlite_path(url: str) -> Path:
@@ -72,6 +98,45 @@ class Mark(NamedTuple):
     writes: int
 
 
+class WriteLock(asyncio.Lock):
+    """A lock around the connection: whoever leaves it with an error leaves no open transaction behind.
+
+    A commit that fails leaves its transaction open, and the next one would commit what its client was told has failed.
+
+    When somebody has waited in vain for another program's lock, the next ones do not wait, until a write succeeds:
+    all that the server reads and writes goes through one thread, where they would wait one after the other.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self._changes_when_busy: int | None = None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Undo what was not committed, then let the next one in."""
+        try:
+            if kind and self._connection.in_transaction:
+                await self._connection.rollback()
+            if is_busy(error):
+                await self._wait_for_others(0)
+                self._changes_when_busy = self._connection.total_changes
+            elif self._changes_when_busy not in (None, self._connection.total_changes):
+                await self._wait_for_others(BUSY_TIMEOUT)
+                self._changes_when_busy = None
+        finally:
+            await super().__aexit__(kind, error, trace)
+
+    async def _wait_for_others(self, milliseconds: int) -> None:
+        await self._connection.execute_fetchall(f"PRAGMA busy_timeout = {milliseconds}")
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether an error says that another program holds the lock of the database."""
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+
+
 class ShieldedSqliteSaver(AsyncSqliteSaver):
     """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
 
@@ -79,8 +144,12 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
     everybody else and is committed with whatever comes next.
     """
 
+    file: DatabaseFile | None = None
+    """The file that it writes to; none for a database in memory."""
+
     def __init__(self, connection: aiosqlite.Connection, *, serde: JsonPlusSerializer) -> None:
         super().__init__(connection, serde=serde)
+        self.lock = WriteLock(connection)
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def idle(self) -> None:
@@ -89,14 +158,37 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Write beside the checkpoints, whole or not at all."""
+        """Write beside the checkpoints, whole or not at all.
+
+        Raises:
+            DatabaseMoved: it was written, and to a file that nobody finds any more.
+        """
         async with self.lock:
-            try:
-                yield self.conn
-                await self.conn.commit()
-            except BaseException:
-                await self.conn.rollback()
-                raise
+            yield self.conn
+            await self.conn.commit()
+        await self.check_file()
+
+    async def check_file(self) -> None:
+        """See that what is written is found again.
+
+        Raises:
+            DatabaseMoved: the database file was deleted, moved away or replaced.
+        """
+        if self.file:
+            await asyncio.to_thread(self.file.check)
+
+    async def check_writable(self) -> None:
+        """Write a row to the disk: only a committed write meets a full disk, a lock or a file that is gone.
+
+        Raises:
+            sqlite3.Error: the row cannot be written.
+            DatabaseMoved: it was written to a file that nobody finds any more.
+        """
+        await self._to_its_end(self._write_probe())
+
+    async def _write_probe(self) -> None:
+        async with self.transaction() as db:
+            await db.execute("INSERT OR REPLACE INTO probes VALUES (1, ?)", (time.time(),))
 
     async def select(self, query: str, *values: object) -> list[sqlite3.Row]:
         """Read rows, all in one go: a statement left open would keep the log from being emptied."""

@@ -104,7 +104,9 @@ class SessionIndex:
 
         Raises:
             NotFound: the thread is another principal's.
+            DatabaseMoved: what it would be told is not in the database file.
         """
+        await self._saver.check_file()
         thread = session.thread_id
         row = await self._one(
             f"SELECT principal, id, habit, {TURN} FROM sessions LEFT JOIN turns ON turns.turn = newest "
@@ -280,6 +282,7 @@ class SessionIndex:
         return branch
 
     async def _records(self, condition: str, values: tuple[Any, ...], limit: int) -> list[SessionRecord]:
+        await self._saver.check_file()
         rows = await self._saver.select(
             "SELECT principal, id, created_at, updated_at, branches, coalesce(number, 0) AS turns, "
             "waits_for IS NOT NULL AS waiting FROM sessions LEFT JOIN turns ON turn = newest "

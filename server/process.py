@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from graph.checkpoints import open_checkpointer
+from graph.checkpoints import claimed, open_checkpointer
 from graph.factory import mcp_connections
 from server.app import create_app
 from server.replies import DRAIN_SECONDS
@@ -63,12 +63,13 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         CheckpointUrlError: the database cannot be used.
     """
     mcp_connections(settings)
-    asyncio.run(_open_once(settings.checkpoint_url))
-    if settings.api_host not in LOOPBACK and not settings.api_keys:
-        print(open_to_all(settings.api_host), file=sys.stderr)
-    server = Server(create_app(settings), settings, when_ready)
-    with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order
-        server.run()
+    with claimed(settings.checkpoint_url):
+        asyncio.run(_open_once(settings.checkpoint_url))
+        if settings.api_host not in LOOPBACK and not settings.api_keys:
+            print(open_to_all(settings.api_host), file=sys.stderr)
+        server = Server(create_app(settings), settings, when_ready)
+        with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order
+            server.run()
     if not server.started:
         sys.exit(1)
 

@@ -1,0 +1,94 @@
+"""The file of a SQLite database: used by one process at a time, and still the file that was opened."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+# What file systems without locks, such as some network ones, answer to somebody who asks for one.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class DatabaseInUse(Exception):
+    """Another process uses the database; the message says what to do."""
+
+
+class DatabaseMoved(Exception):
+    """The file that was opened is no longer at its path, so what is written to it would be lost."""
+
+
+class DatabaseFile:
+    """The files of an open database, as they were when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._opened = self._identities()
+
+    def check(self) -> None:
+        """See that the same files are still there; it asks the file system and opens nothing.
+
+        Opening and closing the file would take SQLite's own locks on it away from this process.
+
+        Raises:
+            DatabaseMoved: they were deleted, moved away or replaced.
+        """
+        if self._identities() != self._opened:
+            raise DatabaseMoved(
+                f"The database file {self._path.name} was deleted, moved or replaced while the server was running. "
+                "Put it back, or restart the server."
+            )
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        # SQLite keeps its log, where new turns are at first, beside the file that a symbolic link leads to.
+        return [_identity(self._path), _identity(Path(f"{self._path.resolve()}-wal"))]
+
+
+@contextmanager
+def used_alone(path: Path) -> Iterator[None]:
+    """Keep other processes from using a database; this process may enter it again.
+
+    One run at a time for each session holds only within a process. The lock is on a file beside the database, since
+    SQLite locks the database itself, and the system takes it away when the process ends in whatever way.
+
+    Raises:
+        DatabaseInUse: another process has the lock.
+        OSError: the file of the lock cannot be made.
+    """
+    lock = FileLock(
+        f"{path.resolve()}.lock",
+        timeout=0,
+        mode=0o600,
+        thread_local=False,
+        is_singleton=True,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+    )
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DatabaseInUse(
+            f"{path} is in use by another process. Stop that one (`chat-agent serve`, `chat-agent demo` or "
+            "`make studio`), or set CHECKPOINT_URL to another file for this one."
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("The file system of %s has no locks; see to it that no other process uses the file.", path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

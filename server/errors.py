@@ -7,7 +7,7 @@
     ├── SessionBusy         409  the session's run before this one has not ended
     ├── RunCancelled        409  somebody cancelled the run
     ├── UpstreamError       502  the model endpoint failed (504 timeout, 429 rate limit, 402 no credit)
-    ├── Unavailable         503  the run was stopped
+    ├── Unavailable         503  the run was stopped, or the database cannot be used
     ├── RunTimedOut         504  the run took longer than RUN_TIMEOUT
     └── AgentError          500  a defect of ours
 
@@ -116,7 +116,7 @@ class RunTimedOut(ApiError):
 
 
 class Unavailable(ApiError):
-    """The run was stopped, by the server's end or by somebody else."""
+    """The run was stopped, by the server's end or by somebody else, or the database cannot be used."""
 
     status, type = 503, "server_error"
 

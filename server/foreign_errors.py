@@ -3,11 +3,13 @@
 `ENDPOINT_ANSWERS` has a row for each failure of a model endpoint: the answer, and whether SDKs may repeat the request.
 """
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
+from graph.database import DatabaseMoved
 from graph.failures import Failure, Meaning, ModelFailure
-from server.errors import AgentError, ApiError, InvalidRequest, UpstreamError
+from server.errors import AgentError, ApiError, InvalidRequest, Unavailable, UpstreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,26 @@ ENDPOINT_ANSWERS: Mapping[Meaning, Told] = {
 }
 
 
+# The lowest byte of SQLite's codes is the kind of an error, the others say more of where it was met.
+PRIMARY_CODE = 0xFF
+
+# What is to be done about it, where the cause is outside; other codes are defects of ours.
+DATABASE_ADVICE = {
+    sqlite3.SQLITE_BUSY: "Another program is writing to it. Try again.",
+    sqlite3.SQLITE_LOCKED: "Another program is writing to it. Try again.",
+    sqlite3.SQLITE_FULL: "Make room on its disk.",
+    sqlite3.SQLITE_IOERR: "Check its disk: it may be full, broken or gone.",
+    sqlite3.SQLITE_READONLY: "Let the server write to its file and folder.",
+    sqlite3.SQLITE_PERM: "Let the server write to its file and folder.",
+    sqlite3.SQLITE_CANTOPEN: "Check that its folder is there, and that the server may write to it.",
+    sqlite3.SQLITE_CORRUPT: "Restore its file from a copy, or set CHECKPOINT_URL to a new one.",
+    sqlite3.SQLITE_NOTADB: "Restore its file from a copy, or set CHECKPOINT_URL to a new one.",
+    sqlite3.SQLITE_PROTOCOL: "Another program is writing to it. Try again.",
+    sqlite3.SQLITE_NOLFS: "Its file has become too large for its file system.",
+}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 def as_api_error(error: BaseException) -> ApiError:
     """Return what the client is told of an error; a foreign one that nobody knows is a defect of ours."""
     match error:
@@ -108,6 +130,24 @@ def as_api_error(error: BaseException) -> ApiError:
             return error
         case ModelFailure(failure=failure):
             return ENDPOINT_ANSWERS[failure.meaning].answer(failure)
+        case sqlite3.Error() if (told := _database_failed(error)) is not None:
+            return told
+        case DatabaseMoved():
+            return _storage_unavailable(str(error))
     return AgentError(
         "The server had an error while processing your request. Sorry about that!", code="agent_error"
     ).not_to_be_repeated()
+
+
+def _database_failed(error: sqlite3.Error) -> ApiError | None:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE  # the module's own errors have none
+    if code not in DATABASE_ADVICE:
+        return None
+    # SQLite's own words: a short sentence for each code, with nothing of the data in it.
+    told = _storage_unavailable(f"The database cannot be used: {error}. {DATABASE_ADVICE[code]}")
+    return told.not_to_be_repeated() if code in DAMAGED else told
+
+
+def _storage_unavailable(message: str) -> ApiError:
+    # SDKs may repeat it: what was not committed was not kept. The run forbids it where tools have run.
+    return Unavailable(message, code="storage_unavailable", headers={"Retry-After": "5"})

@@ -6,10 +6,9 @@ from collections.abc import Awaitable
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from graph.failures import ModelFailure
+from server.errors import AgentError
 from server.foreign_errors import as_api_error
 from server.openapi import may_fail
 from server.services import ServicesDep
@@ -18,8 +17,6 @@ from tools.mcp_client import ServerHealth
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
-
-PROBE: RunnableConfig = {"configurable": {"thread_id": "00000000-0000-0000-0000-000000000000"}}
 
 
 class Health(BaseModel):
@@ -56,7 +53,7 @@ async def health() -> Health:
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
-        _state(services.assembly.model.check()), _state(services.assembly.checkpointer.aget_tuple(PROBE))
+        _state(services.assembly.model.check()), _state(services.assembly.checkpointer.check_writable())
     )
     servers = services.assembly.toolbox.health()
     if model.state == checkpointer.state == "ready":
@@ -72,6 +69,7 @@ async def _state(check: Awaitable[object]) -> PartHealth:
     try:
         await check
     except Exception as error:
-        log.warning("Not ready: %s", error, exc_info=not isinstance(error, ModelFailure))
-        return PartHealth(state="down", error=as_api_error(error).message)
+        answer = as_api_error(error)
+        log.warning("Not ready: %s", answer.message, exc_info=isinstance(answer, AgentError))
+        return PartHealth(state="down", error=answer.message)
     return PartHealth(state="ready")

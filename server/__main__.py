@@ -18,6 +18,7 @@ from graph.embedded_settings import EMBEDDED, answered_by
 from server import __version__
 from server.screens import banner, doors, invitation, settings_list, unusable
 from server.settings import ServerSettings
+from server.signals import end_in_order_on_hangup
 from tools.settings import ToolSettings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
     options = _parser().parse_args(arguments)
+    end_in_order_on_hangup()
     try:
         options.run(options)
     except CommandError as error:

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from graph.checkpoints import CheckpointUrlError, claimed
 from graph.embedded_settings import settings_or_embedded
 from graph.factory import opened_agent
 from server.app import create_app
@@ -94,11 +95,15 @@ def beside_studio(agent: FastAPI) -> Starlette:
 
 
 def load_settings() -> ServerSettings:
-    """Read the settings, or end the process with what is missing."""
+    """Read the settings, or end the process with what is missing, or why the database cannot be used."""
     try:
-        return settings_or_embedded(ServerSettings)
+        settings = settings_or_embedded(ServerSettings)
+        with claimed(settings.checkpoint_url):  # for a moment: the platform would log a refusal as a defect
+            return settings
     except ValidationError as error:
         sys.exit(unusable(ServerSettings, error.errors()))
+    except CheckpointUrlError as error:
+        sys.exit(f"ERROR: {error}")
 
 
 app = beside_studio(create_app(load_settings(), agent=opened_agent))

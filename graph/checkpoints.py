@@ -4,10 +4,9 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
@@ -17,11 +16,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from graph.database import DatabaseFile, DatabaseInUse, used_alone
+from graph.thread_rows import copy_thread, delete_runs, keep_latest
+from graph.write_lock import BUSY_TIMEOUT, WriteLock
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
 TABLES = ("checkpoints", "writes")
-BUSY_TIMEOUT = 5000
 PROBES = "CREATE TABLE IF NOT EXISTS probes (only INTEGER PRIMARY KEY, at REAL NOT NULL)"
 
 Result = TypeVar("Result")
@@ -98,45 +98,6 @@ class Mark(NamedTuple):
     writes: int
 
 
-class WriteLock(asyncio.Lock):
-    """A lock around the connection: whoever leaves it with an error leaves no open transaction behind.
-
-    A commit that fails leaves its transaction open, and the next one would commit what its client was told has failed.
-
-    When somebody has waited in vain for another program's lock, the next ones do not wait, until a write succeeds:
-    all that the server reads and writes goes through one thread, where they would wait one after the other.
-    """
-
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        super().__init__()
-        self._connection = connection
-        self._changes_when_busy: int | None = None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Undo what was not committed, then let the next one in."""
-        try:
-            if kind and self._connection.in_transaction:
-                await self._connection.rollback()
-            if is_busy(error):
-                await self._wait_for_others(0)
-                self._changes_when_busy = self._connection.total_changes
-            elif self._changes_when_busy not in (None, self._connection.total_changes):
-                await self._wait_for_others(BUSY_TIMEOUT)
-                self._changes_when_busy = None
-        finally:
-            await super().__aexit__(kind, error, trace)
-
-    async def _wait_for_others(self, milliseconds: int) -> None:
-        await self._connection.execute_fetchall(f"PRAGMA busy_timeout = {milliseconds}")
-
-
-def is_busy(error: BaseException | None) -> bool:
-    """Whether an error says that another program holds the lock of the database."""
-    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
-
-
 class ShieldedSqliteSaver(AsyncSqliteSaver):
     """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
 
@@ -204,12 +165,15 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
                 await self.conn.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         return not result["busy"]
 
-    async def latest(self, thread_id: str) -> str | None:
-        """Return the id of the checkpoint that LangGraph takes for a thread's latest, without loading it."""
-        query = "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
-        (row,) = await self.select(query, thread_id)
-        latest: str | None = row["id"]
-        return latest
+    async def latest(self, thread_id: str, among: str) -> tuple[str | None, bool]:
+        """Return the id that LangGraph takes for a thread's latest checkpoint, and whether one is `among` them."""
+        (row,) = await self.select(
+            "SELECT max(checkpoint_id) AS latest, coalesce(max(checkpoint_id = ?), FALSE) AS is_there "
+            "FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''",
+            among,
+            thread_id,
+        )
+        return row["latest"], bool(row["is_there"])
 
     async def written_last(self, thread_id: str) -> str | None:
         """Return the id of a thread's checkpoint that was written last; ids tell the time, which may be set back."""
@@ -251,6 +215,34 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all of a thread, whole or not at all."""
         await self._to_its_end(super().adelete_thread(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete what runs of LangGraph's platform wrote; their threads are as they were before.
+
+        Raises:
+            StillNeeded: what came later is built on it.
+        """
+        await self._to_its_end(self._write(delete_runs, list(run_ids)))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all of a thread to another one."""
+        await self._to_its_end(self._write(copy_thread, source_thread_id, target_thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete threads, or all of their checkpoints but the latest.
+
+        Raises:
+            StillNeeded: the latest checkpoint is built on those before it.
+        """
+        for thread_id in thread_ids:
+            if strategy == "keep_latest":
+                await self._to_its_end(self._write(keep_latest, thread_id))
+            else:
+                await self.adelete_thread(thread_id)
+
+    async def _write(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        async with self.transaction() as db:
+            await work(db, *arguments)
 
     async def _to_its_end(self, write: Coroutine[Any, Any, Result]) -> Result:
         task = asyncio.ensure_future(write)

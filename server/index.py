@@ -216,6 +216,23 @@ class SessionIndex:
             )
         await self.clean_up()
 
+    async def forget_lost_turns(self, session: Session) -> None:
+        """Forget the turns whose checkpoints were deleted behind the index, as Studio can; others stay."""
+        thread = session.thread_id
+        async with self._saver.transaction() as db:
+            await db.execute(
+                "DELETE FROM turns WHERE thread_id = ? AND NOT EXISTS (SELECT 1 FROM checkpoints AS kept WHERE "
+                "kept.thread_id = turns.thread_id AND checkpoint_ns = '' AND kept.checkpoint_id = turns.checkpoint_id)",
+                (thread,),
+            )
+            await db.execute(
+                "UPDATE sessions SET newest = (SELECT max(turn) FROM turns WHERE thread_id = ?) WHERE thread_id = ?",
+                (thread, thread),
+            )
+            await db.execute(
+                "UPDATE sessions SET habit = NULL, branches = 0 WHERE thread_id = ? AND newest IS NULL", (thread,)
+            )
+
     async def delete(self, session: Session) -> None:
         """Delete all that there is of a session; no copy of it stays in the database's files."""
         async with self._saver.transaction() as db:

@@ -15,12 +15,14 @@ import httpx
 import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
+from langgraph_sdk.errors import BadRequestError, NotFoundError
 
 from graph.embedded import MODEL_NAME
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.loopback import free_port
 from tests.test_command import Serving, serving
 from tests.upstream import Answer, Call, Json, Upstream, last_text
+from tests.waiting import until
 
 CONFIG = Path(__file__).parents[1] / "langgraph.json"
 COMMAND = ("-m", "langgraph_cli")
@@ -221,3 +223,77 @@ def test_with_half_of_a_model_it_says_what_is_missing() -> None:
     assert ended.returncode == 1
     assert "  - OLLAMA_BASE_URL: " in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def in_progress(studio: Studio, upstream: Upstream, thread: str, text: str) -> str:
+    """Start a run that goes on until it is stopped, and return its id once the model speaks."""
+    upstream.script(Answer(["Well, "], hold=True))
+    run = studio.client.runs.create(thread, GRAPH, input=question(text))
+    until(lambda: upstream.streaming == 1, within=20)
+    return run["run_id"]
+
+
+def newest_run(studio: Studio, thread: str) -> str:
+    """Return the id of a thread's last run."""
+    return studio.client.runs.list(thread)[0]["run_id"]
+
+
+def test_m23_a_run_that_is_rolled_back_leaves_its_thread_as_it_was(studio: Studio, upstream: Upstream) -> None:
+    client = studio.client
+    session, fresh = str(uuid4()), client.threads.create()["thread_id"]
+    assert studio.server.ask("One", session=session) == "You said: One"
+    assert session in studio.threads()
+    one = ["One", "You said: One"]
+
+    in_progress(studio, upstream, session, "Never mind")
+    assert studio.turn(session, "Two", multitask_strategy="rollback") == [*one, "Two", "You said: Two"]
+    assert [run["status"] for run in client.runs.list(session)] == ["success"]
+
+    client.runs.cancel(session, in_progress(studio, upstream, session, "Nor this"), action="rollback", wait=True)
+    until(lambda: len(client.runs.list(session)) == 1, within=20)
+    assert studio.state(session) == [*one, "Two", "You said: Two"]
+
+    client.runs.cancel(fresh, in_progress(studio, upstream, fresh, "The first"), action="rollback", wait=True)
+    until(lambda: client.runs.list(fresh) == [], within=20)
+    assert client.threads.get_state(fresh)["values"] in ({}, [], None, {"messages": []})
+    assert studio.turn(fresh, "Hello") == ["Hello", "You said: Hello"]
+    assert studio.server.ask("Three", session=session) == "You said: Three"
+    assert [message["content"] for message in upstream.last["messages"][1:]] == [*one, "Three"]
+
+
+@pytest.mark.parametrize("durability", ["async", "sync", "exit"])
+def test_m23_the_newest_run_is_deleted_and_an_older_one_is_refused(studio: Studio, durability: str) -> None:
+    client, thread = studio.client, studio.client.threads.create()["thread_id"]
+    runs = []
+    for text in ("One", "Two", "Three"):
+        studio.turn(thread, text, durability=durability)
+        runs.append(newest_run(studio, thread))
+
+    for older in runs[:2]:
+        with pytest.raises(BadRequestError, match="later ones in its thread are stored as what they changed since"):
+            client.runs.delete(thread, older)
+    assert studio.turn(thread, "Four", durability=durability)[-1] == "You said: Four", "the queue goes on"
+    for newest in (newest_run(studio, thread), runs[2], runs[1]):
+        client.runs.delete(thread, newest)
+    assert studio.state(thread) == ["One", "You said: One"]
+    assert studio.turn(thread, "Zwei", durability=durability) == ["One", "You said: One", "Zwei", "You said: Zwei"]
+    with pytest.raises(NotFoundError):
+        client.runs.delete(thread, str(uuid4()))
+
+
+def test_m23_a_thread_is_copied_whole_and_pruned(studio: Studio) -> None:
+    client, session = studio.client, str(uuid4())
+    studio.server.ask("One", session=session)
+    studio.server.ask("Two", session=session)
+    assert session in studio.threads()
+    said = studio.state(session)
+    copied = str(cast(Json, client.threads.copy(session))["thread_id"])
+    assert studio.state(copied) == said
+    assert len(client.threads.get_history(copied)) == len(client.threads.get_history(session))
+    assert studio.turn(copied, "Three") == [*said, "Three", "You said: Three"]
+    assert studio.state(session) == said
+
+    assert client.threads.prune([copied])["pruned_count"] == 1
+    with pytest.raises(NotFoundError):
+        client.threads.get_state(copied)
+    assert studio.server.ask("Three", session=session) == "You said: Three"

@@ -1,0 +1,19 @@
+"""LangGraph's own tests of a saver, those of what its platform asks for included."""
+
+from collections.abc import AsyncIterator
+
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+
+from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
+
+
+@checkpointer_test(name="ours")
+async def saver() -> AsyncIterator[ShieldedSqliteSaver]:
+    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+        yield saver
+
+
+async def test_m23_the_saver_does_all_that_langgraph_asks_of_one() -> None:
+    report = await validate(saver)
+    assert [failure for result in report.results.values() for failure in result.failures] == []
+    assert report.passed_all()

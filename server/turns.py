@@ -52,6 +52,17 @@ class Turn:
         except UnpairedMessage as error:
             raise self.refusal(error) from error
 
+    def step(self, known: Knowledge, transcript: Transcript) -> Step:
+        """Return where the turn goes on, given what its session knows.
+
+        Raises:
+            InvalidRequest: tool results without their calls, or only some of those that are waited for.
+        """
+        try:
+            return reconcile(known, transcript, self.mode)
+        except UnpairedMessage as error:
+            raise self.refusal(error) from error
+
     def refusal(self, error: UnpairedMessage) -> InvalidRequest:
         """Return what the client is told of calls and results that do not fit."""
         position = self.positions.get(error.at.id) if error.at else None
@@ -148,16 +159,14 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
     transcript = Transcript.of(turn.messages)
     thread = turn.session.thread_id
     known = await index.recall(turn.session, transcript)
-    latest = await assembly.checkpointer.latest(thread)
-    if latest is None and known.newest is not None:  # it was deleted behind the index, as Studio can
-        await index.reset(turn.session)
-        known = Knowledge()
-    try:
-        step = reconcile(known, transcript, turn.mode)
-    except UnpairedMessage as error:
-        raise turn.refusal(error) from error
+    step = turn.step(known, transcript)
+    latest, is_there = await assembly.checkpointer.latest(thread, checkpoint_before(step))
+    if not is_there and not isinstance(step, NewRoot):  # it was deleted behind the index, as Studio can
+        await index.forget_lost_turns(turn.session)
+        known = await index.recall(turn.session, transcript)
+        step = turn.step(known, transcript)
     at: dict[str, str] = {"thread_id": thread, "checkpoint_ns": ""}
-    checkpoint_id = NOWHERE if isinstance(step, NewRoot) else step.turn.checkpoint_id
+    checkpoint_id = checkpoint_before(step)
     if latest is not None and checkpoint_id != latest:
         # Only then: what follows a checkpoint named by its id is stored with a copy of all before it.
         at["checkpoint_id"] = checkpoint_id
@@ -171,6 +180,11 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
         habit=habit_after(known, turn.messages, step) if turn.mode == "auto" else known.habit,
         config={"configurable": at, "recursion_limit": RECURSION_LIMIT},
     )
+
+
+def checkpoint_before(step: Step) -> str:
+    """Return the checkpoint that a step follows."""
+    return NOWHERE if isinstance(step, NewRoot) else step.turn.checkpoint_id
 
 
 async def enter_cut_short(

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import InvalidRequest
+from server.errors import AgentError, InvalidRequest
 from server.foreign_errors import as_api_error
 from server.replies import error_response
 from server.sessions import OWN_HEADER, fresh_session, named_session
@@ -51,8 +51,10 @@ class Identified:
         except Exception as error:
             if started:
                 raise
-            log.exception("%s %s failed.", scope["method"], scope["path"])
-            await error_response(as_api_error(error))(scope, receive, send_identified)
+            told = as_api_error(error)
+            defect = isinstance(told, AgentError)
+            log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
+            await error_response(told)(scope, receive, send_identified)
 
     def _named_session(self, scope: Scope) -> str | None:
         try:

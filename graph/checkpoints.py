@@ -1,7 +1,6 @@
 """Where threads are kept: SQLite on disk, or memory."""
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -15,7 +14,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from graph.database import DatabaseFile, DatabaseInUse, used_alone
+from graph.database import DatabaseFile, DatabaseInUse, make_private, used_alone
 from graph.thread_rows import copy_thread, delete_runs, keep_latest
 from graph.write_lock import BUSY_TIMEOUT, WriteLock
 
@@ -62,15 +61,16 @@ def claimed(url: str) -> Iterator[Path | None]:
     Raises:
         CheckpointUrlError: another process uses it, or it cannot be written.
     """
-    path = None if url == MEMORY else _private_file(sqlite_path(url))
+    path = None if url == MEMORY else sqlite_path(url)
     with ExitStack() as claim:
         try:
             if path:
+                make_private(path)
                 claim.enter_context(used_alone(path))
         except DatabaseInUse as error:
             raise CheckpointUrlError(f"CHECKPOINT_URL: {error}") from error
         except OSError as error:
-            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be locked: {error.strerror}.") from error
+            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be written: {error.strerror}.") from error
         yield path
 
 
@@ -79,16 +79,6 @@ def sqlite_path(url: str) -> Path:
     if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
         raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
     return Path(path)
-
-
-def _private_file(path: Path) -> Path:
-    """Make the folder and an empty file that only its owner may read, unless they are there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be written: {error.strerror}.") from error
-    return path
 
 
 class Mark(NamedTuple):

@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -47,6 +47,21 @@ class DatabaseFile:
     def _identities(self) -> list[tuple[int, int] | None]:
         # SQLite keeps its log, where new turns are at first, beside the file that a symbolic link leads to.
         return [_identity(self._path), _identity(Path(f"{self._path.resolve()}-wal"))]
+
+
+def make_private(path: Path) -> None:
+    """Make the folder and an empty file that only its owner may read, unless they are there.
+
+    A file that is there is not opened: to close it would take SQLite's locks on it away from this process.
+
+    Raises:
+        OSError: it cannot be made, or not be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from server.errors import SessionBusy
+from server.errors import AgentError, SessionBusy, as_api_error
 from server.index import SessionIndex
 from server.runs import RunOwner
 from server.settings import ServerSettings
@@ -31,8 +31,13 @@ async def sweep(index: SessionIndex, runs: RunOwner, settings: ServerSettings) -
                 if await delete_idle(index, runs, one_turn, more_turns) < AT_ONCE:
                     break
                 await asyncio.sleep(BREATH)
-        except Exception:
-            log.exception("Old sessions could not be deleted; the next round tries again.")
+        except Exception as error:
+            told = as_api_error(error)
+            log.error(
+                "Old sessions could not be deleted; the next round tries again. %s",
+                told.message,
+                exc_info=isinstance(told, AgentError),
+            )
 
 
 async def delete_idle(index: SessionIndex, runs: RunOwner, one_turn: float, more_turns: float) -> int:

@@ -160,7 +160,7 @@ async def test_m22_one_process_may_open_its_database_again() -> None:
 def test_m22_a_folder_in_which_no_lock_can_be_made_is_named() -> None:
     Path("data").mkdir()
     Path("data/chat-agent.db.lock").mkdir()
-    with pytest.raises(CheckpointUrlError, match=f"chat-agent.db cannot be locked: {os.strerror(errno.EISDIR)}"):
+    with pytest.raises(CheckpointUrlError, match=f"chat-agent.db cannot be written: {os.strerror(errno.EISDIR)}"):
         with claimed(URL):
             pass
 

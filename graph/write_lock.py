@@ -27,7 +27,8 @@ class WriteLock(asyncio.Lock):
     ) -> None:
         """Undo what was not committed, then let the next one in."""
         try:
-            if kind and self._connection.in_transaction:
+            if kind:
+                # Also where none is open yet: a statement that was given up may still be on its way to the thread.
                 await self._connection.rollback()
             if is_busy(error):
                 await self._wait_for_others(0)

@@ -14,6 +14,7 @@ from uvicorn.config import LOGGING_CONFIG
 from graph.checkpoints import claimed, open_checkpointer
 from graph.factory import mcp_connections
 from server.app import create_app
+from server.http1 import SPEAKING
 from server.replies import DRAIN_SECONDS
 from server.screens import open_to_all
 from server.settings import ServerSettings
@@ -35,6 +36,7 @@ class Server(uvicorn.Server):
                 port=settings.api_port,
                 log_config=log_config(LOGGING_CONFIG),
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
+                **SPEAKING,
             )
         )
         self._app, self._settings, self._when_ready = app, settings, when_ready

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import uvicorn
 
+from server.http1 import SPEAKING
+
 
 @contextmanager
 def served(app: Any, port: int = 0) -> Iterator[str]:
     """Serve an ASGI app with uvicorn on a port, or a free one, and yield its base URL; it has ended when this ends."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, **SPEAKING))
     with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

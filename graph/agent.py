@@ -20,6 +20,7 @@ from langgraph.types import Send
 from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
 from graph.images import has_tool_images
 from graph.model import ChatModel
+from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext
 
@@ -48,15 +49,17 @@ def build_agent(
         context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None where nobody gave one
         messages = state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
-        ours = list(tools) if tool_rounds(messages) < max_tool_rounds else []
-        offered: list[BaseTool | dict[str, Any]] = [*ours, *(dict(tool) for tool in context.client_tools)]
-        answer = await cancellable(next_message(model, [system, *paired(messages)], offered, context))
+        offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=max_tool_rounds)
+        answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         return {"messages": [with_client_calls(answer, context.client_tool_names, at_most=at_once)]}
 
-    async def call_tool(call: ToolCall | InvalidToolCall) -> dict[str, list[ToolMessage]]:
+    async def call_tool(
+        call: ToolCall | InvalidToolCall, *, runtime: Runtime[TurnContext]
+    ) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
-        return {"messages": [await cancellable(tool_result(call, tools))]}
+        offered_ours = ours(tools, runtime.context or TurnContext())  # type: ignore[truthy-bool]
+        return {"messages": [await cancellable(tool_result(call, offered_ours))]}
 
     graph = StateGraph(AgentState, context_schema=TurnContext)
     graph.add_node("model", call_model)
@@ -68,9 +71,7 @@ def build_agent(
     return graph.compile(checkpointer=checkpointer, name="chat-agent")
 
 
-async def next_message(
-    model: ChatModel, shown: Sequence[AnyMessage], offered: Sequence[BaseTool | dict[str, Any]], context: TurnContext
-) -> AIMessage:
+async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Offer, context: TurnContext) -> AIMessage:
     """Ask the model for tool calls or an answer.
 
     Endpoints that hold a model to a format hold its tool calls to it too, so that it calls none and makes up what it
@@ -78,10 +79,10 @@ async def next_message(
     format, without tools.
     """
     parameters = context.parameters
-    if not offered or context.answer_format is None:
-        return await model.answer(shown, tools=offered, tool_choice=context.tool_choice, parameters=parameters)
+    if not offer.tools or context.answer_format is None:
+        return await model.answer(shown, tools=offer.tools, tool_choice=offer.choice, parameters=parameters)
     free = {name: value for name, value in parameters.items() if name != "response_format"}
-    draft = await model.answer(shown, tools=offered, tool_choice=context.tool_choice, parameters=free, streamed=False)
+    draft = await model.answer(shown, tools=offer.tools, tool_choice=offer.choice, parameters=free, streamed=False)
     if all_calls(draft):
         return draft.model_copy(update={"content": ""})  # a text before the calls would be one before the JSON
     answer = await model.answer(shown, tools=(), parameters=parameters)

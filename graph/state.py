@@ -51,6 +51,8 @@ class TurnContext:
     """System messages of the request, layered after the agent's prompt."""
     client_tools: tuple[Mapping[str, Any], ...] = ()
     """Tools that the client runs itself, in OpenAI's form; a call of one ends the turn."""
+    hidden_tools: tuple[str, ...] = ()
+    """Names that the client has given to tools of its own: ours of these names are neither offered nor run."""
     tool_choice: str | dict[str, Any] | None = None
     """Which call of the client's tools the model must make, in OpenAI's form: `required`, or one tool."""
     parameters: Mapping[str, Any] = field(default_factory=dict)

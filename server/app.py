@@ -25,9 +25,11 @@ from server.errors import ApiError, InvalidRequest, NotFound
 from server.foreign_errors import as_api_error
 from server.headers import Identified
 from server.index import SessionIndex
+from server.json_body import is_json
 from server.keys import Keys
 from server.login import login_router
 from server.models import Models
+from server.normalized import Normalized
 from server.openapi import describes
 from server.replies import error_response
 from server.routes import chat, health, models, playground, runnable, sessions
@@ -75,6 +77,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers),
+            Middleware(Normalized),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
             Middleware(KeyGuard, keys=keys, pages=led_to),
@@ -135,7 +138,7 @@ async def _answer_api_error(_: Request, error: Exception) -> Response:
 async def _answer_invalid_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     kind = request.headers.get("content-type", "")
-    if error.body is not None and "json" not in kind:
+    if error.body is not None and not is_json(kind):
         return error_response(wrong_type(kind))
     return error_response(invalid_body(error.errors()))
 
@@ -160,7 +163,8 @@ def _not_allowed(request: Request) -> InvalidRequest:
     # Starlette names the methods of one route, and a path of ours may have several.
     routes = iter_route_contexts(request.app.routes)
     others = [route.methods or () for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    allowed = ", ".join(sorted({method for methods in others for method in methods})) or "GET, HEAD"  # a file's
+    methods = {method for methods in others for method in methods} or {"GET"}  # a file's
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     return InvalidRequest(
         f"Not allowed to {request.method} on {request.url.path}. (HINT: use {allowed}.)",
         code="method_not_supported",

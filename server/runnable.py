@@ -5,7 +5,6 @@ anyone can have the server unpack a hash of 60 kB to half a gigabyte.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -18,13 +17,14 @@ from pydantic import BaseModel, Field
 
 from graph.state import TurnContext
 from server.errors import InvalidRequest, Unavailable
+from server.json_body import is_json
 from server.messages import instructions
 from server.replies import on_disconnect
 from server.services import Services, session_of
 from server.sessions import SessionName, session_mode
 from server.stream import dump_chunks
 from server.turns import Turn, run_turn
-from server.validation import NOT_JSON, wrong_type
+from server.validation import wrong_type
 
 PATH = "/agent"
 
@@ -115,14 +115,9 @@ async def body_of(request: Request) -> Any:
         InvalidRequest: it is no JSON, or does not say that it is: pages of others may send what does not.
     """
     kind = request.headers.get("content-type", "")
-    if "json" not in kind:
+    if not is_json(kind):
         raise wrong_type(kind)
-    try:
-        body = await request.json()
-        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair could not be kept
-    except (ValueError, RecursionError):
-        raise InvalidRequest(NOT_JSON) from None
-    return body
+    return await request.json()
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

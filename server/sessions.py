@@ -18,6 +18,8 @@ THREAD_NAMESPACE = UUID("6f0a3f0e-6a5b-5f6c-9d53-6a1d2a0f6d4e")
 
 # How Open WebUI's own prompts begin.
 SIDE_TASK = "### Task:"
+# Its ids of chats that it does not keep. The first versions with such chats had one id for all of them.
+TEMPORARY = re.compile(r"(local|temporary)(:.*)?")
 
 NO_PRINCIPAL = ""
 
@@ -49,19 +51,26 @@ class SessionName:
 
 
 def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Sequence[str]) -> SessionName | None:
-    """Return the session id that a request names: in the first of these headers that it has, or in the body.
+    """Return the session id that a request names: in the first of these headers that has one, or in the body.
+
+    An empty header or field names none: clients send them before they have an id.
 
     Raises:
         InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
     """
     for header in among:
-        if (value := headers.get(header)) is not None:
+        if not is_blank(value := headers.get(header)):
             return SessionName(checked_id(value, header), third_party=header.lower() != OWN_HEADER.lower())
     metadata = body.get("metadata") or {}
     for param, value in (("session_id", body.get("session_id")), ("metadata.session_id", metadata.get("session_id"))):
-        if value is not None:
+        if not is_blank(value):
             return SessionName(checked_id(value, param))
     return None
+
+
+def is_blank(value: object) -> bool:
+    """Say whether a header or field is absent, or as good as that."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def checked_id(value: object, param: str) -> str:
@@ -85,12 +94,12 @@ def session_mode(headers: Mapping[str, str], name: SessionName | None) -> Mode:
     Raises:
         InvalidRequest: the header says something else.
     """
-    match headers.get(MODE_HEADER, "auto").lower():
+    match headers.get(MODE_HEADER, "").strip().lower():
         case "append":
             return "append"
         case "full":
             return "full"
-        case "auto":
+        case "auto" | "":
             return "full" if name and name.third_party else "auto"
         case other:
             raise InvalidRequest(
@@ -105,6 +114,11 @@ def is_side_task(messages: Sequence[AnyMessage], name: SessionName | None) -> bo
     if not name or not name.third_party or not messages or not isinstance(messages[-1], HumanMessage):
         return False
     return str(messages[-1].text).startswith(SIDE_TASK)
+
+
+def is_temporary(name: SessionName | None) -> bool:
+    """Say whether the id is that of a chat of another program's which is not to be kept."""
+    return bool(name and name.third_party and TEMPORARY.fullmatch(name.id))
 
 
 def fresh_session() -> str:

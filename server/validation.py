@@ -1,9 +1,10 @@
 """pydantic's complaints about a request, in OpenAI's words. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.errors import InvalidRequest
+from server.unsaid import is_same
 from server.wire import REFUSED, ChatRequest
 
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
@@ -71,7 +72,7 @@ def invalid_body(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     error = errors[0]
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
     param = param_name(error["loc"])
-    if kind in ("json_invalid", "string_unicode") or not param:
+    if kind in ("json_invalid", "finite_number") or not param:
         return InvalidRequest(NOT_JSON)
     if kind == "missing" and param == "model":
         return InvalidRequest("you must provide a model parameter")
@@ -109,33 +110,29 @@ def param_name(location: Sequence[str | int]) -> str:
     return name
 
 
-def check_supported(request: ChatRequest, *, taken: Collection[str] = ()) -> None:
+def check_supported(request: ChatRequest) -> None:
     """Refuse what would change the meaning of the answer if it were ignored.
-
-    Args:
-        request: the request.
-        taken: names of tools that the server has itself.
 
     Raises:
         InvalidRequest: the request asks for something that the agent does not do.
     """
     for name, nothing in REFUSED.items():
-        if getattr(request, name) not in (None, nothing):
+        if (value := getattr(request, name)) is not None and not is_same(value, nothing):
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
-    check_tools(request, taken)
+    check_tools(request)
     asked = request.response_format
     if asked and asked.type == "json_schema" and asked.json_schema is None:
         param = "response_format.json_schema"
         message = f"Missing required parameter: '{param}'."
         raise InvalidRequest(message, param=param, code="missing_required_parameter")
-    if request.stream_options is not None and not request.stream:
+    if request.stream_options and any(request.stream_options.model_dump().values()) and not request.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
         )
 
 
-def check_tools(request: ChatRequest, taken: Collection[str]) -> None:
-    """See that each tool has a name of its own that is not taken, and that the choice is one of them.
+def check_tools(request: ChatRequest) -> None:
+    """See that each tool has a name of its own, and that the choice is one of them.
 
     Raises:
         InvalidRequest: it is not so.
@@ -146,12 +143,9 @@ def check_tools(request: ChatRequest, taken: Collection[str]) -> None:
         if name in names[:index]:
             message = f"Invalid '{param}': there are two tools called {name!r}."
             raise InvalidRequest(message, param=param, code="invalid_value")
-        if name in taken:
-            message = f"This server has a tool called {name!r} of its own; give yours another name."
-            raise InvalidRequest(message, param=param, code="invalid_value")
     if request.tool_choice is None:
         return
-    if not names:
+    if not names and request.tool_choice not in ("auto", "none"):  # which ask for nothing then
         message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
         raise InvalidRequest(message, param="tool_choice")
     for chosen in request.chosen_names():
@@ -168,9 +162,8 @@ def _out_of_range(param: str, value: Any, context: Mapping[str, Any]) -> Invalid
     else:
         side, relation, bound = "below minimum", ">=", context["ge"]
     code = f"{number}_{'above_max' if 'le' in context else 'below_min'}_value"
-    message = (
-        f"Invalid '{param}': {number} {side} value. Expected a value {relation} {bound:g}, but got {value} instead."
-    )
+    bound = bound if isinstance(bound, int) else f"{bound:g}"
+    message = f"Invalid '{param}': {number} {side} value. Expected a value {relation} {bound}, but got {value} instead."
     return InvalidRequest(message, param=param, code=code)
 
 

@@ -3,9 +3,8 @@
 Source: OpenAI's published OpenAPI document, `CreateChatCompletionRequest`.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -13,8 +12,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     StrictBool,
-    StrictInt,
     StrictStr,
     Tag,
     WithJsonSchema,
@@ -22,13 +21,19 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from server.unsaid import asks_for_nothing
+
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
 class Lenient(BaseModel):
-    """Unknown fields are kept and ignored, since clients of other servers send theirs along."""
+    """Unknown fields are kept and ignored, since clients of other servers send theirs along.
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    No number is infinite: JSON can spell one that is read so, as 1e999, and has no word for what it was read as.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True)
+    __pydantic_extra__: dict[str, JsonValue]
 
 
 # Looked for to be refused; no part of the API.
@@ -119,7 +124,7 @@ class FunctionDefinition(Lenient):
 
     name: ToolName
     description: StrictStr | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, JsonValue] | None = None
     strict: StrictBool | None = None
 
 
@@ -180,7 +185,7 @@ class JsonSchema(Lenient):
     """The schema of an answer."""
 
     name: ToolName
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[dict[str, JsonValue] | None, Field(alias="schema")] = None
     strict: StrictBool | None = None
 
 
@@ -230,9 +235,26 @@ REFUSED: Mapping[str, object] = {
 }
 
 
+def _integral(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON's numbers are decimals: 10.0 is an integer too.
+INTEGRAL = BeforeValidator(_integral)
+MAX_INTEGER = 2**63 - 1
+MaxTokens = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), INTEGRAL]
+
 Stop = Annotated[
     Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(min_length=1, max_length=4), Tag("parts")],
     Discriminator(_content_form),
+]
+
+LogitBias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[0-9]+$")],  # the id of a token
+        Annotated[int, Field(strict=True, ge=-100, le=100), INTEGRAL],
+    ],
+    Field(json_schema_extra={"additionalProperties": False}),
 ]
 
 Metadata = Annotated[
@@ -253,14 +275,14 @@ class ChatRequest(Lenient):
     top_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
-    n: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=128), INTEGRAL] | None = None
     """How many answers; more than one only where nothing is kept."""
-    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_tokens: MaxTokens | None = None
     """The older name of `max_completion_tokens`, which wins."""
-    max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
-    seed: StrictInt | None = None
+    max_completion_tokens: MaxTokens | None = None
+    seed: Annotated[int, Field(strict=True, ge=-MAX_INTEGER - 1, le=MAX_INTEGER), INTEGRAL] | None = None
     stop: Stop | None = None
-    logit_bias: dict[str, Annotated[int, Field(strict=True, ge=-100, le=100)]] | None = None
+    logit_bias: LogitBias | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: StrictStr | None = None
     user: StrictStr | None = None
@@ -289,14 +311,13 @@ class ChatRequest(Lenient):
     )
     """The session that the request belongs to; not OpenAI's."""
 
-    @model_validator(mode="after")
-    def _can_be_sent_on(self) -> Self:
-        """Refuse what Python takes and JSON in UTF-8 cannot say: not a number, and half a surrogate pair."""
-        try:
-            json.dumps(self.model_dump(), ensure_ascii=False, allow_nan=False).encode()
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, body: object) -> object:
+        """Leave out what asks for nothing, so that it is as if it had not been sent."""
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if not asks_for_nothing(name, value)}
 
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
         """Return the tools that the model may ask the client to run, as the client described them."""

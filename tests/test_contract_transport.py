@@ -66,7 +66,7 @@ def test_a5_every_answer_has_a_request_id_of_its_own(upstream: Upstream, upstrea
 
 
 def test_a6_a_method_that_is_not_allowed_is_told_which_are(server: AgentServer) -> None:
-    allowed = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/sessions/s": "DELETE, GET"}
+    allowed = {"/v1/chat/completions": "POST", "/v1/models": "GET, HEAD", "/v1/sessions/s": "DELETE, GET, HEAD"}
     for path, methods in allowed.items():
         answer = httpx.put(server.url + path)
         assert (answer.status_code, answer.headers["Allow"]) == (405, methods)

@@ -82,8 +82,7 @@ def test_a_remote_runnable_is_told_of_failures(server: AgentServer, upstream: Up
 
 @pytest.mark.parametrize("endpoint", ["invoke", "stream", "stream_log"])
 def test_a_body_that_is_none_is_refused(server: AgentServer, upstream: Upstream, endpoint: str) -> None:
-    half = '{"input": {"messages": [{"type": "human", "content": "\\ud83d"}]}}'
-    for content in ("{", "[]", '{"input": {"messages": []}}', '{"input": {"messages": [{"type": "human"}]}}', half):
+    for content in ("{", "[]", '{"input": {"messages": []}}', '{"input": {"messages": [{"type": "human"}]}}'):
         kind = {"Content-Type": "application/json"}
         garbled = httpx.post(f"{server.url}/agent/{endpoint}", content=content, headers=kind)
         assert (garbled.status_code, garbled.json()["error"]["type"]) == (400, "invalid_request_error")

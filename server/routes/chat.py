@@ -9,17 +9,18 @@ from starlette.responses import Response
 from graph.state import TurnContext
 from server.answers import Completion
 from server.errors import InvalidRequest
+from server.json_body import JsonRoute
 from server.messages import instructions, load_messages
 from server.openapi import may_fail
 from server.replies import run_response
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
-from server.sessions import SessionName, is_side_task, named_session, session_mode
+from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode
 from server.turns import Turn, run_turn, run_unstored
 from server.validation import check_supported
 from server.wire import ChatRequest
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 @router.post(
@@ -37,8 +38,7 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     """Return the request as a turn of its session; system messages are asked for this turn alone."""
     name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
     session = session_of(request, name.id if name else request.state.session_id)
-    await services.assembly.toolbox.settled()
-    check_supported(body, taken={tool.name for tool in services.assembly.toolbox})
+    check_supported(body)
     messages = load_messages(body.messages)
     if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), session_of(request, waiting.id)
@@ -46,6 +46,7 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     context = TurnContext(
         instructions=instructions(messages),
         client_tools=client_tools,
+        hidden_tools=tuple(tool.function.name for tool in body.tools or ()),
         tool_choice=body.forced_choice() if client_tools else None,
         parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
     )
@@ -70,12 +71,12 @@ def start_runs(turn: Turn, n: int, services: Services) -> list[Run]:
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:
-    """Say whether the turn is to be kept: not one whose client forbids it, nor one with several answers.
+    """Say whether the turn is to be kept: not one that its client does not keep, nor one with several answers.
 
     Raises:
         InvalidRequest: several answers are asked for in a session, which goes on from one.
     """
-    if body.store is False or is_side_task(messages, name):
+    if body.store is False or is_side_task(messages, name) or is_temporary(name):
         return False
     if body.n in (None, 1):
         return True

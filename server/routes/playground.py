@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.errors import ApiError, NotFound
+from server.json_body import JsonRoute
 from server.replies import EventStream
 from server.routes.runnable import input_schema, output_schema
 from server.runnable import PATH, Messages, api_handler, body_of, run_conversation
@@ -95,7 +96,7 @@ def page_session(body: Any) -> str:
         return str(uuid4())
 
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=JsonRoute)
 for prefix in (PATH, PATH + NO_CONFIG):
     router.add_api_route(f"{prefix}/playground/{{file_path:path}}", playground, methods=["GET"])
     router.add_api_route(f"{prefix}/stream_log", stream_log, methods=["POST"])

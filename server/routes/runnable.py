@@ -9,12 +9,15 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.errors import ApiError
+from server.json_body import JsonRoute
 from server.replies import EventStream
 from server.runnable import PATH, Messages, api_handler, body_of, run_conversation, while_connected
 from server.services import Services
 from server.sessions import named_session
 
-router = APIRouter(prefix=PATH, include_in_schema=False)  # LangServe describes it by schemas of its own
+router = APIRouter(
+    prefix=PATH, include_in_schema=False, route_class=JsonRoute
+)  # LangServe describes it by schemas of its own
 
 
 async def answer(messages: Messages, request: Request) -> AsyncGenerator[str]:

@@ -1,5 +1,6 @@
 """What the model is shown of a thread. Pure."""
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, InvalidToolCall, ToolCall, ToolMessage
@@ -11,22 +12,28 @@ NOT_RUN = "This tool call was interrupted; it has no result."
 def paired(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Return the messages with every tool call followed by its result, as strict endpoints demand.
 
-    A call that was cut short gets a result that says so; a result without its call is left out, and so is an answer
-    that nothing was said of.
+    Some models and clients number the calls of each answer anew, so an id is that of the newest call that has it. A
+    call that was cut short gets a result that says so; a result without its call is left out, and so is an answer that
+    nothing was said of.
     """
-    results = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
-    shown: list[AnyMessage] = []
+    shown: list[AnyMessage | str] = []  # the id of a call where its result belongs
+    places: dict[str, deque[int]] = {}
     for message in messages:
-        if isinstance(message, ToolMessage) or _is_silent(message):
-            continue
-        shown.append(message)
-        if isinstance(message, AIMessage):
-            shown.extend(results.get(call) or unanswered(call) for call in call_ids(message))
-    return shown
+        if isinstance(message, ToolMessage):
+            if places_of_call := places.get(message.tool_call_id):
+                shown[places_of_call.popleft()] = message
+        elif not _is_silent(message):
+            shown.append(message)
+            ids = list(call_ids(message)) if isinstance(message, AIMessage) else []
+            places |= {call: deque() for call in ids}
+            for call in ids:
+                places[call].append(len(shown))
+                shown.append(call)
+    return [unanswered(message) if isinstance(message, str) else message for message in shown]
 
 
 def _is_silent(message: AnyMessage) -> bool:
-    return isinstance(message, AIMessage) and not message.content and not any(call_ids(message))
+    return isinstance(message, AIMessage) and not message.content and not all_calls(message)
 
 
 def all_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
@@ -60,8 +67,7 @@ def with_client_calls(message: AIMessage, names: Collection[str], at_most: int |
 
 def client_calls(message: AIMessage) -> Collection[str]:
     """Return the ids of the calls that the message's client runs."""
-    calls: Collection[str] = message.additional_kwargs.get(CLIENT_CALLS, ())
-    return calls
+    return dict.fromkeys(message.additional_kwargs.get(CLIENT_CALLS, ()))  # in their order, and quick to search
 
 
 def our_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:

@@ -1,6 +1,11 @@
-"""Tool calls and their results, as a client must send them: each call followed by its result. Pure."""
+"""Tool calls and their results, as a client must send them: each call followed by its result. Pure.
 
+An id may come again in a later message, and even in the same one: each call takes one result.
+"""
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
@@ -28,32 +33,35 @@ def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) ->
     Raises:
         UnpairedMessage: they do not.
     """
-    open_calls = list(waiting)
+    open_calls = Counter(waiting)
     for message in messages:
         if isinstance(message, ToolMessage):
-            if message.tool_call_id not in open_calls:
+            if not open_calls[message.tool_call_id]:
                 raise UnpairedMessage(ORPHAN, message)
-            open_calls.remove(message.tool_call_id)
+            open_calls[message.tool_call_id] -= 1
             continue
-        if open_calls:
-            raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), message)
-        open_calls = list(call_ids(message)) if isinstance(message, AIMessage) else []
-    if open_calls:
-        raise UnpairedMessage(UNANSWERED.format(", ".join(open_calls)), messages[-1] if messages else None)
+        _check_answered(open_calls, message)
+        open_calls = Counter(call_ids(message)) if isinstance(message, AIMessage) else Counter()
+    _check_answered(open_calls, messages[-1] if messages else None)
+
+
+def _check_answered(open_calls: Counter[str], at: AnyMessage | None) -> None:
+    if unanswered := list(open_calls.elements()):
+        raise UnpairedMessage(UNANSWERED.format(", ".join(unanswered)), at)
 
 
 def results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
     """Return the tool results that the messages end with."""
-    results: list[ToolMessage] = []
-    for message in reversed(messages):
-        if not isinstance(message, ToolMessage):
-            break
-        results.insert(0, message)
-    return results
+    results = takewhile(lambda message: isinstance(message, ToolMessage), reversed(messages))
+    return [message for message in results if isinstance(message, ToolMessage)][::-1]
 
 
 def unanswered_calls(messages: Sequence[AnyMessage]) -> list[str]:
     """Return the ids of calls that the messages have no result for."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    calls = (call for message in messages if isinstance(message, AIMessage) for call in call_ids(message))
-    return [call for call in calls if call not in answered]
+    open_calls: Counter[str] = Counter()
+    for message in messages:
+        if isinstance(message, AIMessage):
+            open_calls.update(call_ids(message))
+        elif isinstance(message, ToolMessage) and open_calls[message.tool_call_id]:
+            open_calls[message.tool_call_id] -= 1
+    return list(open_calls.elements())

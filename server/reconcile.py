@@ -6,6 +6,7 @@ regenerating, editing and switching branches are one look-up. The rules for mess
 whether they are all that was said or only what is new are below, in the order in which they are asked.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -94,11 +95,13 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
         UnpairedMessage: tool results without their calls, or calls without all of their results.
     """
     messages = transcript.messages
+    if not messages and mode != "append":  # the beginning of everything that was said: before the first turn
+        return NewRoot(())
     if paused := _paused(known, messages):
         return Resume(paused, _closed(known, results_at_end(messages), paused.waiting))
     if mode == "append":
         return _append(known, messages)
-    continued = isinstance(messages[-1], AIMessage) if messages else False
+    continued = isinstance(messages[-1], AIMessage)
     for beginning in reversed(transcript.beginnings):
         turn = known.turns.get(beginning.digest)
         # All of them are known where an answer is to be continued, such as one that was stopped.
@@ -168,13 +171,14 @@ def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] 
     """
     ours = {*known.paused, *waiting}
     closed: list[AnyMessage] = []
-    open_calls = list(waiting)
+    open_calls = Counter(waiting)
     for message in new:
         if isinstance(message, ToolMessage):
-            open_calls = [call for call in open_calls if call != message.tool_call_id]
+            open_calls[message.tool_call_id] -= 1
         else:
-            closed += [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in open_calls if call in ours]
-            open_calls = list(call_ids(message)) if isinstance(message, AIMessage) else []
+            left = [call for call in open_calls.elements() if call in ours]
+            closed += [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in left]
+            open_calls = Counter(call_ids(message)) if isinstance(message, AIMessage) else Counter()
         closed.append(message)
     check_paired(closed, waiting)
     return closed

@@ -128,7 +128,7 @@ CASES: list[tuple[str, Knowledge, Sequence[AnyMessage], Mode, str, int]] = [
         2,
     ),
     ("prefill alone", AFTER_TWO, [user("poem"), assistant("Roses")], "auto", "append to 2", 2),
-    ("nothing but system messages", AFTER_ONE, [], "auto", "append to 1", 0),
+    ("nothing but system messages", AFTER_ONE, [], "auto", "new root", 0),
 ]
 
 

@@ -49,6 +49,7 @@ KINDS = st.sampled_from(["plain", "tool"])
 CLIENT_TOOL = {"type": "function", "function": {"name": "ask_user", "parameters": {"type": "object"}}}
 
 CANCELLED = "This tool call was cancelled by the user."
+SYSTEM = {"role": "system", "content": "Be brief."}
 
 Item = tuple[str, str, tuple[str, ...]]
 Transcript = tuple[Item, ...]
@@ -172,6 +173,11 @@ class Sessions(RuleBasedStateMachine):
         """Send all that there is; it ends with an answer, such as one that was stopped."""
         return self.replay(branch, answer, kind) if branch else branch
 
+    @rule(target=branches, answer=ANSWERS, kind=KINDS)
+    def say_nothing(self, answer: str, kind: str) -> list[Json]:
+        """Send system messages alone: the beginning of all that was said, before the first turn."""
+        return self.replay([], answer, kind, sent=[SYSTEM])
+
     @rule(branch=branches, question=QUESTIONS, failures=st.integers(1, 2))
     def fail(self, branch: list[Json], question: str, failures: int) -> None:
         """The model endpoint is down; nothing of the request is kept."""
@@ -270,6 +276,17 @@ class Sessions(RuleBasedStateMachine):
         self.delta += [new, {"role": "assistant", "content": reply["message"]["content"]}]
         assert transcript(self.stored(self.appending["X-Session-ID"])) == transcript(self.delta)
 
+    @rule(answer=ANSWERS, kind=KINDS)
+    def say_nothing_in_the_delta_session(self, answer: str, kind: str) -> None:
+        """Nothing is new, so it is no delta; it is the beginning of all that was said."""
+        self.script(Answer([answer]), kind)
+        start = len(self.world.upstream.requests)
+        reply = self.send([SYSTEM], self.appending)
+        self.delta_exists = True
+        assert transcript(self.world.upstream.requests[start]["messages"]) == ()
+        self.delta = [{"role": "assistant", "content": reply["message"]["content"]}]
+        assert transcript(self.stored(self.appending["X-Session-ID"])) == transcript(self.delta)
+
     @rule(which=st.sampled_from(["reset", "delete"]))
     def forget_the_delta_session(self, which: str) -> None:
         url = f"/v1/sessions/{self.appending['X-Session-ID']}"
@@ -312,6 +329,8 @@ class Sessions(RuleBasedStateMachine):
 
     def base(self, messages: list[Json]) -> Turn | None:
         """Return the turn that messages go on after: that of the longest transcript they begin with."""
+        if not messages:
+            return None
         whole = transcript(messages)
         continued = messages[-1]["role"] == "assistant"
         longest = len(whole) if continued else len(whole) - 1

@@ -55,6 +55,9 @@ CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 # How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
 FIRST_LOOK, MAX_LOOK = 4, 4096
 
+# The values of a JSON array: there may be more of them than a statement takes parameters.
+LISTED = "SELECT value FROM json_each(?)"
+
 TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, waiting"
 
 
@@ -123,15 +126,24 @@ class SessionIndex:
             habit=row["habit"],
         )
 
-    async def begin(self, session: Session) -> None:
-        """Make a session, unless it is there: what its first run writes must not be without an owner."""
+    async def begin(self, session: Session) -> bool:
+        """Make a session, unless it is there, and say whether it was not.
+
+        What its first run writes must not be without an owner.
+        """
         now = time.time()
         async with self._saver.transaction() as db:
-            await db.execute(
+            made = await db.execute(
                 "INSERT INTO sessions (thread_id, principal, id, created_at, updated_at) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (thread_id) DO NOTHING",
                 (*_key(session), now, now),
             )
+        return made.rowcount == 1
+
+    async def withdraw(self, session: Session) -> None:
+        """Take back the beginning of a session in which no turn was answered."""
+        async with self._saver.transaction() as db:
+            await db.execute("DELETE FROM sessions WHERE thread_id = ? AND newest IS NULL", (session.thread_id,))
 
     async def enter(self, session: Session, turn: AnsweredTurn) -> None:
         """Enter a turn whose checkpoint is committed; it becomes the session's newest."""
@@ -171,9 +183,9 @@ class SessionIndex:
         if not calls:
             return None
         row = await self._one(
-            f"SELECT id FROM turns JOIN sessions USING (thread_id) WHERE waits_for IN ({_places(calls)}) "
+            f"SELECT id FROM turns JOIN sessions USING (thread_id) WHERE waits_for IN ({LISTED}) "
             "AND principal = ? ORDER BY turn DESC LIMIT 1",
-            *calls,
+            json.dumps(calls),
             principal,
         )
         return Session(principal, row["id"]) if row else None
@@ -276,9 +288,9 @@ class SessionIndex:
         rows = await self._saver.select(
             f"SELECT {TURN}, EXISTS (SELECT 1 FROM turns AS child WHERE child.thread_id = turns.thread_id AND "
             "child.parent = turns.turn) AS is_followed FROM turns "
-            f"WHERE thread_id = ? AND waits_for IN ({_places(calls)}) ORDER BY turn",
+            f"WHERE thread_id = ? AND waits_for IN ({LISTED}) ORDER BY turn",
             thread,
-            *calls,
+            json.dumps(calls),
         )
         turns = [replace(_known_turn(row), is_followed=bool(row["is_followed"])) for row in rows]
         return {call: turn for turn in turns for call in turn.waiting}

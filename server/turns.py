@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolCall
 from langchain_core.runnables import RunnableConfig
@@ -25,6 +25,7 @@ from server.transcript import Transcript
 # Steps of LangGraph; the graph's own bound on tool rounds ends a turn long before.
 RECURSION_LIMIT = 1000
 CUT_SHORT = "cut_short"
+Result = TypeVar("Result")
 # A checkpoint that there never is: a run that starts from it starts from nothing.
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 
@@ -78,6 +79,8 @@ class Place:
     transcript: Transcript
     """All that was said up to and with the request."""
     habit: Habit | None
+    is_first: bool
+    """Whether no turn of the session was answered before."""
     checkpoint_id: str
     """The checkpoint that the turn follows."""
     config: RunnableConfig
@@ -89,15 +92,17 @@ class Place:
 async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> AsyncGenerator[BaseMessage]:
     """Yield the turn's message chunks and tool results; when it ends, the turn is on disk.
 
-    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing: it was
-    not acknowledged, and clients send a failed request again.
+    A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing, nor a
+    session that began with it: it was not acknowledged, and clients send a failed request again.
     """
     place = await find_place(assembly, index, turn)
     mark = await assembly.checkpointer.mark()
     speech = Speech()
     waiting: tuple[str, ...] = ()
+    begun = False
     options = {"config": place.config, "durability": "exit"}
     try:
+        begun = place.is_first and await _to_its_end(index.begin(turn.session))
         await assembly.toolbox.settled()
         async with aclosing(run_graph(assembly.agent, place.step.messages, turn.context, **options)) as messages:
             async for message in messages:
@@ -111,6 +116,8 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
         raise
     except Exception:
         await _to_its_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
+        if begun:
+            await _to_its_end(index.withdraw(turn.session))
         raise
     await _to_its_end(enter(assembly, index, turn.session, place, speech, waiting))
 
@@ -170,10 +177,9 @@ async def find_place(assembly: Assembly, index: SessionIndex, turn: Turn) -> Pla
     if latest is not None and checkpoint_id != latest:
         # Only then: what follows a checkpoint named by its id is stored with a copy of all before it.
         at["checkpoint_id"] = checkpoint_id
-    if known.newest is None:
-        await index.begin(turn.session)
     return Place(
         step=step,
+        is_first=known.newest is None,
         checkpoint_id=checkpoint_id,
         written_last=await assembly.checkpointer.written_last(thread),
         transcript=whole_transcript(step, transcript),
@@ -254,7 +260,7 @@ async def enter(
     await index.enter(session, turn)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
     """Await the work; if this is cancelled meanwhile, even more than once, only after the work is done."""
     task = asyncio.ensure_future(work)
     cancelled = None
@@ -263,6 +269,7 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
-    task.result()
+    result = task.result()
     if cancelled:
         raise cancelled
+    return result

@@ -119,17 +119,23 @@ def test_c12_an_id_in_our_own_words_is_kept_whatever_it_is(server: AgentServer, 
     assert listed(server) == ["local:mine"]
 
 
-def test_c15_a_request_that_failed_leaves_no_session(server: AgentServer, upstream: Upstream) -> None:
-    failing = Answer(status=400, error="no such thing")
-    for answer in (failing, Answer(["Half an"], finish_reason="", usage=None)):
-        for fields in ({}, {"stream": True}):
-            upstream.script(answer, answer)
-            server.post({**ASKING, **fields})
-            upstream.script(answer, answer)
-            server.post({**ASKING, **fields}, headers={"X-Session-ID": "named"})
-            assert listed(server) == []
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(status=400, error="no such thing"), Answer(["Half an"], finish_reason="", usage=None)],
+    ids=["at once", "in the middle"],
+)
+def test_c15_a_request_that_failed_leaves_no_session(
+    server: AgentServer, upstream: Upstream, answer: Answer, stream: bool
+) -> None:
+    upstream.otherwise = answer
+    for headers in ({}, {"X-Session-ID": "named"}):
+        failed = server.post({**ASKING, "stream": stream}, headers=headers)
+        assert '"error"' in failed.text
+        assert listed(server) == []
     assert httpx.get(f"{server.url}/v1/sessions/named").status_code == 404
-    assert server.ask("hello", session="named") == "You said: hello"
+    upstream.otherwise = Answer(["Hello."])
+    assert server.ask("hello", session="named") == "Hello."
     assert listed(server) == ["named"]
 
 

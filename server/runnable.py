@@ -7,21 +7,21 @@ anyone can have the server unpack a hash of 60 kB to half a gigabyte.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from fastapi import Request
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langserve import APIHandler
 from pydantic import BaseModel, Field
 
 from graph.state import TurnContext
-from server.errors import InvalidRequest, Unavailable
+from server.conversation import load_conversation
+from server.errors import Unavailable
 from server.json_body import is_json
 from server.messages import instructions
 from server.replies import on_disconnect
 from server.services import Services, session_of
-from server.sessions import SessionName, session_mode
+from server.sessions import named_session, session_mode
 from server.stream import dump_chunks
 from server.turns import Turn, run_turn
 from server.validation import wrong_type
@@ -29,15 +29,18 @@ from server.validation import wrong_type
 PATH = "/agent"
 
 Json = dict[str, Any]
-Messages = list[AnyMessage]
-Answer = Callable[[Messages, Request], AsyncIterator[str]]
+Answer = Callable[[Request], AsyncIterator[str]]
 Result = TypeVar("Result")
 
 
 class Conversation(BaseModel):
-    """What the runnable takes."""
+    """What the runnable says that it takes; it takes more, see `load_conversation`."""
 
-    messages: list[HumanMessage | AIMessage | SystemMessage] = Field(min_length=1)
+    messages: list[HumanMessage | AIMessage | SystemMessage | ToolMessage] = Field(json_schema_extra={"minItems": 1})
+
+
+TAKEN_OUT: Json = {"messages": []}
+"""What LangServe finds in place of the conversation, which was read before."""
 
 
 def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -> APIHandler:
@@ -46,10 +49,10 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
     What a client says of its run's config is not taken.
     """
 
-    async def answers(inputs: AsyncIterator[Mapping[str, Messages]], config: RunnableConfig) -> AsyncGenerator[str]:
-        async for conversation in inputs:  # LangServe unpacks the model that it validated
+    async def answers(inputs: AsyncIterator[Mapping[str, Any]], config: RunnableConfig) -> AsyncGenerator[str]:
+        async for _ in inputs:
             said = False
-            async for text in answer(conversation["messages"], config["configurable"]["request"]):
+            async for text in answer(config["configurable"]["request"]):
                 said = True
                 yield text
             if not said:
@@ -71,19 +74,21 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
     )
 
 
-async def run_conversation(messages: Messages, name: SessionName | None, request: Request) -> AsyncGenerator[str]:
-    """Yield the text of the agent's answer, in a session of this name.
+async def run_conversation(request: Request) -> AsyncGenerator[str]:
+    """Yield the text of the agent's answer to the request's conversation, in its session.
 
     Raises:
         ApiError: the run failed, or was stopped.
     """
     services: Services = request.app.state.services
+    messages, name = request.state.conversation, request.state.session_name
     turn = Turn(
         session=session_of(request, name.id if name else request.state.session_id),
         mode=session_mode(request.headers, name),
         stored=True,
-        messages=[fresh(message) for message in messages if not isinstance(message, SystemMessage)],
+        messages=[message for message in messages if not isinstance(message, SystemMessage)],
         context=TurnContext(instructions=instructions(messages)),
+        positions={message.id: position for position, message in enumerate(messages)},
     )
     run = services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))
     try:
@@ -95,29 +100,25 @@ async def run_conversation(messages: Messages, name: SessionName | None, request
         await asyncio.shield(run.aclose())
 
 
-def fresh(message: AnyMessage) -> AnyMessage:
-    """Return what a message says, under an id of ours: one with an id of the thread's would take its place.
-
-    Raises:
-        InvalidRequest: it says something that is not text.
-    """
-    parts = message.content if isinstance(message.content, list) else []
-    if any(isinstance(part, dict) and part.get("type") != "text" for part in parts):
-        raise InvalidRequest("Only text can be sent here; for images and files use /v1/chat/completions.")
-    kind = AIMessage if isinstance(message, AIMessage) else HumanMessage
-    return kind(str(message.text), id=str(uuid4()))
-
-
-async def body_of(request: Request) -> Any:
+async def read_conversation(request: Request) -> Json:
     """Read the body to its end, once for all who ask for it; what comes after it is the client's leaving.
 
+    Returns the body with the conversation in it; it is the request's from now on, and taken out for LangServe.
+
     Raises:
-        InvalidRequest: it is no JSON, or does not say that it is: pages of others may send what does not.
+        InvalidRequest: it is no JSON, or does not say that it is: pages of others may send what does not. Or it has no
+            conversation, or names no session that could be one.
     """
     kind = request.headers.get("content-type", "")
     if not is_json(kind):
         raise wrong_type(kind)
-    return await request.json()
+    body = await request.json()
+    services: Services = request.app.state.services
+    request.state.conversation = load_conversation(body)
+    request.state.session_name = named_session(request.headers, {}, services.session_headers)
+    given = {**body}
+    body["input"] = TAKEN_OUT
+    return given
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -111,15 +111,51 @@ def test_an_edited_question_makes_a_branch(server: AgentServer) -> None:
     assert (session["turns"], session["branches"]) == (2, 2)
 
 
-def test_the_playground_tells_of_a_failure(server: AgentServer, upstream: Upstream) -> None:
-    upstream.otherwise = Answer(status=400, error="no such thing")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Answer(status=400, error="no such thing"), "no such thing"),
+        (Answer(["Half an "], finish_reason="", usage=None), "ended in the middle"),
+    ],
+    ids=["at once", "in the middle"],
+)
+def test_f13_the_playground_shows_a_failure_and_does_not_keep_it(
+    server: AgentServer, upstream: Upstream, answer: Answer, told: str
+) -> None:
     with chromium(server.url) as browser:
         page = browser.page()
         open_playground(page, server)
+        ask(page, "first")
+        expect(page.locator(".group textarea").first).to_have_value("You said: first")
+        upstream.script(answer)
         ask(page, "hello")
-        expect(page.locator(".group textarea").first).to_have_value(
-            "The model endpoint refused the request: no such thing"
-        )
+        shown = page.get_by_role("alert")
+        for text in ("답변을 받지 못했습니다", "No answer came", told):
+            expect(shown).to_contain_text(text)
+        expect(shown).to_be_in_viewport(ratio=1)
+        expect(page.get_by_placeholder("Send a message...")).to_have_value("hello")
+        assert said(page) == ["first", "You said: first"], "nothing of it is part of the conversation"
+        wait_for_the_end(page)
+        page.get_by_placeholder("Send a message...").press("Enter")  # the question is still there
+        expect(page.locator(".group textarea").first).to_have_value("You said: hello")
+        expect(shown).to_have_count(0)
+        assert browser.strayed == []
+    texts = [message["content"] for message in upstream.last["messages"][1:]]
+    assert texts == ["first", "You said: first", "hello"], "nor of what the model reads"
+    (session,) = httpx.get(f"{server.url}/v1/sessions").json()["data"]
+    assert (session["turns"], session["branches"]) == (2, 1)
+
+
+def test_f13_the_playground_shows_why_a_question_is_refused(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, max_request_bytes=2000) as server:
+        with chromium(server.url) as browser:
+            page = browser.page()
+            open_playground(page, server)
+            ask(page, "hello " * 400)
+            shown = page.get_by_role("alert")
+            expect(shown).to_contain_text("The request is larger than 2000 bytes.")
+            shown.click()
+            expect(shown).to_have_count(0)
 
 
 def test_the_playground_fits_a_phone(server: AgentServer) -> None:
@@ -138,10 +174,9 @@ def test_the_playground_tells_of_a_server_that_is_away(server: AgentServer) -> N
         page = browser.page()
         open_playground(page, server)
         page.route("**/stream_log", lambda route: route.abort("connectionrefused"))
-        with page.expect_event("dialog") as told:
-            page.once("dialog", lambda dialog: dialog.dismiss())
-            ask(page, "hello")
-        assert "서버에 연결할 수 없습니다" in told.value.message
+        ask(page, "hello")
+        for text in ("서버에 연결할 수 없습니다", "The server cannot be reached"):
+            expect(page.get_by_role("alert")).to_contain_text(text)
         page.unroute("**/stream_log")
         page.get_by_placeholder("Send a message...").press("Enter")  # the question is still there
         expect(page.locator(".group textarea").first).to_have_value("You said: hello")

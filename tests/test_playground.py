@@ -1,5 +1,6 @@
 """LangServe's doors: the page's own endpoint, and the REST door with RemoteRunnable as its client."""
 
+import json
 from typing import Any
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langserve import RemoteRunnable
 
-from tests.agent_server import AgentServer, agent_server
+from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.open_meteo import OpenMeteo
 from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until
@@ -34,14 +35,87 @@ def test_the_page_is_told_the_answer_and_nothing_inner(
     assert "light rain" not in log.text, "a tool's result"
 
 
-def test_a_failure_on_the_page_is_told_as_text(
-    server: AgentServer, upstream: Upstream, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("headers", [{}, {"X-Session-ID": "s"}], ids=["the page", "a named session"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(Answer(status=500, error="secret stack"), 502), (Answer(["Half an"], finish_reason="", usage=None), 502)],
+    ids=["at once", "in the middle"],
+)
+def test_c11_f13_a_failure_is_an_error_and_no_answer(
+    server: AgentServer,
+    upstream: Upstream,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+    answer: Answer,
+    status: int,
 ) -> None:
-    upstream.otherwise = Answer(status=500, error="secret stack")
-    response = httpx.post(f"{server.url}/agent/stream_log", json=QUESTION)
-    assert "The model endpoint answered with status 500." in response.text
-    assert "event: end" in response.text
+    upstream.otherwise = answer
+    response = httpx.post(f"{server.url}/agent/stream_log", json=QUESTION, headers=headers)
+    *events, end = response.text.removesuffix("\n\n").split("\n\n")
+    assert end.startswith("event: error\ndata: {")
+    told = json.loads(end.split("data: ")[1])
+    assert told["status_code"] == status
+    assert "model" in told["message"]
+    assert "model" not in "".join(events)
     assert "secret" not in response.text + caplog.text
+    assert "Traceback" not in caplog.text
+    assert httpx.get(f"{server.url}/v1/sessions").json()["data"] == []
+
+
+async def test_c11_a_session_is_named_on_the_log_too(server: AgentServer, upstream: Upstream) -> None:
+    agent = remote(server, "s")
+    for number in (1, 2):
+        patches = [patch async for patch in agent.astream_log({"messages": [HumanMessage(f"hello {number}")]})]
+        assert patches[-1].ops
+    texts = [message["content"] for message in upstream.last["messages"][1:]]
+    assert texts == ["hello 1", "You said: hello 1", "hello 2"]
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{server.url}/v1/sessions/s")).json()["turns"] == 2
+    upstream.otherwise = Answer(status=400, error="no such thing")
+    with pytest.raises(httpx.HTTPStatusError, match="no such thing"):
+        _ = [patch async for patch in agent.astream_log({"messages": [HumanMessage("?")]})]
+
+
+@pytest.mark.parametrize("endpoint", ["invoke", "stream", "stream_log"])
+def test_c11_a_session_that_cannot_be_one_is_refused_before_the_answer(server: AgentServer, endpoint: str) -> None:
+    refused = httpx.post(f"{server.url}/agent/{endpoint}", json=QUESTION, headers={"X-Session-ID": "a b"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "X-Session-ID")
+
+
+LINES = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\r\nj"
+
+
+async def test_c8_no_reader_finds_the_end_of_a_line_in_an_answer(server: AgentServer, upstream: Upstream) -> None:
+    upstream.otherwise = Answer([LINES[:5], LINES[5:]], reasoning=[LINES])
+    agent = remote(server)
+    assert "".join(agent.stream({"messages": [HumanMessage("?")]})) == LINES
+    assert [text async for text in agent.astream({"messages": [HumanMessage("?")]})] == [LINES[:5], LINES[5:]]
+    patches = [patch async for patch in agent.astream_log({"messages": [HumanMessage("?")]})]
+    assert LINES in strings([patch.ops for patch in patches])
+
+
+@pytest.mark.parametrize("path", ["v1/chat/completions", "agent/stream", "agent/stream_log"])
+def test_c8_every_line_of_a_stream_is_one_to_all_readers(server: AgentServer, upstream: Upstream, path: str) -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    call = Call("f", json.dumps({LINES: LINES}, ensure_ascii=False))
+    upstream.otherwise = Answer([LINES], reasoning=[LINES], calls=[call] if path.startswith("v1") else [])
+    hello = {"role": "user", "content": LINES}
+    body = {"model": MODEL, "messages": [hello], "stream": True, "tools": [tool], "input": {"messages": [hello]}}
+    with httpx.stream("POST", f"{server.url}/{path}", json=body, timeout=30) as response:
+        lines = list(response.iter_lines())
+    whole = httpx.post(f"{server.url}/{path}", json=body, timeout=30)
+    assert not set(whole.text) & set("\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"), "not in the bytes"
+    assert all(line == "" or line.startswith(("data: ", "event: ", ": ")) for line in lines)
+    data = [json.loads(line[6:]) for line in lines if line.startswith("data: ") and line != "data: [DONE]"]
+    assert LINES in strings(data)
+
+
+def strings(value: Any) -> list[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for item in inner for text in strings(item)]
 
 
 def test_a_remote_runnable_has_a_session(weather_server: AgentServer, upstream: Upstream) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -11,21 +12,18 @@ from starlette.responses import Response
 from server.errors import ApiError
 from server.json_body import JsonRoute
 from server.replies import EventStream
-from server.runnable import PATH, Messages, api_handler, body_of, run_conversation, while_connected
-from server.services import Services
-from server.sessions import named_session
+from server.runnable import PATH, api_handler, read_conversation, run_conversation, while_connected
+from server.sse import one_line
 
 router = APIRouter(
     prefix=PATH, include_in_schema=False, route_class=JsonRoute
 )  # LangServe describes it by schemas of its own
 
 
-async def answer(messages: Messages, request: Request) -> AsyncGenerator[str]:
-    """Yield the text of the answer, in the session that a header names."""
-    services: Services = request.app.state.services
+async def answer(request: Request) -> AsyncGenerator[str]:
+    """Yield the text of the answer, and keep the error for whoever tells the client."""
     try:
-        name = named_session(request.headers, {}, services.session_headers)
-        async with aclosing(run_conversation(messages, name, request)) as texts:
+        async with aclosing(run_conversation(request)) as texts:
             async for text in texts:
                 yield text
     except ApiError as error:
@@ -33,22 +31,31 @@ async def answer(messages: Messages, request: Request) -> AsyncGenerator[str]:
         raise
 
 
-handler = api_handler(answer, with_request=lambda *_: None)
+def _with_run_id(config: dict[str, Any], request: Request) -> None:
+    if session_id := getattr(request.state, "page_session", None):
+        config["run_id"] = UUID(session_id)
+
+
+handler = api_handler(answer, _with_run_id)
 
 
 @router.post("/invoke")
 async def invoke(request: Request) -> Response:
     """Answer the input's messages."""
-    await body_of(request)
+    await read_conversation(request)
     return await while_connected(request, handler.invoke(request))
 
 
 @router.post("/stream")
 async def stream(request: Request) -> Response:
     """Answer the input's messages as LangServe's events."""
-    await body_of(request)
-    events: Any = (await handler.stream(request)).body_iterator
-    return EventStream(_told_of_failures(events, request), "An answer of /agent/stream")
+    await read_conversation(request)
+    return event_stream(await handler.stream(request), request)
+
+
+def event_stream(response: Any, request: Request) -> EventStream:
+    """Return LangServe's events, with our errors in place of its own, each on lines that all readers find."""
+    return EventStream(_told_of_failures(response.body_iterator, request), f"An answer of {request.url.path}")
 
 
 @router.get("/input_schema")
@@ -70,6 +77,6 @@ async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Req
             async for event in events:
                 if event["event"] == "error" and (error := getattr(request.state, "failure", None)):
                     event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
-                yield event
+                yield {name: one_line(value) for name, value in event.items()}
         except ApiError:
             pass  # it was told; raised, it would be logged as a defect

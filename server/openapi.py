@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from server.answers import AgentEvent, Answer, Choice, Chunk, Completion, Usage
+from server.descriptions import describe_answers, describe_fields
 from server.errors import (
     ErrorEnvelope,
     InvalidRequest,
@@ -22,7 +23,7 @@ from server.errors import (
     UpstreamError,
 )
 from server.foreign_errors import as_api_error
-from server.sessions import MODE_HEADER, OWN_HEADER, SESSION_ID
+from server.sessions import ID_OR_BLANK, MODE_HEADER, OWN_HEADER
 from server.validation import wrong_type
 
 Json = dict[str, Any]
@@ -54,7 +55,7 @@ SESSION_PARAMETERS = [
         "in": "header",
         "name": OWN_HEADER,
         "description": "The session that the request belongs to; without one it is a new session, named in the answer.",
-        "schema": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
+        "schema": {"type": "string", "pattern": ID_OR_BLANK},
     },
     {
         "in": "header",
@@ -174,12 +175,15 @@ def _complete(document: Json, model: str, needs_key: bool) -> None:
     schemas = document["components"]["schemas"]
     chunk = TypeAdapter(Chunk | AgentEvent).json_schema(mode="serialization", ref_template=f"{SCHEMAS}{{model}}")
     schemas |= chunk.pop("$defs")
+    schemas["JsonValue"]["description"] = "Any JSON."
+    describe_fields(schemas)
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         if operation["responses"].pop("422", None):  # FastAPI's, which is a 400 here
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
         for response in operation["responses"].values():
             response["headers"] = ANSWER_HEADERS
+        describe_answers(operation, schemas)
     completions = document["paths"][COMPLETIONS]["post"]
     completions["parameters"] = SESSION_PARAMETERS
     completions["requestBody"]["content"]["application/json"]["examples"] = {

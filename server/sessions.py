@@ -14,6 +14,9 @@ from server.reconcile import Mode
 OWN_HEADER = "X-Session-ID"
 MODE_HEADER = "X-Session-Mode"
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# For JSON schemas: `$` alone is also before a line's end at the end of a text, as Python reads it.
+ID = f"^{SESSION_ID.pattern}$(?!\\n)"
+ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
 THREAD_NAMESPACE = UUID("6f0a3f0e-6a5b-5f6c-9d53-6a1d2a0f6d4e")
 
 # How Open WebUI's own prompts begin.
@@ -70,7 +73,7 @@ def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Se
 
 def is_blank(value: object) -> bool:
     """Say whether a header or field is absent, or as good as that."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and not value.strip(" \t"))
 
 
 def checked_id(value: object, param: str) -> str:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from server.sessions import ID_OR_BLANK
 from server.unsaid import asks_for_nothing
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -305,11 +306,9 @@ class ChatRequest(Lenient):
     store: StrictBool | None = None
     """`false`: nothing of the request is kept."""
     metadata: Metadata | None = None
-    """`session_id` in it names the session."""
-    session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": "^[A-Za-z0-9._:-]{1,128}$"})] = (
-        None
-    )
-    """The session that the request belongs to; not OpenAI's."""
+    """`session_id` in it names the session, where nothing else does; at most 16 pairs."""
+    session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": ID_OR_BLANK})] = None
+    """The session that the request belongs to, where no header names one; an empty one is none. Not OpenAI's."""
 
     @model_validator(mode="before")
     @classmethod

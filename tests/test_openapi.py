@@ -2,17 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
+import jsonschema_rs
 import pytest
+from playwright.sync_api import expect
 from pydantic import TypeAdapter
 
 from server.answers import Chunk, Completion
+from server.descriptions import FIELDS
 from server.errors import ErrorEnvelope
-from tests.agent_server import MODEL, AgentServer, agent_server
-from tests.upstream import Upstream
+from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
+from tests.browser import chromium
+from tests.upstream import Json, Upstream
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv-clients" / "openapi"
@@ -75,3 +82,81 @@ def test_only_refusals_that_there_are_are_described(server: AgentServer) -> None
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert not any("422" in operation["responses"] for operation in operations)
     assert not {"HTTPValidationError", "ValidationError"} & document["components"]["schemas"].keys()
+
+
+def described(document: Json) -> Iterator[tuple[str, Json]]:
+    """Everything in the document that a reader may ask about, with where it is."""
+    for name, schema in document["components"]["schemas"].items():
+        yield name, schema
+        for field, content in schema.get("properties", {}).items():
+            yield f"{name}.{field}", content
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method} {path}", operation
+            for parameter in operation.get("parameters", []):
+                yield f"{method} {path} {parameter['name']}", parameter
+            for status, response in operation["responses"].items():
+                yield f"{method} {path} {status}", response
+                for name, header in response["headers"].items():
+                    yield f"{method} {path} {status} {name}", header
+
+
+def test_f17_everything_in_it_is_described(server: AgentServer) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    found = dict(described(document))
+    assert len([place for place in found if place.startswith("ChatRequest.")]) == 24
+    assert [place for place, content in found.items() if not content.get("description")] == []
+    assert [place for place, content in found.items() if content["description"] == "Successful Response"] == []
+    for schema, fields in FIELDS.items():
+        assert fields.keys() <= document["components"]["schemas"][schema]["properties"].keys(), "said of what there is"
+
+
+SESSION_IDS = {
+    "a.b_c:d-1": True,
+    "x" * 128: True,
+    "": True,
+    " \t": True,
+    "x" * 129: False,
+    "a b": False,
+    "a\n": False,
+    "\n": False,
+    "a\nb": False,
+    "세션": False,
+    " a": False,
+}
+
+
+def test_f17_the_pattern_of_a_session_id_says_what_the_server_does(server: AgentServer) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    schema = document["components"]["schemas"]["ChatRequest"]["properties"]["session_id"]
+    body = {"model": MODEL, "messages": [HELLO]}
+    does = {each: server.post({**body, "session_id": each}).status_code == 200 for each in SESSION_IDS}
+    assert does == SESSION_IDS
+    assert {each: re.search(schema["pattern"], each) is not None for each in SESSION_IDS} == does, "as Python reads it"
+    assert {each: jsonschema_rs.is_valid(schema, each) for each in SESSION_IDS} == does, "as Rust reads it"
+    with chromium("about:") as browser:
+        matching = "([pattern, texts]) => texts.filter(text => new RegExp(pattern, 'u').test(text))"
+        matched = browser.page().evaluate(matching, [schema["pattern"], list(SESSION_IDS)])
+    assert matched == [each for each, taken in does.items() if taken], "as JavaScript reads it"
+
+
+def test_f17_the_id_in_a_path_is_no_blank_and_has_no_line_end(server: AgentServer) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    (parameter,) = document["paths"]["/v1/sessions/{session_id}"]["get"]["parameters"]
+    for session_id, status in (("a", 404), ("a%0A", 400), ("%20", 400), ("a%20b", 400)):
+        says = re.search(parameter["schema"]["pattern"], unquote(session_id)) is not None
+        assert says == (status == 404), session_id
+        assert httpx.get(f"{server.url}/v1/sessions/{session_id}").status_code == status
+
+
+def test_f17_the_pages_ask_no_other_host(server: AgentServer) -> None:
+    with chromium(server.url) as browser:
+        for path in ("/docs", "/redoc"):
+            page = browser.page()
+            page.goto(f"{server.url}{path}")
+            expect(page.get_by_text("/v1/chat/completions").first).to_be_visible()
+            page.wait_for_load_state("networkidle")
+        assert (browser.strayed, browser.complaints) == ([], [])
+    script = httpx.get(f"{server.url}/docs/assets/redoc.standalone.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "cdn." not in script.text

@@ -1,8 +1,8 @@
 """GET /v1/models and /v1/models/{id}."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from server.answers import Model
@@ -29,7 +29,7 @@ async def list_models(services: ServicesDep) -> ModelList:
 
 
 @router.get("/v1/models/{name:path}", responses=may_fail(401, 404))
-async def retrieve_model(name: str, services: ServicesDep) -> Model:
+async def retrieve_model(name: Annotated[str, Path(description="The model's name.")], services: ServicesDep) -> Model:
     """Describe one model; its name may have slashes and colons in it."""
     await services.models.resolve(name)
     return _model(name, services.models)

@@ -11,14 +11,14 @@ from server.messages import dump_messages
 from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
-from server.sessions import SESSION_ID, Session, checked_id
+from server.sessions import ID, ID_OR_BLANK, Session, checked_id, is_blank
 from server.turns import stored_messages
 from server.wire import Message
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 MAX_BRANCH = 2**31 - 1
-SessionId = Annotated[str, Path(description="The session's id.", json_schema_extra={"pattern": SESSION_ID.pattern})]
+SessionId = Annotated[str, Path(description="The session's id.", json_schema_extra={"pattern": ID})]
 
 
 class SessionObject(BaseModel):
@@ -31,7 +31,6 @@ class SessionObject(BaseModel):
     turns: int
     branches: int
     status: Literal["running", "waiting", "idle"]
-    """`waiting`: for the results of the client's tools."""
 
 
 class SessionPage(BaseModel):
@@ -64,12 +63,15 @@ class SessionDeleted(BaseModel):
 async def list_sessions(
     request: Request,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    after: Annotated[
+        str | None,
+        Query(description="The last id of the page before.", json_schema_extra={"pattern": ID_OR_BLANK}),
+    ] = None,
 ) -> SessionPage:
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
     principal = request.state.principal
-    cursor = Session(principal, checked_id(after, "after")) if after is not None else None
+    cursor = Session(principal, checked_id(after, "after")) if not is_blank(after) else None
     records = await services.index.page(principal, limit=limit + 1, after=cursor)
     page = [dump_session(record, services.runs) for record in records[:limit]]
     first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)
@@ -88,7 +90,9 @@ async def list_messages(
     session_id: SessionId,
     request: Request,
     services: ServicesDep,
-    branch: Annotated[int | None, Query(ge=1, le=MAX_BRANCH)] = None,
+    branch: Annotated[
+        int | None, Query(ge=1, le=MAX_BRANCH, description="A branch, from 1; the newest without it.")
+    ] = None,
 ) -> MessageList:
     """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
     session = _session(session_id, request)

@@ -1,14 +1,18 @@
 """Values of a request's fields that clients send and mean nothing by, and numbers in other words."""
 
+import json
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from server.errors import InvalidRequest
+from server.unsaid import NOTHING as UNSAID
 from server.validation import check_supported, invalid_body
 from server.wire import ChatRequest
 from tests.agent_server import HELLO, MODEL, AgentServer
+from tests.test_compatibility import PAGE
 from tests.upstream import Upstream
 
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -118,6 +122,20 @@ def test_c5_what_asks_for_something_else_is_still_refused(fields: dict[str, Any]
     with pytest.raises(InvalidRequest) as caught:
         load(fields)
     assert caught.value.param == param
+
+
+def test_c5_the_document_lists_the_values_that_ask_for_nothing() -> None:
+    table = PAGE.split("### Values that ask for nothing")[1].split("##")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    listed = {
+        name: re.findall(r"`([^`]+)`", values) for names, values in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    assert listed.keys() >= UNSAID.keys()
+    for name, values in listed.items():
+        for value in map(json.loads, values):
+            assert load({name: value}).parameters() == {}, (name, value)
+        for value in UNSAID.get(name, ()):
+            assert value in [json.loads(each) for each in values], (name, value)
 
 
 def test_c5_all_of_it_together_is_answered_as_if_it_were_not_there(server: AgentServer, upstream: Upstream) -> None:

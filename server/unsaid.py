@@ -16,7 +16,9 @@ NOTHING: Mapping[str, Sequence[object]] = {
     "reasoning_effort": [""],
     "user": [""],
     "tools": [[]],
-    "tool_choice": [""],
+    "tool_choice": ["", {}],
+    "modalities": [[]],
+    "audio": [{}],
     "metadata": [{}],
 }
 

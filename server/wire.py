@@ -243,10 +243,17 @@ def _integral(value: object) -> object:
 # JSON's numbers are decimals: 10.0 is an integer too.
 INTEGRAL = BeforeValidator(_integral)
 MAX_INTEGER = 2**63 - 1
-MaxTokens = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), INTEGRAL]
+MaxTokens = Annotated[
+    int,
+    Field(strict=True, ge=1, le=MAX_INTEGER),
+    INTEGRAL,
+    WithJsonSchema(
+        {"type": "integer", "minimum": -1, "maximum": MAX_INTEGER, "not": {"const": 0}}
+    ),  # see server.unsaid
+]
 
 Stop = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(min_length=1, max_length=4), Tag("parts")],
+    Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(max_length=4), Tag("parts")],
     Discriminator(_content_form),
 ]
 

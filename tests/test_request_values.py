@@ -32,6 +32,8 @@ NOTHING: dict[str, dict[str, Any]] = {
     "no choice among no tools": {"tools": [], "tool_choice": "none"},
     "no choice among null": {"tools": None, "tool_choice": "auto"},
     "an empty choice": {"tool_choice": ""},
+    "a choice with nothing in it": {"tool_choice": {}},
+    "no kinds of answers": {"modalities": [], "audio": {}},
     "one call at once of no tools": {"parallel_tool_calls": False},
     "no functions, from older clients": {"functions": []},
     "no call of no functions": {"functions": [], "function_call": "none"},

@@ -66,6 +66,7 @@ def asked_last(upstream: Upstream) -> list[str]:
     return [message["content"] for message in upstream.last["messages"] if message["role"] != "system"]
 
 
+@pytest.mark.timeout(240)  # two whole programs start
 def test_m21_a_turn_in_progress_is_finished_and_kept(upstream: Upstream, upstream_url: str) -> None:
     settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
     upstream.script(SLOWLY)
@@ -84,6 +85,7 @@ def test_m21_a_turn_in_progress_is_finished_and_kept(upstream: Upstream, upstrea
     assert asked_last(upstream) == ["count", "one two three", "and?"]
 
 
+@pytest.mark.timeout(240)  # two whole programs start
 def test_m21_a_terminal_that_closes_loses_no_turn_and_no_tool(
     upstream: Upstream, upstream_url: str, open_meteo_url: str
 ) -> None:

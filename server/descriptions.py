@@ -32,7 +32,6 @@ FIELDS = {
     },
     "Answer": {
         "role": "Who says it.",
-        "refusal": "Always `null`.",
         "annotations": "Always empty.",
     },
     "CallDelta": {
@@ -72,7 +71,8 @@ FIELDS = {
     "Delta": {
         "role": "In the first chunk: who speaks.",
         "content": "More of the text.",
-        "refusal": "Always `null`.",
+        "refusal": "More of what the model says where it refuses to answer.",
+        "reasoning": "The same as `reasoning_content`, for clients that read this name.",
         "reasoning_content": "More of what the model thought; not OpenAI's.",
         "tool_calls": "More of one call.",
     },

@@ -18,6 +18,7 @@ from langchain_core.messages import (
 
 from graph.calls import load_call
 from graph.history import all_calls
+from graph.model import REFUSAL
 from server.errors import InvalidRequest
 from server.wire import ContentPart, File, Message
 
@@ -50,15 +51,21 @@ def dump_messages(messages: Sequence[AnyMessage]) -> list[Message]:
 def _dump(message: AnyMessage) -> dict[str, Any]:
     match message:
         case AIMessage():
-            calls = [_dump_call(call) for call in all_calls(message)]
-            content = str(message.text) or (None if calls else "")
-            return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
+            return {"role": "assistant", **_dump_answer(message)}
         case ToolMessage():
             return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
         case SystemMessage():
             return {"role": "system", "content": message.content}
         case _:
             return {"role": "user", "content": message.content}
+
+
+def _dump_answer(message: AIMessage) -> dict[str, Any]:
+    if REFUSAL in message.additional_kwargs:
+        return {"content": None, "refusal": str(message.text)}
+    calls = [_dump_call(call) for call in all_calls(message)]
+    content = str(message.text) or (None if calls else "")
+    return {"content": content} | ({"tool_calls": calls} if calls else {})
 
 
 def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
@@ -95,7 +102,8 @@ def _load(message: Message, param: str) -> AnyMessage:
 
 def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
     calls = [load_call(call.function.name, call.function.arguments, call.id) for call in message.tool_calls or ()]
-    content = "" if message.content is None else _text(message, param)
+    refusal = message.refusal or ""
+    content = refusal if message.content is None else _text(message, param) or refusal
     return AIMessage(
         content,
         tool_calls=[call for call in calls if call["type"] == "tool_call"],

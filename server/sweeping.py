@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 
-from server.errors import AgentError, SessionBusy, as_api_error
+from server.errors import AgentError, SessionBusy
+from server.foreign_errors import as_api_error
 from server.index import SessionIndex
 from server.runs import RunOwner
 from server.settings import ServerSettings

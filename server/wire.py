@@ -113,6 +113,8 @@ class Message(Lenient):
     name: StrictStr | None = None
     tool_calls: list[ToolCall] | None = None
     """What an assistant's message calls."""
+    refusal: StrictStr | None = None
+    """What an assistant's message says where it refuses to answer; the same as its content."""
     tool_call_id: StrictStr | None = None
     """The call that a tool's message is the result of."""
 

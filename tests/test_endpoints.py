@@ -109,8 +109,12 @@ def test_e8_a_refusal_is_told_as_one(server: AgentServer, upstream: Upstream, st
             message = client.chat.completions.create(model=MODEL, messages=[HELLO]).choices[0].message  # type: ignore[assignment]
     assert message.refusal == "I can't."
     assert not message.content
-    server.ask("Why?", session="s")
+    stored = httpx.get(f"{server.url}/v1/sessions/s/messages").json()["data"][1]
+    assert stored == {"role": "assistant", "content": None, "refusal": "I can't."}
+    why = {"role": "user", "content": "Why?"}
+    assert server.post({**BODY, "messages": [HELLO, stored, why], "session_id": "s"}).status_code == 200
     assert [m["content"] for m in upstream.last["messages"][1:]] == ["hello", "I can't.", "Why?"]
+    assert httpx.get(f"{server.url}/v1/sessions/s").json()["branches"] == 1, "the client that resends it goes on"
 
 
 def test_e9_the_endpoint_s_own_words_are_told(server: AgentServer, upstream: Upstream, caplog: Any) -> None:

@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from graph.checkpoints import open_checkpointer
 from graph.database import DatabaseMoved
-from server.errors import as_api_error
+from server.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_command import Serving, serving
 from tests.test_errors import error_of

@@ -138,9 +138,10 @@ class McpServer:
                     finally:
                         self._drop()  # now: the transport's end takes a while where the server hangs
             except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
-                # The transport's own cancellations arrive here too; only ours counts on the task.
+                # The transport's own cancellations arrive here too; only ours counts on the task. Told to end while
+                # it starts, the transport fails in its own way, which is nobody's concern any more.
                 if (task := asyncio.current_task()) and task.cancelling():
-                    raise
+                    raise asyncio.CancelledError from error
                 self._note_down(error)
             await asyncio.sleep(min(retry * random.uniform(0.5, 1.5), LAST_RETRY))
             retry = min(2 * retry, LAST_RETRY)

@@ -1,6 +1,7 @@
 """What every answer carries, whoever gives it: X-Session-ID, x-request-id, and an envelope if it is an error."""
 
 import logging
+import time
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AgentError, InvalidRequest
 from server.foreign_errors import as_api_error
+from server.logs import REQUEST_ID, log_request
 from server.replies import error_response
 from server.sessions import OWN_HEADER, fresh_session, named_session
 
@@ -33,12 +35,14 @@ class Identified:
         state = scope.setdefault("state", {})
         state["session_id"] = self._named_session(scope) or fresh_session()
         request_id = f"req_{uuid4().hex}"
-        started = False
+        REQUEST_ID.set(request_id)
+        status: int | None = None
+        began = time.monotonic()
 
         async def send_identified(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[OWN_HEADER] = state["session_id"]
                 headers["x-request-id"] = request_id
@@ -49,12 +53,14 @@ class Identified:
         except ClientDisconnect:
             return  # in the middle of its request: there is nobody to be told
         except Exception as error:
-            if started:
+            if status:
                 raise
             told = as_api_error(error)
             defect = isinstance(told, AgentError)
             log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
             await error_response(told)(scope, receive, send_identified)
+        finally:
+            log_request(scope, status=status, began=began)
 
     def _named_session(self, scope: Scope) -> str | None:
         try:

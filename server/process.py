@@ -3,9 +3,8 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +14,7 @@ from graph.checkpoints import claimed, open_checkpointer
 from graph.factory import mcp_connections
 from server.app import create_app
 from server.http1 import SPEAKING
+from server.logs import log_config
 from server.replies import DRAIN_SECONDS
 from server.screens import open_to_all
 from server.settings import ServerSettings
@@ -35,6 +35,7 @@ class Server(uvicorn.Server):
                 host=settings.api_host,
                 port=settings.api_port,
                 log_config=log_config(LOGGING_CONFIG),
+                access_log=False,  # a line of ours says more
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
                 **SPEAKING,
             )
@@ -74,13 +75,6 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
             server.run()
     if not server.started:
         sys.exit(1)
-
-
-def log_config(uvicorns: Mapping[str, Any]) -> dict[str, Any]:
-    """Let our loggers speak like uvicorn's, and the MCP SDK be silent: our client says what it needs in one line."""
-    ours = {"handlers": ["default"], "level": "INFO", "propagate": False}
-    silent = {"handlers": [], "level": "CRITICAL"}
-    return {**uvicorns, "loggers": {**uvicorns["loggers"], "graph": ours, "server": ours, "tools": ours, "mcp": silent}}
 
 
 async def _open_once(checkpoint_url: str) -> None:

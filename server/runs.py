@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from contextvars import Context
 from math import inf
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -20,6 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from graph.history import our_calls
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.foreign_errors import as_api_error
+from server.logs import own_context
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Run:
         self._begun = asyncio.Event()
         self._sender, self._receiver = anyio.create_memory_object_stream[BaseMessage](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
-        self.task = asyncio.create_task(self._own(owner, messages), name=f"run of {thread_id}", context=Context())
+        self.task = asyncio.create_task(self._own(owner, messages), name=f"run of {thread_id}", context=own_context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
         self.task.add_done_callback(self._ended)
 

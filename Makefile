@@ -9,7 +9,7 @@ CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo mcp studio notebooks check format test eval bench
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test eval bench
 
 all: check test
 
@@ -51,8 +51,8 @@ tests/clients/node_modules/.ready: tests/clients/package.json tests/clients/pack
 	$(NPM) ci
 	@touch $@
 
-serve demo mcp: setup
-	.venv/bin/chat-agent $@
+serve demo chat mcp: setup
+	.venv/bin/chat-agent $@ $(ARGS)
 
 # It would ask for newer versions of itself and report each start to its makers.
 studio: export LANGGRAPH_NO_VERSION_CHECK := 1

@@ -1,17 +1,18 @@
 """What the agent can be told from outside: environment variables or `.env`."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graph.prompts import DEFAULT_PROMPT
+from tools.environment import EnvironmentSettings
 
 
-class AgentSettings(BaseSettings):
+class AgentSettings(EnvironmentSettings):
     """The model, its prompt, its tools and where sessions are kept."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
+    free_text = frozenset({"system_prompt"})
 
     ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
     ollama_base_url: str = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
@@ -34,7 +35,6 @@ class AgentSettings(BaseSettings):
     )
     checkpoint_url: str = Field(
         "sqlite:///data/chat-agent.db",
-        pattern=r"^(sqlite:///.+|memory://)$",
         description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
     )
     embedded_model: Path | None = Field(
@@ -48,6 +48,13 @@ class AgentSettings(BaseSettings):
 
         if value is not None:
             http_address(value)
+        return value
+
+    @field_validator("checkpoint_url")
+    @classmethod
+    def _is_a_kind_of_database(cls, value: str) -> str:
+        if not re.match(r"sqlite:///.|memory://$", value):
+            raise ValueError("sessions are kept in SQLite or in memory, written as below")
         return value
 
     @field_validator("ollama_api_key")

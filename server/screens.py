@@ -1,44 +1,13 @@
 """What the command shows at a terminal. Pure: settings in, text out."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
 
 from server.settings import ServerSettings
-from tools.settings import ToolSettings
 
 RULE = "=" * 60
 SHOWN = ("ollama_model", "ollama_base_url", "temperature", "use_mcp_tools", "api_host", "api_port")
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 FIRST_QUESTION = "서울 날씨 알려줘"
-
-
-def settings_list() -> str:
-    """Return every setting with what it is for, one a line."""
-    fields: dict[str, FieldInfo] = {**ServerSettings.model_fields, **ToolSettings.model_fields}
-    return "\n".join(f"  {name.upper():<25} {field.description}" for name, field in fields.items())
-
-
-def unusable(kind: type[BaseSettings], errors: Sequence[Mapping[str, Any]]) -> str:
-    """Return what to do about settings that are missing, or else about those that are wrong."""
-    missing = [str(error["loc"][0]) for error in errors if error["type"] == "missing"]
-    if missing:
-        return missing_screen({name: kind.model_fields[name].description or "" for name in missing})
-    return "\n".join(_wrong_value(kind, error) for error in errors)
-
-
-def missing_screen(described: Mapping[str, str]) -> str:
-    """Return the screen that says which required settings are missing and what to do."""
-    listed = "\n".join(f"  - {name.upper()}: {description}" for name, description in described.items())
-    return (
-        f"{RULE}\nERROR: Missing required environment variables\n{RULE}\n\n"
-        f"The following variables must be set in .env file:\n\n{listed}\n\n"
-        "Please create a .env file with these variables.\nYou can copy from .env.example:\n\n"
-        "  cp .env.example .env\n\n"
-        f"Then edit .env and set the appropriate values.\n{RULE}"
-    )
 
 
 def banner(settings: ServerSettings) -> str:
@@ -54,42 +23,56 @@ def open_to_all(host: str) -> str:
     )
 
 
-def doors(settings: ServerSettings) -> str:
-    """Return where everything is."""
-    paths = {"API": "/v1", "Docs": "/docs"}
+def doors(settings: ServerSettings, program: str = "chat-agent") -> str:
+    """Return where everything is; the program is the command as it was called."""
+    places = {"API": f"{address(settings)}/v1", "Docs": f"{address(settings)}/docs"}
     if settings.playground:
-        paths["Playground"] = "/agent/playground/"
-    listed = "\n".join(f"  {name:<11} {_url(settings)}{path}" for name, path in paths.items())
+        places["Playground"] = f"{address(settings)}/agent/playground/"
+    places["Terminal"] = _chat(settings, program)
+    listed = "\n".join(f"  {name:<11} {place}" for name, place in places.items())
     return f"\nchat-agent is ready.\n\n{listed}\n"
 
 
-def invitation(settings: ServerSettings) -> str:
+def invitation(settings: ServerSettings, program: str = "chat-agent") -> str:
     """Return where everything is, and a first question to paste."""
     question = f'{{"role": "user", "content": "{FIRST_QUESTION}"}}'
     key = "-H 'Authorization: Bearer YOUR_KEY' " if settings.api_keys else ""
-    return f"""{doors(settings)}
+    return f"""{doors(settings, program)}
 Ask it something from another terminal:
 
-  curl -N {_url(settings)}/v1/chat/completions {key}-H 'Content-Type: application/json' \\
+  {_chat(settings, program)} -q "{FIRST_QUESTION}"
+
+Or over the API, where the answer comes in pieces:
+
+  curl -N {address(settings)}/v1/chat/completions {key}-H 'Content-Type: application/json' \\
     -d '{{"model": "{settings.ollama_model}", "stream": true, "messages": [{question}]}}'
 
 Ctrl-C ends it.
 """
 
 
-def _url(settings: ServerSettings) -> str:
-    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host
-    return f"http://{host}:{settings.api_port}"
+def _chat(settings: ServerSettings, program: str) -> str:
+    """Return the command that talks to this server; from elsewhere it finds the usual address alone by itself."""
+    usual = settings.model_copy(
+        update={name: ServerSettings.model_fields[name].default for name in ("api_host", "api_port")}
+    )
+    url = "" if address(settings) == address(usual) else f" --url {address(settings)}"
+    key = " --key YOUR_KEY" if settings.api_keys else ""
+    return f"{program} chat{url}{key}"
 
 
-def _wrong_value(kind: type[BaseSettings], error: Mapping[str, Any]) -> str:
-    name = str(error["loc"][0])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    description = kind.model_fields[name].description
-    return f"ERROR: {name.upper()} has a value that cannot be used: {message}. It is: {description}."
+def address(settings: ServerSettings) -> str:
+    """Return where this machine reaches the server."""
+    host = LOOPBACK_OF.get(settings.api_host, settings.api_host)
+    return f"http://[{host}]:{settings.api_port}" if ":" in host else f"http://{host}:{settings.api_port}"
+
+
+def without_password(text: str) -> str:
+    """Return an address, or another value, without the user and password that may stand before its host."""
+    return re.sub(r"(?<=://)\S*@", "", text)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return re.sub(r"//[^/@]*@", "//", str(value))  # a password may stand before the host
+    return without_password(str(value))

@@ -1,20 +1,18 @@
 """What the server can be told from outside, beside the agent's own settings."""
 
+import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
+from tools.environment import listed
 
 DAY = 24 * 60 * 60
-
-
-def _comma_separated(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(item for part in value.split(",") if (item := part.strip()))
 
 
 class ServerSettings(AgentSettings):
@@ -22,21 +20,21 @@ class ServerSettings(AgentSettings):
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
         (), description="Comma-separated keys; once set, every route but /health needs one of them"
     )
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
     )
     max_request_bytes: int = Field(20_000_000, ge=1, description="Size of the largest request that is read")
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Comma-separated origins of web pages that may use the API, or * (e.g., https://example.com)",
     )
-    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         (), description="Comma-separated models of the endpoint that clients may ask for; all that it has without it"
     )
-    session_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    session_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         ("X-Session-ID", "X-OpenWebUI-Chat-Id", "X-Conversation-Id"),
         description="Headers that may name the session; the first that a request has decides",
     )
@@ -50,11 +48,21 @@ class ServerSettings(AgentSettings):
     playground: bool = Field(True, description="Whether LangServe's playground and REST door are served under /agent")
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 
+    @field_validator("api_host")
+    @classmethod
+    def _is_only_a_host(cls, value: str) -> str:
+        host = value.removeprefix("[").removesuffix("]")
+        if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%\w+)?", host):
+            raise ValueError("it is a name or an address alone, without http:// and port; the port is API_PORT")
+        return host
+
     @field_validator("model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
+        with suppress(ValueError):
+            return json.loads(value)
         pairs = [part.split("=", 1) for part in value.split(",") if part.strip()]
         if any(len(pair) != 2 or not pair[0].strip() or not pair[1].strip() for pair in pairs):
             raise ValueError("aliases are written name=model,other=model")

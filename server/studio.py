@@ -22,7 +22,7 @@ from graph.checkpoints import CheckpointUrlError, claimed
 from graph.embedded_settings import settings_or_embedded
 from graph.factory import opened_agent
 from server.app import create_app
-from server.screens import unusable
+from server.command.mistakes import unusable
 from server.services import Services
 from server.sessions import NO_PRINCIPAL
 from server.settings import ServerSettings

@@ -1,13 +1,12 @@
 """What the bundled tools can be told from outside: environment variables or `.env`."""
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tools.environment import EnvironmentSettings
 
 
-class ToolSettings(BaseSettings):
+class ToolSettings(EnvironmentSettings):
     """Where the bundled MCP server listens and which services its tools ask."""
-
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
 
     mcp_host: str = Field("127.0.0.1", description="Address of `chat-agent mcp`")
     mcp_port: int = Field(22000, ge=0, le=65535, description="Port of `chat-agent mcp`")

@@ -1,24 +1,26 @@
-"""The `chat-agent` command: serve, demo, mcp."""
+"""What the command does: serve, demo, chat, mcp."""
 
 import argparse
 import gc
 import logging
-import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 
 from graph.embedded import EmbeddedModel, EmbeddedModelError
 from graph.embedded_settings import EMBEDDED, answered_by
 from server import __version__
-from server.screens import banner, doors, invitation, settings_list, unusable
+from server.command import flags
+from server.command.address import AddressError, require_free_address
+from server.command.mistakes import misspelt, unusable
+from server.screens import address, banner, doors, invitation
 from server.settings import ServerSettings
 from server.signals import end_in_order_on_hangup
+from tools.environment import EnvironmentSettings
 from tools.settings import ToolSettings
 
 if TYPE_CHECKING:
@@ -26,38 +28,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("server")
 
-Settings = TypeVar("Settings", bound=BaseSettings)
+Settings = TypeVar("Settings", bound=EnvironmentSettings)
 
 
 class CommandError(Exception):
     """The command cannot go on; the message is for the person at the terminal."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its status."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its status."""
     options = _parser().parse_args(arguments)
     end_in_order_on_hangup()
     try:
-        options.run(options)
-    except CommandError as error:
+        return options.run(options) or 0
+    except (CommandError, AddressError) as error:
         print(error, file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return 1
 
 
-def serve(_: argparse.Namespace) -> None:
+def serve(options: argparse.Namespace) -> None:
     """Serve the agent on the configured model."""
-    settings = load_settings(ServerSettings)
-    require_free_port(settings.api_host, settings.api_port, "API_PORT")
+    settings = load_settings(ServerSettings, flags.given(options))
+    _warn_of_misspelt_names()
+    require_free_address(settings.api_host, settings.api_port, of="API")
     print(banner(settings), flush=True)
     _run_server(settings, when_ready=_say_where)
 
 
-def demo(_: argparse.Namespace) -> None:
+def demo(options: argparse.Namespace) -> None:
     """Serve the agent on the embedded model; nothing needs to be configured."""
-    settings = load_settings(ServerSettings, **EMBEDDED)
-    require_free_port(settings.api_host, settings.api_port, "API_PORT")
+    settings = load_settings(ServerSettings, flags.given(options), EMBEDDED)
+    _warn_of_misspelt_names()
+    require_free_address(settings.api_host, settings.api_port, of="API")
     try:
         from graph.weights import WeightsError, find_weights
     except ModuleNotFoundError as error:
@@ -73,51 +75,59 @@ def demo(_: argparse.Namespace) -> None:
         raise CommandError(f"ERROR: {error}") from error
 
 
+def chat(options: argparse.Namespace) -> int:
+    """Talk in this terminal to a server that runs."""
+    settings = load_settings(ServerSettings, {}, EMBEDDED)  # what model it has is the running server's matter
+    from server.command.chat import talk
+
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    return talk(
+        url=options.url or address(settings),
+        key=options.key or next(iter(keys), None),
+        model=options.model,
+        session=options.session,
+        question=options.question,
+    )
+
+
 def mcp(options: argparse.Namespace) -> None:
     """Serve the bundled tools to any MCP client."""
-    settings = load_settings(ToolSettings)
+    settings = load_settings(ToolSettings, flags.given(options))
     if options.stdio:
         from tools.mcp_server import main as serve_stdio
 
         serve_stdio()
         return
-    require_free_port(settings.mcp_host, settings.mcp_port, "MCP_PORT")
+    _warn_of_misspelt_names()
+    require_free_address(settings.mcp_host, settings.mcp_port, of="MCP")
     from tools.mcp_server import build_server
 
     print(f"MCP server on http://{settings.mcp_host}:{settings.mcp_port}/mcp (streamable HTTP)", flush=True)
     build_server(settings).run("streamable-http")
 
 
-def load_settings(kind: type[Settings], **given: Any) -> Settings:
-    """Read the settings from the environment and `.env`.
+def load_settings(
+    kind: type[Settings], from_flags: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the settings from flags, the environment and `.env`; those that are fixed come from nowhere else.
 
     Raises:
         CommandError: some are missing or wrong; the message names them.
     """
+    from_flags = from_flags or {}
     try:
-        return kind(**given)
+        return kind(**{**from_flags, **(fixed or {})})
     except ValidationError as error:
-        raise CommandError(unusable(kind, error.errors())) from error
+        raise CommandError(unusable(kind, error.errors(), from_flags)) from error
     except UnicodeDecodeError as error:
         raise CommandError("ERROR: .env is not UTF-8; save it in that encoding.") from error
+    except OSError as error:
+        raise CommandError(f"ERROR: .env cannot be read: {error.strerror}.") from error
 
 
-def require_free_port(host: str, port: int, setting: str) -> None:
-    """Find out now, not after the start, that somebody else listens there.
-
-    Raises:
-        CommandError: the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise CommandError(
-                f"ERROR: {host}:{port} cannot be used: {reason}. Set {setting} to another port."
-            ) from error
+def _warn_of_misspelt_names() -> None:
+    for sentence in misspelt():
+        print(f"WARNING: {sentence}", file=sys.stderr)
 
 
 def _run_server(settings: ServerSettings, **options: Any) -> None:
@@ -136,7 +146,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
 
 
 async def _say_where(_: "FastAPI", settings: ServerSettings) -> None:
-    print(doors(settings), flush=True)
+    print(doors(settings, _program()), flush=True)
 
 
 async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
@@ -157,25 +167,45 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
         answer = as_api_error(error)
         defect = isinstance(answer, AgentError)
         log.warning("The embedded model did not answer: %s", answer.message, exc_info=defect)
-    print(invitation(settings), flush=True)
+    print(invitation(settings, _program()), flush=True)
+
+
+def _program() -> str:
+    """Return the command as it was called, to be called so again."""
+    return sys.argv[0] if sys.argv[0].endswith("chat-agent") else "chat-agent"
 
 
 def _parser() -> argparse.ArgumentParser:
+    settings_list = f"settings, from the environment or .env; a flag wins over both:\n{flags.settings_list()}"
+    shape: dict[str, Any] = {"epilog": settings_list, "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(
         prog="chat-agent",
         description="An agent with MCP tools and durable sessions, behind an OpenAI-compatible API.",
-        epilog=f"settings, from the environment or .env:\n{settings_list()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **shape,
     )
     parser.add_argument("--version", action="version", version=f"chat-agent {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, demo, mcp):
-        added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+    for command in (serve, demo, chat, mcp):
+        added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__, **shape)
         added.set_defaults(run=command)
-        if command is mcp:
-            added.add_argument("--stdio", action="store_true", help="speak over standard input and output")
+        flags.add_flags(added, flags.COMMON.get(command.__name__, ()))
+        if add_own_flags := OWN_FLAGS.get(command.__name__):
+            add_own_flags(added)
     return parser
 
 
-if __name__ == "__main__":
-    main()
+def _flags_of_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-q", "--question", metavar="TEXT", help="ask this alone; standard input is asked where it is a pipe"
+    )
+    parser.add_argument("--session", metavar="NAME", help="go on with this session (default: a fresh one)")
+    parser.add_argument("--url", help="the server (default: the one of API_HOST and API_PORT)")
+    parser.add_argument("--key", help="a key that it takes (default: the first of API_KEYS)")
+    parser.add_argument("--model", metavar="NAME", help="the model to ask (default: the server's first)")
+
+
+def _flags_of_mcp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stdio", action="store_true", help="speak over standard input and output")
+
+
+OWN_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {"chat": _flags_of_chat, "mcp": _flags_of_mcp}

@@ -1,0 +1,1 @@
+"""The `chat-agent` command: what it is told, what it does, what it shows."""

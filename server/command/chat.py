@@ -1,0 +1,201 @@
+"""`chat-agent chat`: a conversation with a running server, in the terminal. The server keeps what was said."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from server.command.terminal import Reasoning, Terminal, Text, Tool
+from tools.addresses import NO_PROXY_ON_LOOPBACK, http_address
+
+# The server is never silent for longer than 15 s in a stream.
+PATIENCE = httpx.Timeout(60, connect=10)
+
+HELP = "/new begins a new session, /bye ends (as Ctrl-D does), Ctrl-C stops an answer."
+
+NOBODY = (
+    "No chat-agent answers at {url}. Start one with `make demo` or `chat-agent serve`, or say with --url where it is."
+)
+NO_CHAT_AGENT = "What answers at {url} is no chat-agent (status {status}); say with --url where it is."
+BROKEN = "The connection to {url} broke in the middle of the answer."
+NO_KEY = "{url} wants a key: give it with --key or in API_KEYS."
+WRONG_KEY = "{url} does not take this key: give another with --key or in API_KEYS."
+
+Piece = Text | Reasoning | Tool
+
+
+class ChatError(Exception):
+    """There is no answer; the message says why, and what to do."""
+
+
+def talk(*, url: str, key: str | None, model: str | None, session: str | None, question: str | None) -> int:
+    """Ask one question, or all that are typed in; return the command's status."""
+    terminal = Terminal()
+    if question is None and not sys.stdin.isatty():
+        question = sys.stdin.buffer.read().decode(errors="replace")
+    try:
+        with Server.at(url, key) as server:
+            conversation = Conversation(server, model or server.first_model(), session)
+            if question is None:
+                _converse(conversation, terminal)
+            else:
+                terminal.show(conversation.ask(question))
+    except ChatError as error:
+        terminal.complain(str(error))
+        return 1
+    if conversation.session and not session:
+        terminal.remark(f"To go on with this conversation: chat-agent chat --session {conversation.session}")
+    return 0
+
+
+def _converse(conversation: "Conversation", terminal: Terminal) -> None:
+    """Answer line after line, until there is no other."""
+    terminal.remark(f"{conversation.model} at {conversation.server.url}. {HELP}")
+    for line in terminal.lines():
+        match line:
+            case "/bye" | "/exit" | "/quit":
+                return
+            case "/new":
+                conversation.session = None
+                terminal.remark("A new session.")
+            case command if command.startswith("/"):
+                terminal.remark(HELP)
+            case question:
+                _answer(conversation, question, terminal)
+
+
+def _answer(conversation: "Conversation", question: str, terminal: Terminal) -> None:
+    try:
+        terminal.show(conversation.ask(question))
+    except ChatError as error:
+        terminal.complain(str(error))
+    except KeyboardInterrupt:
+        terminal.end_line()
+        terminal.remark("Stopped; what was said until then is kept.")
+
+
+@dataclass
+class Conversation:
+    """A session of a server, in which one question follows the other."""
+
+    server: "Server"
+    model: str
+    session: str | None
+    """Named by the server's first answer, unless it was named before."""
+
+    def ask(self, question: str) -> Iterator[Piece]:
+        """Ask, and yield the answer's pieces as they come.
+
+        Raises:
+            ChatError: there is no answer, or only a part of one.
+        """
+        if not question.strip():
+            raise ChatError("There is no question.")
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "stream": True,
+            "stream_options": {"include_tool_events": True},
+        }
+        # The session has what was said before, and this message alone is new.
+        headers = {"X-Session-Mode": "append"} | ({"X-Session-ID": self.session} if self.session else {})
+        with self.server.answers("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+            self.session = response.headers.get("X-Session-ID", self.session)
+            for chunk in events(response.iter_bytes()):
+                if "error" in chunk:
+                    raise ChatError(str(chunk["error"]["message"]))
+                yield from pieces(chunk)
+
+
+class Server:
+    """A chat-agent server, and what is said where it does not answer."""
+
+    def __init__(self, url: str, key: str | None, client: httpx.Client) -> None:
+        self.url, self._key, self._client = url, key, client
+
+    @classmethod
+    @contextmanager
+    def at(cls, url: str, key: str | None) -> "Iterator[Server]":
+        """Open connections to a server."""
+        base = url.rstrip("/").removesuffix("/v1")
+        try:
+            http_address(base)
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            client = httpx.Client(base_url=base, headers=headers, timeout=PATIENCE, mounts=dict(NO_PROXY_ON_LOOPBACK))
+        except UnicodeEncodeError as error:
+            raise ChatError("--key has characters that no key can have.") from error
+        except ValueError as error:
+            raise ChatError(f"--url: {error}.") from error
+        with client:
+            yield cls(base, key, client)
+
+    def first_model(self) -> str:
+        """Return the model that the server lists first."""
+        with self.answers("GET", "/v1/models") as response:
+            try:
+                return str(json.loads(response.read())["data"][0]["id"])
+            except (ValueError, LookupError, TypeError) as error:
+                raise self._stranger(response) from error
+
+    @contextmanager
+    def answers(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+        """Send a request, and hand out the answer as it comes.
+
+        Raises:
+            ChatError: nobody answers, or with an error.
+        """
+        try:
+            with self._client.stream(method, path, **request) as response:
+                if not response.is_success:
+                    raise self._refusal(response)
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ChatError(NOBODY.format(url=self.url)) from error
+        except httpx.HTTPError as error:
+            raise ChatError(BROKEN.format(url=self.url)) from error
+
+    def _refusal(self, response: httpx.Response) -> ChatError:
+        try:
+            message = str(json.loads(response.read())["error"]["message"])
+        except (ValueError, LookupError, TypeError):
+            return self._stranger(response)
+        if response.status_code == 401:
+            message = (WRONG_KEY if self._key else NO_KEY).format(url=self.url)
+        return ChatError(message)
+
+    def _stranger(self, response: httpx.Response) -> ChatError:
+        return ChatError(NO_CHAT_AGENT.format(url=self.url, status=response.status_code))
+
+
+def events(parts: Iterable[bytes]) -> Iterator[Any]:
+    """Yield what the server-sent events of an answer say.
+
+    Raises:
+        ChatError: they end in the middle.
+    """
+    rest = b""
+    for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if line == b"data: [DONE]":
+                return
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
+    raise ChatError("The answer ended in the middle.")
+
+
+def pieces(chunk: Mapping[str, Any]) -> Iterator[Piece]:
+    """Yield what a chunk of an answer adds to it."""
+    if event := chunk.get("event"):
+        arguments = ", ".join(map(str, (event["arguments"] or {}).values()))
+        yield Tool(event["id"], event["name"], arguments, event["status"], event.get("duration"))
+    for choice in chunk["choices"]:
+        delta = choice["delta"]
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            yield Reasoning(thought)
+        if said := delta.get("content"):
+            yield Text(said)

@@ -1,0 +1,92 @@
+"""Flags of the command: other names for settings, which win over the environment and `.env`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from server.settings import ServerSettings
+from tools.settings import ToolSettings
+
+FIELDS: Mapping[str, FieldInfo] = {**ServerSettings.model_fields, **ToolSettings.model_fields}
+
+# By their settings; what they are is the settings' own description.
+FLAGS: Mapping[str, str] = {
+    "ollama_model": "--model",
+    "ollama_base_url": "--base-url",
+    "ollama_api_key": "--endpoint-key",
+    "embedded_model": "--embedded-model",
+    "api_host": "--host",
+    "api_port": "--port",
+    "api_keys": "--api-keys",
+    "temperature": "--temperature",
+    "system_prompt": "--system-prompt",
+    "mcp_base_url": "--mcp-base-url",
+    "mcp_config": "--mcp-config",
+    "checkpoint_url": "--database",
+    "mcp_host": "--host",
+    "mcp_port": "--port",
+}
+ENDPOINT = ("ollama_model", "ollama_base_url", "ollama_api_key")
+SERVER = (
+    "api_host",
+    "api_port",
+    "api_keys",
+    "temperature",
+    "system_prompt",
+    "mcp_base_url",
+    "mcp_config",
+    "checkpoint_url",
+)
+COMMON: Mapping[str, Sequence[str]] = {
+    "serve": (*ENDPOINT, *SERVER),
+    "demo": ("embedded_model", *SERVER),
+    "mcp": ("mcp_host", "mcp_port"),
+}
+"""By command, the settings that it takes as flags."""
+SECRETS = ("ollama_api_key", "api_keys")
+
+
+def add_flags(parser: argparse.ArgumentParser, settings: Sequence[str]) -> None:
+    """Let a command take the flags of these settings."""
+    for name in settings:
+        parser.add_argument(
+            FLAGS[name],
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=name.upper(),
+            help=described(name).replace("%", "%%"),
+        )
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given as flags."""
+    return {name: value for name, value in vars(options).items() if name in FLAGS}
+
+
+def settings_list() -> str:
+    """Return every setting with what it is for and its default, one a line."""
+    return "\n".join(f"  {name.upper():<25} {described(name)}" for name in FIELDS)
+
+
+def described(name: str) -> str:
+    """Return what a setting is for, and its default."""
+    field = FIELDS[name]
+    return f"{field.description} ({default})" if (default := _default(field)) else str(field.description)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    match field.default:
+        case None | () | SecretStr() | {}:
+            return ""
+        case bool(value):
+            text = str(value).lower()
+        case tuple(values):
+            text = ",".join(values)
+        case value:
+            text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    return f"default: {text if len(text) <= 60 else text[:57] + ' …'}"

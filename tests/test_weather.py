@@ -26,9 +26,9 @@ The day after (2026-11-24): snow, -4.3 to 1.5 °C"""
 SEOUL_REPORT_IN_KOREAN = """\
 서울특별시, 대한민국, 현재(2026-11-22 20:15 현지 시각): 약한 비, 기온 5.3 °C, 체감 2.1 °C, 습도 60 %, 강수량 0.2 mm, \
 바람 12.4 km/h
-오늘(2026-11-22): 약한 비, 1.2~8.4 °C, 비 올 확률 70 %
-내일(2026-11-23): 맑음, -1.0~6.0 °C, 비 올 확률 10 %
-모레(2026-11-24): 눈, -4.3~1.5 °C"""
+오늘(2026-11-22): 약한 비, 1.2–8.4 °C, 비 올 확률 70 %
+내일(2026-11-23): 맑음, -1.0–6.0 °C, 비 올 확률 10 %
+모레(2026-11-24): 눈, -4.3–1.5 °C"""
 
 NO_ANSWER = "The weather service does not answer right now."
 
@@ -80,8 +80,11 @@ async def test_the_weather_of_a_city_is_now_and_three_days_with_a_unit_after_eve
     assert await report(open_meteo_url, "Seoul") == SEOUL_REPORT
 
 
-async def test_a_korean_name_is_looked_for_and_answered_in_korean(open_meteo: OpenMeteo, open_meteo_url: str) -> None:
+async def test_f14_a_korean_name_is_looked_for_and_answered_in_korean(
+    open_meteo: OpenMeteo, open_meteo_url: str
+) -> None:
     assert await report(open_meteo_url, "서울") == SEOUL_REPORT_IN_KOREAN
+    assert "~" not in SEOUL_REPORT_IN_KOREAN, "two of them strike out what is between, where Markdown is shown"
     assert [(query["name"], query["language"]) for query in open_meteo.searches] == [("서울", "ko")]
 
 

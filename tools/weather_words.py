@@ -71,7 +71,7 @@ KOREAN = Words(
     language="ko",
     now="{where}, 현재({time} 현지 시각): {condition}, 기온 {temperature}, 체감 {felt}, 습도 {humidity}, "
     "강수량 {precipitation}, 바람 {wind}",
-    day="{day}({date}): {condition}, {low}~{high}",
+    day="{day}({date}): {condition}, {low}–{high}",
     chance=", 비 올 확률 {} %",
     days=("오늘", "내일", "모레"),
     conditions={code: korean for code, (_, korean) in CONDITIONS.items()},

@@ -1,0 +1,75 @@
+"""Ctrl-C at a real terminal, at every moment: no traceback, and a server that was up ends with status 0."""
+
+import time
+
+import pytest
+
+from tests.agent_server import MODEL
+from tests.loopback import free_port
+from tests.terminal import Terminal, at_terminal, chat_agent
+from tests.test_command import WELCOMING
+from tests.upstream import Answer, Upstream
+
+SECOND_PRESS = 0.3
+
+
+def settings(upstream_url: str) -> dict[str, str]:
+    return {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "API_PORT": str(free_port())}
+
+
+def pressed(terminal: Terminal, text: str, after: float = 0, times: int = 1) -> int:
+    """Wait for a text and so long after it, press Ctrl-C, and return the status."""
+    if text:
+        terminal.until(text)
+    time.sleep(after)
+    terminal.interrupt()
+    for _ in range(times - 1):
+        time.sleep(SECOND_PRESS)
+        terminal.interrupt()
+    return terminal.end()
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("Started server process", 0),
+        ("Application startup complete", 0),
+        ("chat-agent is ready", 0),
+        ("chat-agent is ready", 0.05),
+        ("chat-agent is ready", 0.5),
+        ("is ready with 2 tools", 0),
+    ],
+)
+def test_f8_ctrl_c_at_a_server_is_quiet(upstream_url: str, text: str, after: float) -> None:
+    with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
+        assert pressed(terminal, text, after) == 0
+    assert "Traceback" not in terminal.text
+    assert "Exception" not in terminal.text
+
+
+@pytest.mark.parametrize("after", [0.3, 0.6, 1, 1.5, 2.5, 4])
+def test_f8_ctrl_c_before_the_server_is_up_is_quiet_too(upstream_url: str, after: float) -> None:
+    with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
+        pressed(terminal, "", after)
+    # What Python itself says while it starts, before a line of ours has run, cannot be helped.
+    assert "Traceback" not in terminal.text or "server/" not in terminal.text
+
+
+def test_f8_pressing_it_again_while_the_server_ends_is_quiet(upstream_url: str) -> None:
+    with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
+        assert pressed(terminal, "is ready with 2 tools", times=2) == 0
+    assert "Traceback" not in terminal.text
+
+
+def test_f8_ctrl_c_while_the_demo_lets_its_model_read_is_quiet(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(["Hel"], hold=True))
+    command = [*chat_agent()[:1], "-c", WELCOMING]
+    with at_terminal(command, **settings(upstream_url)) as terminal:
+        assert pressed(terminal, "Letting the model read", 0.2) == 0
+    assert "Traceback" not in terminal.text
+
+
+def test_f8_ctrl_c_at_the_bundled_tools_is_quiet() -> None:
+    with at_terminal(chat_agent("mcp"), MCP_PORT=str(free_port())) as terminal:
+        assert pressed(terminal, "MCP server on http", 1) in (0, 130)
+    assert "Traceback" not in terminal.text

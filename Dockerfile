@@ -1,8 +1,8 @@
-# chat-agent as a container:
+# chat-agent as a container. README.md has a command for each place where the model may be; for one on this machine:
 #
 #   docker build -t chat-agent .
-#   docker run -p 127.0.0.1:23000:23000 -v chat-agent:/data \
-#     -e OLLAMA_MODEL=llama3.2 -e OLLAMA_BASE_URL=http://model-host:11434/v1 chat-agent
+#   docker run -p 127.0.0.1:23000:23000 -v chat-agent:/data --add-host=host.docker.internal:host-gateway \
+#     -e OLLAMA_MODEL=llama3.2 -e OLLAMA_BASE_URL=http://host.docker.internal:11434/v1 chat-agent
 #
 # Streams in progress get up to 15 seconds when it is told to stop, Docker's own patience is 10: `docker stop --time 25`.
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from graph.embedded_memory import WINDOWS, free_memory, window_for
+
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "qwen2.5-coder-1.5b"
@@ -32,12 +34,14 @@ class EmbeddedModelError(Exception):
 class EmbeddedModel:
     """A model file served on loopback for as long as the context is open.
 
-    `base_url` and `api_key` stay the same when the child is started again.
+    `base_url` and `api_key` stay the same when the child is started again. A request may have `window` tokens, prompt
+    and answer together; without it, as many as there is memory for.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, *, window: int | None = None) -> None:
         self.api_key = secrets.token_urlsafe(32)
         self.base_url = ""
+        self.window = window or _window_by_memory()
         self._weights = weights
         self._port = 0
         self._closing = threading.Event()
@@ -76,7 +80,11 @@ class EmbeddedModel:
         assert child.stdin is not None
         assert child.stdout is not None
         orders = Orders(
-            weights=str(self._weights), template=TEMPLATE.read_text(), api_key=self.api_key, port=self._port
+            weights=str(self._weights),
+            template=TEMPLATE.read_text(),
+            api_key=self.api_key,
+            port=self._port,
+            window=self.window,
         )
         with suppress(BrokenPipeError):  # an early death shows in the address that does not come
             child.stdin.write(orders.dump())
@@ -115,6 +123,7 @@ class Orders:
     template: str
     api_key: str
     port: int
+    window: int
 
     def dump(self) -> str:
         """Return the line."""
@@ -124,3 +133,16 @@ class Orders:
     def load(cls, line: str) -> Self:
         """Return what a line says."""
         return cls(**json.loads(line))
+
+
+def _window_by_memory() -> int:
+    free = free_memory()
+    window, longest = window_for(free), max(WINDOWS)
+    if window < longest:
+        log.warning(
+            "Only %.1f GB of memory are free: the embedded model takes %d tokens a request, not %d.",
+            free / 1e9,
+            window,
+            longest,
+        )
+    return window

@@ -9,12 +9,11 @@ from types import FrameType
 import xllamacpp
 
 from graph.embedded import MODEL_NAME, Orders
+from graph.embedded_memory import MIB, TOKEN
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 5
 SLOTS = 2
-CONTEXT_PER_SLOT = 4096
-PROMPT_CACHE_MIB = 256
 TOP_P, TOP_K = 0.8, 20  # as Qwen recommends; llama.cpp's wider default garbles long Korean answers
 ERRORS_ONLY = 1
 
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def parameters(orders: Orders) -> xllamacpp.CommonParams:
-    """Return llama.cpp's settings for two slots, our template and nobody else's access."""
+    """Return llama.cpp's settings for two requests at a time, our template and nobody else's access."""
     params = xllamacpp.CommonParams()
     params.model.path = orders.weights
     params.model_alias = {MODEL_NAME}  # else it calls itself by the path of its file
@@ -53,8 +52,8 @@ def parameters(orders: Orders) -> xllamacpp.CommonParams:
     params.ui = False
     params.endpoint_slots = False
     params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * CONTEXT_PER_SLOT
-    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.n_ctx = SLOTS * orders.window
+    params.cache_ram_mib = SLOTS * orders.window * TOKEN // MIB  # else what a slot gives up must be read again
     params.sampling.top_p = TOP_P
     params.sampling.top_k = TOP_K
     params.verbosity = ERRORS_ONLY

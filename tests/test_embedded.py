@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError
+from graph.embedded_memory import GIB, free_memory, window_for
 from graph.embedded_settings import answered_by, settings_or_embedded
 from graph.factory import embedded_where_named
 from graph.settings import AgentSettings
@@ -193,6 +194,61 @@ def test_the_model_calls_a_tool_in_the_stream(weights: Path) -> None:
         answer = httpx.post(f"{model.base_url}/chat/completions", json=body, headers=key, timeout=100).json()
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
     assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "window"), [(1, 4096), (3.9, 4096), (4, 8192), (5.9, 8192), (6, 16384), (64, 16384)]
+)
+def test_f2_a_request_may_be_as_long_as_memory_allows(gigabytes: float, window: int) -> None:
+    assert window_for(int(gigabytes * GIB)) == window
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        pytest.param({"meminfo": "MemTotal: 9 kB\nMemAvailable: 4 kB\n"}, 4096, id="a machine"),
+        pytest.param({"meminfo": "MemAvailable: 4 kB\n", "memory.max": "max\n"}, 4096, id="a container without limit"),
+        pytest.param(
+            {
+                "meminfo": "MemAvailable: 4 kB\n",
+                "memory.max": "3000\n",
+                "memory.current": "2500\n",
+                "memory.stat": "anon 1000\ninactive_file 1200\n",
+            },
+            1700,
+            id="a container with a limit, which files do not fill",
+        ),
+        pytest.param(
+            {
+                "meminfo": "MemAvailable: 4 kB\n",
+                "memory.max": "9000\n",
+                "memory.current": "0\n",
+                "memory.stat": "inactive_file 0\n",
+            },
+            4096,
+            id="a container that may have more than there is",
+        ),
+    ],
+)
+def test_f2_free_memory_is_what_machine_and_container_leave(tmp_path: Path, files: dict[str, str], free: int) -> None:
+    for name, content in files.items():
+        write(tmp_path / name, content.encode())
+    assert free_memory(tmp_path / "meminfo", tmp_path) == free
+
+
+def test_f2_where_the_system_does_not_tell_half_of_its_memory_counts_as_free(tmp_path: Path) -> None:
+    everything = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert free_memory(tmp_path / "meminfo", tmp_path) == everything // 2
+
+
+def test_f2_a_request_longer_than_the_window_is_refused_with_both_numbers(weights: Path) -> None:
+    body = {"messages": [{"role": "user", "content": "word " * 2000}]}
+    with EmbeddedModel(weights, window=1024) as model:
+        key = {"Authorization": f"Bearer {model.api_key}"}
+        answer = httpx.post(f"{model.base_url}/chat/completions", json=body, headers=key, timeout=100)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["n_ctx"]) == (400, "exceed_context_size_error", 1024)
+    assert error["n_prompt_tokens"] > 2000
 
 
 async def test_settings_that_name_a_model_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, TextContent, Tool
+from mcp.types import CallToolResult, Implementation, TextContent, Tool
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from server import __version__
 from tests.loopback import free_port, served
 from tests.open_meteo import OpenMeteo
 from tests.processes import running
@@ -40,13 +41,19 @@ INITIALIZE = {
 
 
 @asynccontextmanager
-async def session_at(port: str) -> AsyncIterator[ClientSession]:
+async def session_at(port: str) -> AsyncIterator["Client"]:
     async with (
         streamable_http_client(f"http://127.0.0.1:{port}/mcp") as (read, write, _),
-        ClientSession(read, write) as session,
+        Client(read, write) as session,
     ):
-        await session.initialize()
+        session.told = (await session.initialize()).serverInfo
         yield session
+
+
+class Client(ClientSession):
+    """A session that remembers who the server said it is."""
+
+    told: Implementation
 
 
 @asynccontextmanager
@@ -167,6 +174,31 @@ async def test_several_clients_are_served_at_the_same_time(
         async with session_at(os.environ["MCP_PORT"]) as other:
             answers = [await session.call_tool("get_weather", {"city": "Seoul"}) for session in (one, other, one)]
     assert [only_text(answer)[:5] for answer in answers] == ["Seoul"] * 3
+
+
+@pytest.mark.parametrize("command", STDIO_COMMANDS)
+def test_m24_the_server_says_our_name_and_version(command: Sequence[str]) -> None:
+    with running(command) as process:
+        information = json.loads(process.send(json.dumps(INITIALIZE)))["result"]["serverInfo"]
+    assert information == {"name": "chat-agent", "version": __version__}
+
+
+async def test_m24_the_http_server_says_our_name_and_version_and_logs_plain_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for name, value in {"MCP_PORT": str(port), **weather_at(nobody)}.items():
+        monkeypatch.setenv(name, value)
+    with running(["-m", "server", "mcp"], port) as process:
+        async with session_at(str(port)) as session:
+            assert session.told == Implementation(name="chat-agent", version=__version__)
+            assert (await session.call_tool("get_weather", {"city": "Seoul"})).isError
+            assert (await session.call_tool("get_weather", {})).isError
+        _, errors = await asyncio.to_thread(process.end, signal.SIGINT)
+    assert errors
+    for line in errors.splitlines():
+        assert re.fullmatch(r"(WARNING|ERROR): +[a-z].*", line), line
 
 
 def test_ctrl_c_ends_the_http_server_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from tools.failure import ToolFailure
+from tools.identity import NAME, version
 from tools.search import TIMEOUT, search_report
 from tools.settings import ToolSettings
 from tools.weather import weather_report
@@ -33,7 +34,9 @@ SEARCH = (
 
 def build_server(settings: ToolSettings) -> FastMCP:
     """Return the server with its two tools; whoever runs it picks the transport."""
-    server = FastMCP("chat-agent", host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING")
+    _log_plainly()
+    server = FastMCP(NAME, host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING")
+    server._mcp_server.version = version()  # which FastMCP takes no argument for
     web = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
     read_only = ToolAnnotations(readOnlyHint=True, openWorldHint=True)
 
@@ -60,6 +63,13 @@ def build_server(settings: ToolSettings) -> FastMCP:
     return server
 
 
+def _log_plainly() -> None:
+    """Log as uvicorn does, before FastMCP sets up its own handler, which draws boxes."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
+    # It reports every client that leaves as a fault, with a traceback.
+    logging.getLogger("mcp.server.streamable_http").setLevel(logging.CRITICAL)
+
+
 async def _relayed(report: Awaitable[str]) -> CallToolResult:
     """Answer with the report, or with the sentence of its failure, for the model to relay."""
     try:
@@ -72,8 +82,6 @@ async def _relayed(report: Awaitable[str]) -> CallToolResult:
 
 def main() -> None:
     """Serve over stdio until standard input closes; `python -m tools.mcp_server`."""
-    # Before FastMCP sets up its own handler, which draws boxes around tracebacks.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
     # The SDK reads standard input in a thread that no KeyboardInterrupt reaches.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     build_server(ToolSettings()).run("stdio")

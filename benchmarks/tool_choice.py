@@ -35,12 +35,11 @@ from langchain_core.messages import (
 
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import EMBEDDED, answered_by
-from graph.factory import mcp_connections
+from graph.factory import open_tools
 from graph.model import open_model
 from graph.prompts import layered_prompt
 from graph.settings import AgentSettings
 from graph.weights import find_weights
-from tools.mcp_client import Toolbox
 
 QUESTIONS = Path(__file__).with_name("tool_choice.jsonl")
 TODAY = date(2026, 11, 26)  # the day of the weather in the file; the prompt names it
@@ -74,7 +73,7 @@ def load_questions() -> list[Question]:
 async def ask_all(questions: Sequence[Question], settings: AgentSettings) -> Counter[str]:
     """Return which questions went right, as 0 or 1 under their ids; print the others."""
     right: Counter[str] = Counter()
-    async with Toolbox(mcp_connections(settings)) as toolbox, open_model(settings) as model:
+    async with open_tools(settings) as toolbox, open_model(settings) as model:
         await toolbox.settled()
         system = SystemMessage(layered_prompt(settings.system_prompt, (), TODAY))
         limit = {"max_completion_tokens": MAX_TOKENS}

@@ -7,16 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from langchain_mcp_adapters.sessions import Connection
-
 from graph.agent import Agent, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.model import ChatModel, open_model
 from graph.settings import AgentSettings
-from tools.mcp_client import Toolbox
-from tools.mcp_config import bundled_connection, http_connection, load_connections
+from tools.mcp.config import bundled_server, http_server, load_servers
+from tools.mcp.spec import ServerSpec
+from tools.mcp.toolbox import Toolbox
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
     async with (
         embedded_where_named(settings) as settings,
         open_checkpointer(settings.checkpoint_url) as checkpointer,
-        Toolbox(mcp_connections(settings)) as toolbox,
+        open_tools(settings) as toolbox,
         open_model(settings) as model,
     ):
         build = partial(
@@ -96,17 +95,24 @@ async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSe
             await loop.run_in_executor(beside, model.__exit__, None, None, None)
 
 
-def mcp_connections(settings: AgentSettings) -> Mapping[str, Connection]:
+def open_tools(settings: AgentSettings) -> Toolbox:
+    """Return the tools of the MCP servers that the settings name, to be entered."""
+    return Toolbox(
+        mcp_servers(settings), call_timeout=settings.mcp_call_timeout, start_timeout=settings.mcp_start_timeout
+    )
+
+
+def mcp_servers(settings: AgentSettings) -> Mapping[str, ServerSpec]:
     """Return the MCP servers that the settings name; the bundled one, over stdio, where they name none.
 
     Raises:
-        McpConfigError: a setting names no usable server.
+        McpConfigError: the file of servers cannot be used.
     """
     if not settings.use_mcp_tools:
         return {}
-    connections = (
-        load_connections(settings.mcp_config, verify_ssl=settings.mcp_verify_ssl) if settings.mcp_config else {}
-    )
+    servers = load_servers(settings.mcp_config, verify_ssl=settings.mcp_verify_ssl) if settings.mcp_config else {}
     if settings.mcp_base_url:
-        connections["mcp"] = http_connection(settings.mcp_base_url, verify_ssl=settings.mcp_verify_ssl)
-    return connections or {"bundled": bundled_connection()}
+        names = ("mcp", *(f"mcp_{number}" for number in range(2, len(servers) + 3)))
+        free = next(name for name in names if name not in servers)
+        servers[free] = http_server(settings.mcp_base_url, verify_ssl=settings.mcp_verify_ssl)
+    return servers or {"bundled": bundled_server()}

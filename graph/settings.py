@@ -33,6 +33,10 @@ class AgentSettings(EnvironmentSettings):
     mcp_config: Path | None = Field(
         None, description='JSON file of MCP servers, {"mcpServers": {…}}, with ${VAR} from the environment or .env'
     )
+    mcp_call_timeout: float = Field(
+        60, gt=0, description="Seconds that one tool call may take, or be silent if it reports progress"
+    )
+    mcp_start_timeout: float = Field(60, gt=0, description="Seconds that an MCP server may take to start")
     checkpoint_url: str = Field(
         "sqlite:///data/chat-agent.db",
         description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",

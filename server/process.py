@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from graph.checkpoints import claimed, open_checkpointer
-from graph.factory import mcp_connections
+from graph.factory import mcp_servers
 from server.app import create_app
 from server.http1 import SPEAKING
 from server.logs import log_config
@@ -65,7 +65,7 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         McpConfigError: a setting names no usable MCP server.
         CheckpointUrlError: the database cannot be used.
     """
-    mcp_connections(settings)
+    mcp_servers(settings)
     with claimed(settings.checkpoint_url):
         asyncio.run(_open_once(settings.checkpoint_url))
         if settings.api_host not in LOOPBACK and not settings.api_keys:

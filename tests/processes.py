@@ -20,15 +20,15 @@ async def until(condition: Callable[[], object], *, within: float = PATIENCE) ->
 
 
 class PythonProcess:
-    """`python ARGUMENTS` as a process, which answers on a port where one is given."""
+    """`python ARGUMENTS`, or another program, as a process, which answers on a port where one is given."""
 
-    def __init__(self, arguments: Sequence[str], port: int | None = None) -> None:
-        self._arguments, self._port = arguments, port
+    def __init__(self, arguments: Sequence[str], port: int | None = None, *, program: str = sys.executable) -> None:
+        self._arguments, self._port, self._program = arguments, port, program
 
     def start(self) -> None:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(
-            [sys.executable, *self._arguments],
+            [self._program, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -51,6 +51,10 @@ class PythonProcess:
     def halt(self) -> None:
         """Let it hang: it is there, and does nothing any more."""
         self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after `halt`."""
+        self._process.send_signal(signal.SIGCONT)
 
     def end(self, how: signal.Signals) -> tuple[int, str]:
         """Send it a signal, wait for its end, and return its status and what it wrote to standard error."""
@@ -78,9 +82,11 @@ class PythonProcess:
 
 
 @contextmanager
-def running(arguments: Sequence[str], port: int | None = None) -> Iterator[PythonProcess]:
+def running(
+    arguments: Sequence[str], port: int | None = None, *, program: str = sys.executable
+) -> Iterator[PythonProcess]:
     """Start a process, and end it if the test has not."""
-    process = PythonProcess(arguments, port)
+    process = PythonProcess(arguments, port, program=program)
     try:
         process.start()
         yield process

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
@@ -15,6 +16,7 @@ from graph.model import open_model
 from graph.settings import AgentSettings
 from tests.agent_server import AgentServer, agent_server
 from tests.upstream import Answer, Call, Upstream
+from tests.waiting import until
 
 DATABASE = "sqlite:///data/chat-agent.db"
 TURNS = 200
@@ -44,6 +46,7 @@ async def test_two_hundred_tool_turns_stay_small_and_every_one_can_be_gone_back_
     tmp_path: Path, upstream: Upstream, upstream_url: str
 ) -> None:
     with agent_server(ollama_base_url=upstream_url, mcp_config=echoing(tmp_path), checkpoint_url=DATABASE) as server:
+        until(lambda: httpx.get(f"{server.url}/ready").json()["mcp"]["echo"]["state"] == "ready", within=20)
         grow(server, upstream, TURNS, "s")
         assert sum(file.stat().st_size for file in Path("data").iterdir()) <= BAR
 

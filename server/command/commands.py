@@ -135,7 +135,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.disable()
     from graph.checkpoints import CheckpointUrlError
     from server.process import run_server
-    from tools.mcp_config import McpConfigError
+    from tools.mcp.config import McpConfigError
 
     gc.freeze()
     gc.enable()

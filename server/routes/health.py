@@ -12,7 +12,7 @@ from server.errors import AgentError
 from server.foreign_errors import as_api_error
 from server.openapi import may_fail
 from server.services import ServicesDep
-from tools.mcp_client import ServerHealth
+from tools.mcp.health import ServerHealth
 
 log = logging.getLogger(__name__)
 

@@ -7,25 +7,26 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool, ToolException
-from langchain_mcp_adapters.sessions import Connection
+from langchain_core.tools import ToolException
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.loopback import free_port, proxied, served
+from tests.mcp.toolboxes import call, command, found, names, opened, opened_with, run
 from tests.mcp_servers import BIG, noted
 from tests.processes import PythonProcess, until
-from tools.mcp_client import MAX_RESULT_LENGTH, Toolbox
-from tools.mcp_config import http_connection
+from tools.mcp.config import http_server
+from tools.mcp.results import MAX_TEXT
+from tools.mcp.spec import HttpAddress, ServerSpec
+from tools.mcp.toolbox import Toolbox
 
 NAMES = ["echo", "pid", "hang", "read", "put", "order", "fail", "refuse", "big", "content", "grow"]
 
@@ -38,7 +39,7 @@ class HttpServer:
     port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
-        self.connection = http_connection(f"http://127.0.0.1:{self.port}", verify_ssl=True)
+        self.spec = http_server(f"http://127.0.0.1:{self.port}/mcp", verify_ssl=True)
         self.process = PythonProcess(["-m", "tests.mcp_servers", str(self.port), str(self.calls)], self.port)
 
     async def start(self) -> None:
@@ -66,61 +67,22 @@ def http(calls: Path) -> Iterator[HttpServer]:
 
 
 @pytest.fixture
-def stdio(calls: Path) -> Connection:
-    return {
-        "transport": "stdio",
-        "command": sys.executable,
-        "args": ["-m", "tests.mcp_servers", "stdio", str(calls)],
-    }
+def stdio(calls: Path) -> ServerSpec:
+    return command(sys.executable, "-m", "tests.mcp_servers", "stdio", str(calls))
 
 
 @pytest.fixture(params=["http", "stdio"])
-def connection(request: pytest.FixtureRequest) -> Connection:
+def spec(request: pytest.FixtureRequest) -> ServerSpec:
     """The same server over either transport."""
     if request.param == "stdio":
-        stdio: Connection = request.getfixturevalue("stdio")
+        stdio: ServerSpec = request.getfixturevalue("stdio")
         return stdio
     http: HttpServer = request.getfixturevalue("http")
-    return http.connection
+    return http.spec
 
 
-@asynccontextmanager
-async def opened(**connections: Connection) -> AsyncIterator[Toolbox]:
-    """A toolbox that has heard from all its servers."""
-    stack = AsyncExitStack()
-    toolbox = await stack.enter_async_context(Toolbox(connections))
-    try:
-        await asyncio.wait_for(toolbox.settled(), 20)
-        yield toolbox
-    finally:
-        await asyncio.wait_for(stack.aclose(), 20)
-
-
-def names(toolbox: Toolbox) -> list[str]:
-    return [tool.name for tool in toolbox]
-
-
-def found(toolbox: Toolbox, name: str) -> BaseTool:
-    return next(tool for tool in toolbox if tool.name == name)
-
-
-async def run(tool: BaseTool, **arguments: object) -> ToolMessage:
-    """Run a tool as the agent does."""
-    call = {"type": "tool_call", "id": "call-1", "name": tool.name, "args": arguments}
-    message = await asyncio.wait_for(tool.ainvoke(call), 30)
-    assert isinstance(message, ToolMessage)
-    return message
-
-
-async def call(toolbox: Toolbox, name: str, **arguments: object) -> str:
-    """Run a tool that succeeds, and return its text."""
-    message = await run(found(toolbox, name), **arguments)
-    assert message.status == "success", message.text
-    return str(message.text)
-
-
-async def test_a_servers_tools_are_offered_under_their_own_names(connection: Connection) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_a_servers_tools_are_offered_under_their_own_names(spec: ServerSpec) -> None:
+    async with opened(test=spec) as toolbox:
         assert names(toolbox) == NAMES
         assert (len(toolbox), toolbox[0].name, [tool.name for tool in toolbox[-2:]]) == (
             11,
@@ -139,8 +101,8 @@ async def test_no_servers_are_an_empty_toolbox_that_is_settled() -> None:
         assert toolbox.health() == {}
 
 
-async def test_a_name_that_two_servers_use_gets_the_servers_name_before_it(http: HttpServer, stdio: Connection) -> None:
-    async with opened(one=http.connection, other=stdio) as toolbox:
+async def test_a_name_that_two_servers_use_gets_the_servers_name_before_it(http: HttpServer, stdio: ServerSpec) -> None:
+    async with opened(one=http.spec, other=stdio) as toolbox:
         assert names(toolbox) == [f"{server}_{name}" for server in ("one", "other") for name in NAMES]
         await call(toolbox, "one_grow")
         await until(lambda: "grown" in names(toolbox))
@@ -148,34 +110,32 @@ async def test_a_name_that_two_servers_use_gets_the_servers_name_before_it(http:
         assert await call(toolbox, "other_echo", text="here") == "here"
 
 
-async def test_a_name_made_from_a_servers_name_is_one_that_models_accept(stdio: Connection) -> None:
+async def test_a_name_made_from_a_servers_name_is_one_that_models_accept(stdio: ServerSpec) -> None:
     servers = {"날씨 서버.v2": stdio, "x" * 100: stdio}
-    async with opened(**servers) as toolbox:
+    async with opened_with(servers) as toolbox:
         assert len(toolbox) == 2 * len(NAMES)
         assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in names(toolbox))
 
 
-async def test_names_made_from_servers_names_stay_different(stdio: Connection) -> None:
-    async with opened(**{"날씨": stdio, "검색": stdio, "x" * 100: stdio}) as toolbox:
+async def test_names_made_from_servers_names_stay_different(stdio: ServerSpec) -> None:
+    async with opened_with({"날씨": stdio, "검색": stdio, "x" * 100: stdio}) as toolbox:
         assert len(set(names(toolbox))) == 3 * len(NAMES)
 
 
-def refusing() -> Connection:
-    return http_connection(f"http://127.0.0.1:{free_port()}", verify_ssl=True)
+def refusing() -> ServerSpec:
+    return http_server(f"http://127.0.0.1:{free_port()}", verify_ssl=True)
 
 
 @pytest.mark.parametrize(
     "dead",
     [
         pytest.param(refusing(), id="nobody listens"),
-        pytest.param({"transport": "stdio", "command": "no-such-command", "args": []}, id="no such command"),
-        pytest.param(
-            {"transport": "stdio", "command": sys.executable, "args": ["-c", "pass"]}, id="a command that ends"
-        ),
+        pytest.param(command("no-such-command"), id="no such command"),
+        pytest.param(command(sys.executable, "-c", "pass"), id="a command that ends"),
     ],
 )
 async def test_a_server_that_is_not_there_does_not_keep_the_others_from_being_there(
-    dead: Connection, stdio: Connection
+    dead: ServerSpec, stdio: ServerSpec
 ) -> None:
     async with opened(dead=dead, alive=stdio) as toolbox:
         assert names(toolbox) == NAMES
@@ -189,7 +149,7 @@ async def test_a_server_that_is_not_there_does_not_keep_the_others_from_being_th
 
 
 async def test_a_web_server_that_is_no_mcp_server_is_down(open_meteo_url: str) -> None:
-    async with opened(web=http_connection(open_meteo_url, verify_ssl=True)) as toolbox:
+    async with opened(web=http_server(open_meteo_url, verify_ssl=True)) as toolbox:
         health = toolbox.health()["web"]
     assert (health.state, len(toolbox)) == ("down", 0)
     assert health.error
@@ -200,7 +160,7 @@ async def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
     http: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxied(monkeypatch)
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         assert await call(toolbox, "echo", text="directly") == "directly"
 
 
@@ -213,9 +173,9 @@ async def test_an_outage_is_one_line_in_the_log_however_long_it_lasts(caplog: py
         return PlainTextResponse("out of order", status_code=503)
 
     with served(Starlette(routes=[Route("/mcp", refuse, methods=["POST"])])) as url, caplog.at_level(logging.INFO):
-        async with opened(broken=http_connection(url, verify_ssl=True)):
+        async with opened(broken=http_server(f"{url}/mcp", verify_ssl=True)):
             await until(lambda: requests >= 4)
-    lines = [record for record in caplog.records if record.name == "tools.mcp_client"]
+    lines = [record for record in caplog.records if record.name == "tools.mcp.server"]
     assert [record.levelname for record in lines] == ["WARNING"]
     assert "'broken' cannot be reached" in lines[0].getMessage()
     assert lines[0].exc_info is None
@@ -237,7 +197,7 @@ async def test_an_outage_is_told_without_secrets(
 
     with served(Starlette(routes=[Route("/mcp", refuse, methods=["POST"])])) as url:
         address = f"{url.replace('//', f'//{user}')}/mcp{query}"
-        async with opened(locked=http_connection(address, verify_ssl=True, headers=headers)) as toolbox:
+        async with opened(locked=ServerSpec(address=HttpAddress(url=address, headers=headers))) as toolbox:
             assert toolbox.health()["locked"].error == error
     assert "'locked' cannot be reached" in caplog.text
     assert "CANARY" not in caplog.text
@@ -250,12 +210,12 @@ async def test_an_address_in_a_servers_own_words_is_told_without_secrets() -> No
         return JSONResponse({"jsonrpc": "2.0", "id": (await request.json())["id"], "error": error})
 
     with served(Starlette(routes=[Route("/mcp", complain, methods=["POST"])])) as url:
-        async with opened(moved=http_connection(url, verify_ssl=True)) as toolbox:
+        async with opened(moved=http_server(f"{url}/mcp", verify_ssl=True)) as toolbox:
             assert toolbox.health()["moved"].error == "Go to https://example.org:1/key then come back."
 
 
 async def test_a_call_to_a_server_that_is_down_says_so(http: HttpServer) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         echo = found(toolbox, "echo")
         http.process.kill()
         with pytest.raises(ToolException, match="'test'"):
@@ -267,7 +227,7 @@ async def test_a_call_to_a_server_that_is_down_says_so(http: HttpServer) -> None
 
 
 async def test_tools_come_back_with_their_server(http: HttpServer) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         http.process.kill()
         with pytest.raises(ToolException):
             await call(toolbox, "echo", text="lost")
@@ -283,7 +243,7 @@ async def test_tools_come_back_with_their_server(http: HttpServer) -> None:
 
 async def test_a_server_that_starts_later_than_the_agent_is_found(calls: Path) -> None:
     late = HttpServer(calls)
-    async with opened(late=late.connection) as toolbox:
+    async with opened(late=late.spec) as toolbox:
         assert toolbox.health()["late"].state == "down"
         try:
             await late.start()
@@ -294,7 +254,7 @@ async def test_a_server_that_starts_later_than_the_agent_is_found(calls: Path) -
 
 
 async def test_a_restart_between_two_calls_is_not_noticed_by_the_second(http: HttpServer) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         before = await call(toolbox, "pid")
         await http.restart()
         assert await call(toolbox, "pid") != before
@@ -304,7 +264,7 @@ async def test_a_restart_between_two_calls_is_not_noticed_by_the_second(http: Ht
 async def test_a_restart_is_not_noticed_by_any_of_many_calls_and_each_is_made_once(
     http: HttpServer, calls: Path
 ) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         await http.restart()
         texts = [str(number) for number in range(20)]
         assert await asyncio.gather(*(call(toolbox, "echo", text=text) for text in texts)) == texts
@@ -312,8 +272,8 @@ async def test_a_restart_is_not_noticed_by_any_of_many_calls_and_each_is_made_on
 
 
 async def test_a_restart_costs_one_new_session(http: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "tools.mcp_client"):
-        async with opened(test=http.connection) as toolbox:
+    with caplog.at_level(logging.INFO, "tools.mcp.server"):
+        async with opened(test=http.spec) as toolbox:
             await http.restart()
             await asyncio.gather(*(run(found(toolbox, "echo"), text="x") for _ in range(20)), return_exceptions=True)
             await until(lambda: names(toolbox) == NAMES)
@@ -322,7 +282,7 @@ async def test_a_restart_costs_one_new_session(http: HttpServer, caplog: pytest.
     assert [record.getMessage() for record in caplog.records].count("MCP server 'test' is ready with 11 tools.") == 2
 
 
-async def test_a_server_over_stdio_that_was_killed_between_two_calls_is_started_again(stdio: Connection) -> None:
+async def test_a_server_over_stdio_that_was_killed_between_two_calls_is_started_again(stdio: ServerSpec) -> None:
     async with opened(test=stdio) as toolbox:
         before = int(await call(toolbox, "pid"))
         os.kill(before, signal.SIGKILL)
@@ -340,7 +300,7 @@ async def test_a_server_over_stdio_that_was_killed_between_two_calls_is_started_
 async def test_a_call_whose_server_is_killed_fails_soon_and_the_server_is_back_for_the_next(
     http: HttpServer, calls: Path
 ) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         waiting = asyncio.create_task(run(found(toolbox, "hang")))
         await until(lambda: noted(calls, "hang"))
         started = time.monotonic()
@@ -355,7 +315,7 @@ async def test_a_call_whose_server_is_killed_fails_soon_and_the_server_is_back_f
 
 
 async def test_a_call_whose_stdio_server_is_killed_fails_soon_and_the_server_is_back_for_the_next(
-    stdio: Connection, calls: Path
+    stdio: ServerSpec, calls: Path
 ) -> None:
     async with opened(test=stdio) as toolbox:
         pid = int(await call(toolbox, "pid"))
@@ -371,22 +331,25 @@ async def test_a_call_whose_stdio_server_is_killed_fails_soon_and_the_server_is_
     assert noted(calls, "hang") == 1
 
 
-async def test_a_call_whose_server_hangs_fails_as_soon_as_that_is_known(http: HttpServer, calls: Path) -> None:
-    async with opened(test=http.connection) as toolbox:
+async def test_m4_a_server_that_hangs_costs_a_call_its_own_time_and_is_not_given_up(
+    http: HttpServer, calls: Path
+) -> None:
+    async with opened(test=http.spec, call_timeout=1.5) as toolbox:
         waiting = asyncio.create_task(run(found(toolbox, "hang")))
         await until(lambda: noted(calls, "hang"))
         http.process.halt()
-        with pytest.raises(ToolException, match="'test'"):
+        with pytest.raises(ToolException, match=r"^The tool did not answer within 1.5 seconds\.$"):
             await waiting
-        await until(lambda: toolbox.health()["test"].state == "down", within=5)
-        assert toolbox.health()["test"].error == "no answer within 10 s"
+        assert toolbox.health()["test"].state == "ready"
+        http.process.go_on()
+        assert await call(toolbox, "echo", text="back") == "back"
 
 
 @pytest.mark.parametrize("name", ["read", "put"])
 async def test_a_call_that_changes_nothing_is_repeated_when_its_session_is_lost(
     http: HttpServer, calls: Path, name: str
 ) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         waiting = asyncio.create_task(call(toolbox, name))
         await until(lambda: noted(calls, name))
         await http.restart()
@@ -397,7 +360,7 @@ async def test_a_call_that_changes_nothing_is_repeated_when_its_session_is_lost(
 async def test_a_call_that_may_change_something_is_not_repeated_when_its_session_is_lost(
     http: HttpServer, calls: Path
 ) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         waiting = asyncio.create_task(call(toolbox, "order"))
         await until(lambda: noted(calls, "order"))
         await http.restart()
@@ -408,38 +371,37 @@ async def test_a_call_that_may_change_something_is_not_repeated_when_its_session
     assert noted(calls, "order") == 1
 
 
-async def test_a_tool_that_a_server_adds_is_offered_and_can_be_called(connection: Connection) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_a_tool_that_a_server_adds_is_offered_and_can_be_called(spec: ServerSpec) -> None:
+    async with opened(test=spec) as toolbox:
         await call(toolbox, "grow")
         await until(lambda: "grown" in names(toolbox))
         assert await call(toolbox, "grown") == "grown"
         assert toolbox.health()["test"].tools == len(toolbox) == 12
 
 
-async def test_a_big_result_is_cut_in_the_middle(connection: Connection) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_a_big_result_is_cut_in_the_middle(spec: ServerSpec) -> None:
+    async with opened(test=spec) as toolbox:
         text = await call(toolbox, "big")
     assert text.startswith("HEADxxx")
     assert text.endswith("xxxTAIL")
-    assert MAX_RESULT_LENGTH <= len(text) < MAX_RESULT_LENGTH + 100
+    assert MAX_TEXT <= len(text) < MAX_TEXT + 100
     left_out = re.search(r"\n\[… (\d+) characters left out …\]\n", text)
     assert left_out
-    assert int(left_out[1]) == len(BIG) - MAX_RESULT_LENGTH
+    assert int(left_out[1]) == len(BIG) - MAX_TEXT
 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("image", "[image content, which cannot be shown as text]"),
         ("audio", "[audio content, which cannot be shown as text]"),
-        ("blob", "[resource content, which cannot be shown as text]"),
+        ("blob", "[resource file:///notes.txt (application/pdf), which cannot be shown as text]"),
         ("resource", "the notes"),
-        ("link", "file:///notes.txt"),
+        ("link", "notes: file:///notes.txt"),
         ("two texts", "one\ntwo"),
         ("nothing", ""),
     ],
 )
-async def test_content_of_every_kind_becomes_text(stdio: Connection, kind: str, text: str) -> None:
+async def test_content_of_every_kind_becomes_text(stdio: ServerSpec, kind: str, text: str) -> None:
     async with opened(test=stdio) as toolbox:
         assert await call(toolbox, "content", kind=kind) == text
 
@@ -454,18 +416,18 @@ async def test_content_of_every_kind_becomes_text(stdio: Connection, kind: str, 
     ],
 )
 async def test_an_error_of_a_tool_reaches_the_model_as_one(
-    stdio: Connection, name: str, arguments: dict[str, str], words: str
+    stdio: ServerSpec, name: str, arguments: dict[str, str], words: str
 ) -> None:
     async with opened(test=stdio) as toolbox:
-        message = await run(found(toolbox, name), **arguments)
-        assert message.status == "error"
-        assert words in message.text
-        assert "Traceback" not in message.text
+        with pytest.raises(ToolException) as error:
+            await run(found(toolbox, name), **arguments)
+        assert words in str(error.value)
+        assert "Traceback" not in str(error.value)
         assert await call(toolbox, "echo", text="no harm done") == "no harm done"
 
 
-async def test_a_cancelled_call_leaves_the_server_usable(connection: Connection, calls: Path) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_a_cancelled_call_leaves_the_server_usable(spec: ServerSpec, calls: Path) -> None:
+    async with opened(test=spec) as toolbox:
         before = await call(toolbox, "pid")
         waiting = asyncio.create_task(run(found(toolbox, "hang")))
         await until(lambda: noted(calls, "hang"))
@@ -477,15 +439,15 @@ async def test_a_cancelled_call_leaves_the_server_usable(connection: Connection,
         assert toolbox.health()["test"].state == "ready"
 
 
-async def test_many_calls_at_the_same_time_each_get_their_own_answer(connection: Connection, calls: Path) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_many_calls_at_the_same_time_each_get_their_own_answer(spec: ServerSpec, calls: Path) -> None:
+    async with opened(test=spec) as toolbox:
         texts = [str(number) for number in range(20)]
         assert await asyncio.gather(*(call(toolbox, "echo", text=text) for text in texts)) == texts
     assert noted(calls, "echo") == 20
 
 
-async def test_a_call_is_answered_while_another_one_waits(connection: Connection, calls: Path) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_a_call_is_answered_while_another_one_waits(spec: ServerSpec, calls: Path) -> None:
+    async with opened(test=spec) as toolbox:
         waiting = asyncio.create_task(run(found(toolbox, "hang")))
         await until(lambda: noted(calls, "hang"))
         assert await call(toolbox, "echo", text="meanwhile") == "meanwhile"
@@ -494,7 +456,7 @@ async def test_a_call_is_answered_while_another_one_waits(connection: Connection
         await asyncio.wait([waiting])
 
 
-async def test_closing_ends_the_servers_over_stdio(stdio: Connection) -> None:
+async def test_closing_ends_the_servers_over_stdio(stdio: ServerSpec) -> None:
     async with opened(one=stdio, other=stdio) as toolbox:
         processes = [int(await call(toolbox, f"{server}_pid")) for server in ("one", "other")]
         assert not any(has_ended(process) for process in processes)
@@ -503,8 +465,8 @@ async def test_closing_ends_the_servers_over_stdio(stdio: Connection) -> None:
     assert all(has_ended(process) for process in processes)
 
 
-async def test_closing_does_not_wait_for_calls(connection: Connection, calls: Path) -> None:
-    async with opened(test=connection) as toolbox:
+async def test_closing_does_not_wait_for_calls(spec: ServerSpec, calls: Path) -> None:
+    async with opened(test=spec) as toolbox:
         waiting = asyncio.create_task(run(found(toolbox, "hang")))
         await until(lambda: noted(calls, "hang"))
         started = time.monotonic()
@@ -514,7 +476,7 @@ async def test_closing_does_not_wait_for_calls(connection: Connection, calls: Pa
 
 
 async def test_closing_at_the_moment_of_a_loss_takes_no_time(http: HttpServer) -> None:
-    async with opened(test=http.connection) as toolbox:
+    async with opened(test=http.spec) as toolbox:
         echo = found(toolbox, "echo")
         await http.restart()
         waiting = [asyncio.create_task(run(echo, text="x")) for _ in range(20)]
@@ -533,9 +495,9 @@ async def test_closing_in_the_middle_of_connecting_takes_no_time() -> None:
     accepted, writers = asyncio.Event(), list[asyncio.StreamWriter]()
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
         url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-        async with Toolbox({"silent": http_connection(url, verify_ssl=True)}) as toolbox:
+        async with Toolbox({"silent": http_server(url, verify_ssl=True)}) as toolbox:
             await asyncio.wait_for(accepted.wait(), 20)
-            assert toolbox.health()["silent"].state == "connecting"
+            assert toolbox.health()["silent"].state == "starting"
             started = time.monotonic()
         assert time.monotonic() - started < 5
         for writer in writers:
@@ -543,15 +505,15 @@ async def test_closing_in_the_middle_of_connecting_takes_no_time() -> None:
 
 
 async def test_closing_does_not_wait_for_a_server_that_hangs(http: HttpServer) -> None:
-    async with opened(test=http.connection):
+    async with opened(test=http.spec):
         http.process.halt()
         started = time.monotonic()
     assert time.monotonic() - started < 5
 
 
 async def test_the_servers_of_one_toolbox_are_not_those_of_another(http: HttpServer) -> None:
-    async with opened(test=http.connection) as one:
-        async with opened(test=http.connection) as other:
+    async with opened(test=http.spec) as one:
+        async with opened(test=http.spec) as other:
             assert await call(other, "echo", text="a") == "a"
         assert await call(one, "echo", text="b") == "b"
 

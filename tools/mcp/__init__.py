@@ -1,0 +1,1 @@
+"""The MCP client: servers as a live list of tools."""

@@ -1,0 +1,233 @@
+"""The HTTP client of one session: it tells which requests got no answer, and mends what the SDK cannot read.
+
+The SDK's transports pass over an answer that is no JSON-RPC, an empty one and a stream that was cut, and end the whole
+session for an HTTP error; its caller would wait until the time is over, and its neighbours would be lost.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+from mcp.types import JSONRPCMessage
+
+from tools.addresses import NO_PROXY_ON_LOOPBACK
+from tools.mcp.messages import answered_id, readable
+from tools.mcp.pending import Pending
+from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
+from tools.mcp.spec import HttpAddress
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 30.0
+# A server that hangs must keep neither other messages nor the agent's end waiting.
+NOTE_TIMEOUT, GOODBYE_TIMEOUT = 5.0, 2.0
+NOT_SEEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+EVENTS = "text/event-stream"
+
+
+class McpHttpClient(httpx.AsyncClient):
+    """An httpx client whose answers the SDK can read, each of them to one request."""
+
+    def __init__(self, address: HttpAddress, pending: Pending) -> None:
+        super().__init__(
+            verify=address.verify_ssl,
+            headers=dict(address.headers),
+            # How long an answer may take is the caller's business, and an open stream may be silent for ever.
+            timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            mounts=NO_PROXY_ON_LOOPBACK,
+        )
+        self._pending, self._has_own_stream = pending, address.transport == "sse"
+        self._resumable: dict[str, int] = {}
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send a request as httpx does; one whose answer cannot be had is failed, and told as accepted."""
+        match request.method:
+            case "POST":
+                return await self._post(request, options)
+            case "DELETE":
+                _bound(request, GOODBYE_TIMEOUT)
+                return await super().send(request, **options)
+            case _:
+                return await self._get(request, options)
+
+    async def _post(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
+        message = json.loads(await request.aread())
+        if "method" not in message or "id" not in message:
+            return await self._note(request, options)
+        is_first = message["method"] == "initialize"
+        try:
+            return await self._answer(request, options, message["id"], is_first)
+        except httpx.RequestError as error:
+            self._pending.fail(message["id"], lost(error, taken=not isinstance(error, NOT_SEEN)))
+        except UnansweredError as failure:
+            self._pending.fail(message["id"], failure)
+        return _accepted(request)
+
+    async def _answer(
+        self, request: httpx.Request, options: dict[str, Any], request_id: int, is_first: bool
+    ) -> httpx.Response:
+        """Return the answer to a request as the SDK reads it.
+
+        Raises:
+            UnansweredError: it is none.
+            httpx.RequestError: the connection failed.
+        """
+        with self._pending.wanted(request_id):
+            response = await super().send(request, **options)
+            if response.next_request is not None or (self._has_own_stream and response.is_success):
+                return response
+            if response.is_success and _kind(response) == EVENTS:
+                return _streamed(response, self._events(response, request_id))
+            try:
+                return _whole(response, await response.aread(), request_id, is_first)
+            finally:
+                await response.aclose()
+        raise httpx.ReadError("nobody waits for the answer any more")
+
+    async def _note(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
+        """Send what needs no answer; a server that does not take it says so when it is asked something."""
+        _bound(request, NOTE_TIMEOUT)
+        try:
+            response = await super().send(request, **options)
+            if response.next_request is not None:
+                return response
+            await response.aclose()
+        except httpx.RequestError as error:
+            log.debug("A notification did not reach its MCP server: %r", error)
+        return _accepted(request)
+
+    async def _get(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
+        """Open a stream of events; one that goes on with a cut answer fails its request where it cannot be opened."""
+        last_id = request.headers.get("last-event-id", "")
+        request_id = self._resumable.pop(last_id, None)
+        try:
+            response = await super().send(request, **options)
+        except httpx.RequestError as error:
+            if request_id is not None:
+                self._pending.fail(request_id, lost(error))
+            raise
+        if response.is_success and _kind(response) == EVENTS:
+            return _streamed(response, self._events(response, request_id, last_id))
+        if request_id is not None and response.next_request is None:
+            self._pending.fail(request_id, lost())
+        return response
+
+    async def _events(
+        self, response: httpx.Response, request_id: int | None, last_id: str = ""
+    ) -> AsyncIterator[bytes]:
+        """Yield the events of a stream, mended; fail its request if it ends without an answer and cannot go on."""
+        answered, broken = request_id is None, lost()
+        events = EventSource(response).aiter_sse()
+        try:
+            while (event := await self._next(events, request_id)) is not None:
+                last_id = event.id or last_id
+                messages = readable(event.data) if event.event == "message" else []
+                answered = answered or any(answered_id(message) == request_id for message in messages)
+                for encoded in _encoded(event, messages):
+                    yield encoded
+        except httpx.RequestError as error:
+            if request_id is None:
+                raise
+            broken = lost(error)
+        if request_id is None or answered:
+            return
+        if last_id:
+            self._resumable[last_id] = request_id
+        else:
+            self._pending.fail(request_id, broken)
+
+    async def _next(self, events: AsyncIterator[ServerSentEvent], request_id: int | None) -> ServerSentEvent | None:
+        if request_id is None:
+            return await anext(events, None)
+        with self._pending.wanted(request_id):
+            return await anext(events, None)
+        raise httpx.ReadError("nobody waits for the answer any more")
+
+
+class _Events(httpx.AsyncByteStream):
+    """The body of a response whose events were mended."""
+
+    def __init__(self, response: httpx.Response, events: AsyncIterator[bytes]) -> None:
+        self._response, self._events = response, events
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._events
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _streamed(response: httpx.Response, events: AsyncIterator[bytes]) -> httpx.Response:
+    return httpx.Response(
+        200, headers=_headers(response, EVENTS), stream=_Events(response, events), request=response.request
+    )
+
+
+def _whole(response: httpx.Response, body: bytes, request_id: int, is_first: bool) -> httpx.Response:
+    """Return a response with the one answer that is in the body of another.
+
+    Raises:
+        UnansweredError: there is none in it.
+    """
+    messages = readable(body)
+    words, code = _complaint(body)
+    if not response.is_success:
+        raise refused(response, words, code, is_first=is_first)
+    answer = next((message for message in messages if answered_id(message) == request_id), None)
+    if answer is None:
+        if words:
+            raise UnansweredError(words, taken=True)
+        raise no_answer(response, is_first=is_first)
+    headers = _headers(response, "application/json")
+    return httpx.Response(200, headers=headers, content=_json(answer), request=response.request)
+
+
+def _complaint(body: bytes) -> tuple[str | None, int | None]:
+    """Return what a JSON-RPC error in a body says, whichever request it names, and its code."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, None
+    match found:
+        case {"error": {"message": str(words), "code": int(code)}}:
+            return words, code
+        case {"error": {"message": str(words)}} | {"error": str(words)} | {"message": str(words)}:
+            return words, None
+        case _:
+            return None, None
+
+
+def _encoded(event: ServerSentEvent, messages: list[JSONRPCMessage]) -> list[bytes]:
+    """Return an event as bytes: an event for each of its messages, or itself where it has none."""
+    name = f"id: {event.id}\n" if event.id else ""
+    retry = "" if event.retry is None else f"retry: {event.retry}\n"
+    if messages:
+        return [f"{name}{retry}event: message\ndata: ".encode() + _json(message) + b"\n\n" for message in messages]
+    data = event.data.split("\n") if event.event != "message" else []
+    lines = "".join(f"data: {line}\n" for line in data) or "data:\n"
+    return [f"{name}{retry}event: {event.event}\n{lines}\n".encode()]
+
+
+def _json(message: JSONRPCMessage) -> bytes:
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _headers(response: httpx.Response, kind: str) -> dict[str, str]:
+    session = response.headers.get("mcp-session-id")
+    return {"content-type": kind, **({"mcp-session-id": session} if session else {})}
+
+
+def _kind(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _accepted(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(202, request=request)
+
+
+def _bound(request: httpx.Request, seconds: float) -> None:
+    request.extensions["timeout"] = httpx.Timeout(seconds).as_dict()

@@ -1,0 +1,89 @@
+"""JSON-RPC messages as servers send them, made such that the SDK's session can read them. Pure.
+
+The session passes over what it cannot read, and whoever waits for that answer waits until the time is over. So half a
+surrogate pair becomes U+FFFD, and an answer of the wrong form becomes an error that says so.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mcp.types import INTERNAL_ERROR, JSONRPCMessage, JSONRPCNotification, ServerNotification
+from pydantic import ValidationError
+
+NOT_JSON = "Its answer is not valid JSON."
+WRONG_FORM = "Its answer does not have the form that MCP asks for."
+ID = re.compile(r'"id"\s*:\s*"?(\d+)')
+
+
+def readable(text: str | bytes) -> list[JSONRPCMessage]:
+    """Return the messages of a text: one, several where it is an array, none where it is not JSON-RPC."""
+    try:
+        parsed = json.loads(text)
+        items = parsed if isinstance(parsed, list) else [parsed]
+        return [message for item in items if isinstance(item, dict) for message in _read(item)]
+    except (ValueError, RecursionError):
+        return list(_broken(text if isinstance(text, str) else text.decode(errors="replace")))
+
+
+def without_half_characters(value: Any) -> Any:
+    """Return a JSON value in which half a surrogate pair is U+FFFD, since no UTF-8 can hold it."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isascii() or _is_whole(text):
+        return value
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def answered_id(message: JSONRPCMessage) -> int | str | None:
+    """Return the id of the request that a message answers; None where it is no answer."""
+    root = message.root
+    found = None if isinstance(root, JSONRPCNotification) or hasattr(root, "method") else root.id
+    return int(found) if isinstance(found, str) and found.isdecimal() else found
+
+
+def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
+    try:
+        message = JSONRPCMessage.model_validate({"jsonrpc": "2.0", **without_half_characters(item)})
+    except ValidationError:
+        if "method" not in item and isinstance(item.get("id"), int | str):
+            yield _error(item["id"], _complaint(item.get("error")))
+        return
+    if isinstance(message.root, JSONRPCNotification) and not _is_known(message.root):
+        return  # the SDK would write it to the log as a fault
+    yield message
+
+
+def _broken(text: str) -> Iterator[JSONRPCMessage]:
+    found = ID.search(text) if text.lstrip().startswith("{") else None
+    if found and '"method"' not in text:
+        yield _error(int(found[1]), NOT_JSON)
+
+
+def _error(request_id: int | str, words: str) -> JSONRPCMessage:
+    error = {"code": INTERNAL_ERROR, "message": words}
+    return JSONRPCMessage.model_validate({"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
+def _complaint(error: object) -> str:
+    match error:
+        case str(words) | {"message": str(words)} if words:
+            return words
+        case _:
+            return WRONG_FORM
+
+
+def _is_known(notification: JSONRPCNotification) -> bool:
+    try:
+        ServerNotification.model_validate(notification.model_dump(by_alias=True, exclude_none=True))
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

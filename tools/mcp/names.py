@@ -1,0 +1,56 @@
+"""The names under which a model knows the tools of all servers. Pure.
+
+Endpoints that hold to OpenAI's format refuse a whole request for one name that is not of this form, and MCP servers
+may name their tools as they like. A name depends on the tool's own name, and on the server's where two use the same,
+so it stays the same when other servers come and go.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+
+MAX_LENGTH = 64
+FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def model_names(offered: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a name for each (server, tool): of the form `^[a-zA-Z0-9_-]{1,64}$`, and no two the same."""
+    alone = _told_apart(offered, [fit_name(tool) for _, tool in offered])
+    shared = Counter(alone)
+    prefixed = [
+        name if shared[name] == 1 else fit_name(f"{server}_{tool}")
+        for name, (server, tool) in zip(alone, offered, strict=True)
+    ]
+    unique = Counter(prefixed)
+    return [
+        name if unique[name] == 1 else _marked(name, f"{server}\n{tool}")
+        for name, (server, tool) in zip(prefixed, offered, strict=True)
+    ]
+
+
+def fit_name(name: str) -> str:
+    """Return the name as a model may use it; a mark made from the whole name stands for letters that it loses."""
+    fit = FOREIGN.sub("_", name)
+    if is_recognizable(name):
+        return fit
+    return _marked(fit.strip("_"), name)
+
+
+def is_recognizable(name: str) -> bool:
+    """Whether a name loses nothing but punctuation when it is made fit for a model."""
+    return 0 < len(name) <= MAX_LENGTH and name.isascii() and any(character.isalnum() for character in name)
+
+
+def _told_apart(offered: Sequence[tuple[str, str]], names: Sequence[str]) -> list[str]:
+    """Mark the tools of one server that came to the same name, but not the one that was called so before."""
+    count = Counter((server, name) for (server, _), name in zip(offered, names, strict=True))
+    return [
+        name if name == tool or count[server, name] == 1 else _marked(name, tool)
+        for (server, tool), name in zip(offered, names, strict=True)
+    ]
+
+
+def _marked(name: str, whole: str) -> str:
+    mark = sha256(whole.encode(errors="surrogatepass")).hexdigest()[:6]
+    return f"{name[: MAX_LENGTH - 7] or 'tool'}_{mark}"

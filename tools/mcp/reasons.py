@@ -1,0 +1,90 @@
+"""Why a server or a call failed, in one line without secrets."""
+
+import re
+from collections.abc import Iterable
+
+import httpx
+from mcp import McpError
+from pydantic import ValidationError
+
+# The user and password before a host, and the query behind a path.
+SECRETS_OF_URL = re.compile(r"(https?://)(?:[^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
+MAX_LENGTH = 500
+SHORTEST_SECRET = 6
+NO_SERVER = (404, 405)
+
+
+class UnansweredError(Exception):
+    """A request that got no answer.
+
+    `taken` when the server may have carried it out, `status` where it answered with an HTTP error, `code` where there
+    was a JSON-RPC error in that, `is_loss` when the connection ended.
+    """
+
+    def __init__(
+        self, words: str, *, taken: bool, status: int | None = None, code: int | None = None, is_loss: bool = False
+    ) -> None:
+        super().__init__(words)
+        self.taken, self.status, self.code, self.is_loss = taken, status, code, is_loss
+
+
+def lost(error: BaseException | None = None, *, taken: bool = True) -> UnansweredError:
+    """Return the failure of a request whose connection ended before its answer."""
+    return UnansweredError(reason(error) if error else "the connection was lost", taken=taken, is_loss=True)
+
+
+def reason(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """Return the innermost cause, as one line without the secrets that addresses, headers and variables have."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    words = " ".join(SECRETS_OF_URL.sub(r"\1\2", _words(error)).strip().partition("\n")[0].split())
+    for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True):
+        words = words.replace(secret, "…")
+    return words[:MAX_LENGTH] or type(error).__name__
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case httpx.HTTPStatusError(response=response) if not response.is_redirect:
+            return f"answered with status {response.status_code}"
+        case httpx.LocalProtocolError() | UnicodeError():
+            return "its headers cannot be sent"
+        case FileNotFoundError(filename=missing) if missing:
+            return f"no such command or folder: {missing}"
+        case ValidationError():
+            first = error.errors(include_url=False, include_input=False)[0]
+            return f"its answer is not as MCP has it: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        case McpError():
+            return error.error.message
+        case _:
+            return str(error)
+
+
+def bare(url: httpx.URL) -> str:
+    """Return an address without user, password and query."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+# Statuses of a gateway or of a time-out: the server behind them may have carried the call out.
+TAKEN_STATUSES = frozenset({408, 502, 504})
+
+
+def refused(response: httpx.Response, words: str | None, code: int | None, *, is_first: bool) -> UnansweredError:
+    """Return the failure of a request that was answered with an HTTP error.
+
+    An old session is answered with 404 by the standard, and with 400, 401, 409 or 500 by others.
+    """
+    status = response.status_code
+    if is_first and status in NO_SERVER:
+        said = f"{status} at {bare(response.request.url)}: no MCP server there"
+    else:
+        said = f"answered with status {status}{f': {words}' if words else ''}"
+    return UnansweredError(said, taken=status in TAKEN_STATUSES, status=status, code=code)
+
+
+def no_answer(response: httpx.Response, *, is_first: bool) -> UnansweredError:
+    """Return the failure of a request that was answered with something that is no answer."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip() or "no content"
+    there = f"{bare(response.request.url)} answered" if is_first else "answered"
+    end = ": no MCP server there" if is_first else ", which is no answer to the call"
+    return UnansweredError(f"{there} with status {response.status_code} and {kind}{end}", taken=True)

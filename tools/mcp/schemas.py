@@ -1,0 +1,187 @@
+"""The JSON schema of a tool's arguments, as model endpoints take it: an object, without references. Pure.
+
+Endpoints refuse the whole request for one schema that they cannot read. So references are replaced by what they refer
+to, within a bound on the size, and what cannot be made an object is refused here, for this tool alone.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+MAX_LENGTH = 32_000
+MAX_NODES = 4_000
+# How deep references may lead into each other; less deep where the schema would become too long.
+DEPTHS = (8, 5, 4, 3, 2, 1, 0)
+MAX_REPEATS = 2
+
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+# What says something about the document, not about the arguments.
+DROPPED = frozenset({
+    "$schema", "$id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary", "$comment", "$defs",
+    "definitions",
+})  # fmt: skip
+MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
+LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+SINGLE = frozenset({"items", "not", "if", "then", "else", "contains", "propertyNames"})
+# These may be schemas, or say yes or no.
+OPEN = frozenset({"additionalProperties", "unevaluatedProperties", "unevaluatedItems", "additionalItems"})
+
+Schema = dict[str, Any]
+
+
+class UnusableSchemaError(ValueError):
+    """No model can be told of this tool; the message says why, as the end of a sentence about its schema."""
+
+
+class _TooLongError(Exception):
+    """The schema has become too long with its references replaced."""
+
+
+def fit_schema(schema: object) -> Schema:
+    """Return the schema of a tool's arguments with a type, with properties and without references.
+
+    Raises:
+        UnusableSchemaError: it refers to something that is not in it, or describes no object.
+    """
+    match schema:
+        case None | True:
+            return {"type": "object", "properties": {}}
+        case dict():
+            return _as_object(_within_bounds(schema))
+        case _:
+            raise UnusableSchemaError("it is not an object")
+
+
+def _within_bounds(schema: Schema) -> Schema:
+    for depth in DEPTHS:
+        try:
+            inlined: Schema = _Inliner(schema, depth).inlined(schema, ())
+        except _TooLongError:
+            continue
+        if depth == 0 or len(json.dumps(inlined, ensure_ascii=False)) <= MAX_LENGTH:
+            return inlined
+    raise AssertionError("unreachable")
+
+
+class _Inliner:
+    """Replaces the references of one document by what they refer to."""
+
+    def __init__(self, document: Schema, depth: int) -> None:
+        self._document, self._depth, self._nodes = document, depth, 0
+        self._named = {name: part for part in _parts(document) for name in _names(part)}
+
+    def inlined(self, schema: object, path: tuple[str, ...]) -> Any:
+        """Return one schema of the document; `path` has the references that led to it."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES and self._depth:
+            raise _TooLongError
+        if not isinstance(schema, dict):
+            return {"not": {}} if schema is False else {}
+        own = {key: self._value(key, value, path) for key, value in schema.items() if _is_kept(key, value)}
+        reference = next((schema[key] for key in REFERENCES if isinstance(schema.get(key), str)), None)
+        found = {} if reference is None else self._referred(reference, path)
+        return _with_items({**found, **own})
+
+    def _referred(self, reference: str, path: tuple[str, ...]) -> Schema:
+        found = self._found(reference)
+        if len(path) >= self._depth or path.count(reference) >= MAX_REPEATS:
+            return _cut(found)
+        inlined: Schema = self.inlined(found, (*path, reference))
+        return inlined
+
+    def _value(self, key: str, value: Any, path: tuple[str, ...]) -> Any:
+        """Return a keyword's value; where a schema stands in it is known, so data that looks like one is left alone."""
+        if key in MAPS and isinstance(value, dict):
+            return {name: self.inlined(schema, path) for name, schema in value.items()}
+        if key in LISTS and isinstance(value, list):
+            return [self.inlined(schema, path) for schema in value]
+        if key == "items" and isinstance(value, list):
+            return [self.inlined(schema, path) for schema in value]
+        if key in SINGLE or (key in OPEN and not isinstance(value, bool)):
+            return self.inlined(value, path)
+        return value
+
+    def _found(self, reference: str) -> object:
+        if reference in self._named:
+            return self._named[reference]
+        if reference != "#" and not reference.startswith("#/"):
+            raise UnusableSchemaError(f"it refers to {reference[:200]!r}, which is not in it")
+        found: Any = self._document
+        for step in reference.split("/")[1:]:
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(name)] if isinstance(found, list) else found[name]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise UnusableSchemaError(f"it refers to {reference[:200]!r}, which is not in it") from None
+        return found
+
+
+def _is_kept(key: str, value: object) -> bool:
+    is_reference = key in REFERENCES and isinstance(value, str)
+    return not (key in DROPPED or is_reference or (key in {"type", "required", *MAPS, *LISTS} and value is None))
+
+
+def _parts(document: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every mapping of the document."""
+    waiting = [document]
+    while waiting:
+        match waiting.pop():
+            case dict() as part:
+                yield part
+                waiting.extend(part.values())
+            case list() as parts:
+                waiting.extend(parts)
+
+
+def _names(part: Mapping[str, Any]) -> list[str]:
+    """Return under which names a part of the document may be referred to."""
+    anchors = [part.get("$anchor"), part.get("$dynamicAnchor")]
+    return [f"#{name}" for name in anchors if isinstance(name, str)] + (
+        [part["$id"]] if isinstance(part.get("$id"), str) else []
+    )
+
+
+def _cut(schema: object) -> Schema:
+    """Return what is left of a schema that leads too deep: its type and its words."""
+    kept = {} if not isinstance(schema, dict) else {
+        key: schema[key] for key in ("type", "title", "description", "enum") if key in schema
+    }  # fmt: skip
+    return _with_items({"type": "object", **kept})
+
+
+def _with_items(schema: Schema) -> Schema:
+    """Say of an array that it may have any items, where nothing is said: endpoints ask for it."""
+    is_array = schema.get("type") == "array" and "items" not in schema and "prefixItems" not in schema
+    return {**schema, "items": {}} if is_array else schema
+
+
+def _as_object(schema: Schema) -> Schema:
+    """Make the root an object with properties, which is all that endpoints take there.
+
+    Raises:
+        UnusableSchemaError: it describes something else.
+    """
+    kinds = schema.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise UnusableSchemaError(f"it describes {kinds!r}, not an object")
+    root = {key: value for key, value in schema.items() if key not in ("allOf", "anyOf", "oneOf", "not", "enum")}
+    properties = dict(root["properties"]) if isinstance(root.get("properties"), dict) else {}
+    required = set(_strings(root.pop("required", ())))
+    for key in ("allOf", "anyOf", "oneOf"):
+        branches = [branch for branch in schema.get(key) or () if isinstance(branch, dict)]
+        for branch in branches:
+            properties = {**_mapping(branch.get("properties")), **properties}
+        needed = [set(_strings(branch.get("required", ()))) for branch in branches]
+        if needed:
+            required |= set.union(*needed) if key == "allOf" else set.intersection(*needed)
+    in_order = [name for name in properties if name in required] + sorted(required - properties.keys())
+    return {**root, "type": "object", "properties": properties, **({"required": in_order} if in_order else {})}
+
+
+def _mapping(value: object) -> Schema:
+    return value if isinstance(value, dict) else {}
+
+
+def _strings(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,101 @@
+"""A server's tool as LangChain has tools."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.tools import BaseTool
+from pydantic import Field
+
+from tools.mcp.messages import without_half_characters
+from tools.mcp.names import is_recognizable
+from tools.mcp.results import Content, content_of
+from tools.mcp.schemas import UnusableSchemaError, fit_schema
+from tools.mcp.spec import ToolFilter
+
+Caller = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+REPEATABLE = ("readOnlyHint", "idempotentHint")
+
+
+class UnusableToolError(ValueError):
+    """A tool that cannot be offered; the message says why."""
+
+
+class McpTool(BaseTool):
+    """A tool that hands the model's arguments to its server as they are, and returns what a model may see.
+
+    It raises ToolException, with words for the model, when the call fails.
+    """
+
+    own_name: str
+    """What the server calls it; `name` is what the model does."""
+    caller: Caller = Field(exclude=True, repr=False)
+    promise: dict[str, Any] | None = Field(None, exclude=True, repr=False)
+    """The schema that the server says its results keep to."""
+
+    def named(self, name: str) -> "McpTool":
+        """Return the tool under the name that the model knows it by; one that says nothing is explained."""
+        words = self.description if is_recognizable(self.own_name) else f"{self.own_name}: {self.description}"
+        return self.model_copy(update={"name": name, "description": words})
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the server says that it reads only, or that a second call adds nothing."""
+        return any((self.metadata or {}).get(hint) is True for hint in REPEATABLE)
+
+    def _run(self, /, *_: Any, **arguments: Any) -> Content:
+        raise NotImplementedError("MCP tools are called asynchronously.")
+
+    # Without `self` and with no other names, so that arguments may be called anything.
+    async def _arun(self, /, *_: Any, **arguments: Any) -> Content:
+        return content_of(await self.caller(self.own_name, without_half_characters(arguments)))
+
+
+def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
+    """Return the tool that a server describes.
+
+    Raises:
+        UnusableToolError: models cannot be told of it, or we cannot call it.
+    """
+    name = described.get("name")
+    if not isinstance(name, str) or not name:
+        raise UnusableToolError("it has no name")
+    if _mapping(described.get("execution")).get("taskSupport") == "required":
+        raise UnusableToolError("it can only be run as a task, which is not supported here")
+    try:
+        schema = fit_schema(described.get("inputSchema"))
+    except UnusableSchemaError as error:
+        raise UnusableToolError(f"its schema cannot be used: {error}") from error
+    except RecursionError as error:
+        raise UnusableToolError("its schema is too deep") from error
+    annotations = _mapping(described.get("annotations"))
+    words = (described.get("description"), described.get("title"), annotations.get("title"))
+    return McpTool(
+        name=name,
+        own_name=name,
+        description=next((text for text in words if isinstance(text, str) and text), ""),
+        args_schema=schema,
+        metadata={**annotations, **({"_meta": meta} if (meta := described.get("_meta")) else {})} or None,
+        caller=caller,
+        promise=_mapping(described.get("outputSchema")) or None,
+    )
+
+
+def tools_from(
+    described: Sequence[Mapping[str, Any]], chosen: ToolFilter, caller: Caller
+) -> tuple[tuple[McpTool, ...], dict[str, str]]:
+    """Return the tools of a server that are offered, and which of the others are left out for what reason."""
+    tools: dict[str, McpTool] = {}
+    left_out: dict[str, str] = {}
+    for entry in described:
+        name = str(entry.get("name"))
+        if not chosen.lets_in(name):
+            continue
+        try:
+            tools.setdefault(name, tool_from(entry, caller))
+        except UnusableToolError as error:
+            left_out[name] = str(error)
+    return tuple(tools.values()), left_out
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -77,6 +77,8 @@ async def measure(url: str) -> None:
     """Let a session grow and compare its early turns with its late ones."""
     settings = ServerSettings(ollama_model="m", ollama_base_url=url, mcp_config=echo_server())
     async with open_agent(settings) as assembly:
+        while assembly.toolbox.health()["echo"].state == "starting":  # noqa: ASYNC110 - once, before anything is measured
+            await asyncio.sleep(0.05)
         index = SessionIndex(assembly.checkpointer)
         await index.setup()
         turn, plain = Stored(assembly, index), Plain(assembly)

@@ -1,5 +1,6 @@
 """What is known of an MCP server before it is connected."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -8,6 +9,9 @@ from typing import Literal
 
 from tools.addresses import http_address
 from tools.mcp.names import fit_name
+
+# What is not named like this, a folder or a mode, may be what a reason is about.
+SECRET_NAME = re.compile("key|token|secret|pass|auth|cred|url|uri|dsn", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,7 @@ class StdioAddress:
 
     def secrets(self) -> Iterator[str]:
         """Yield what must not be repeated in a log."""
-        yield from self.env.values()
+        yield from (value for name, value in self.env.items() if SECRET_NAME.search(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class HttpAddress:
     def secrets(self) -> Iterator[str]:
         """Yield what must not be repeated in a log."""
         for value in self.headers.values():
-            yield from (value, *value.split())
+            yield from (value, value.rpartition(" ")[2])  # without "Bearer", which is none
 
 
 @dataclass(frozen=True)

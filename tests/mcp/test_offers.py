@@ -3,17 +3,22 @@
 import json
 import re
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from langchain_core.tools import ToolException
 
 from tests.agent_server import agent_server
+from tests.loopback import served
+from tests.mcp.raw_http import RawHttp
 from tests.mcp.raw_server import lines, tool
-from tests.mcp.toolboxes import RAW, call, found, names, opened, raw
+from tests.mcp.toolboxes import RAW, call, found, names, opened, opened_with, raw, run
 from tests.processes import until
 from tests.upstream import Answer, Call, Upstream
+from tools.mcp.config import http_server
 from tools.mcp.spec import ServerSpec, ToolFilter
 
 DONE = {"content": [{"type": "text", "text": "done"}]}
@@ -41,6 +46,20 @@ async def test_m8_a_tool_has_a_name_for_the_model_and_one_for_its_server(log: Pa
             assert message.name == name
         assert [item.description for item in toolbox][3::3] == ["날씨: Does 날씨.", "Does plain."]
     assert [message["params"]["name"] for message in lines(log) if message.get("method") == "tools/call"] == own
+
+
+async def test_m8_a_name_stays_the_same_when_the_other_server_goes_down(log: Path) -> None:
+    with served(RawHttp(tool("echo")).app) as url:
+        stack = AsyncExitStack()
+        servers = {"one": offering(log, tool("echo")), "other": http_server(f"{url}/mcp", verify_ssl=True)}
+        toolbox = await stack.enter_async_context(opened_with(servers))
+        assert names(toolbox) == ["one_echo", "other_echo"]
+    async with stack:
+        with pytest.raises(ToolException, match="'other'"):
+            await run(found(toolbox, "other_echo"))
+        await until(lambda: toolbox.health()["other"].state == "down")
+        assert names(toolbox) == ["one_echo"]
+        assert await call(toolbox, "one_echo") == "done"
 
 
 async def test_m10_a_tool_that_no_model_can_be_told_of_is_left_out_and_named(

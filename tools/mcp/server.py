@@ -8,7 +8,7 @@ A transport error cancels whichever task opened the session (python-sdk#3560), s
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -22,6 +22,7 @@ from tools.mcp.reasons import UnansweredError, lost, reason
 from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
+from tools.mcp.tasks import end_tasks
 from tools.mcp.tool import McpTool, tools_from
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class McpServer:
         self.name, self.spec = name, spec
         self.health = ServerHealth()
         self.tools: tuple[McpTool, ...] = ()
+        self.known_names: Sequence[str] = ()
+        """What its tools are called, also while it is down: names of others depend on them."""
         self.first_known = asyncio.Event()
         """Set once the server was ready or down for the first time."""
         self._address, self._on_change = address, on_change
@@ -200,6 +203,7 @@ class McpServer:
         for name in left_out.keys() - self._left_out.keys():
             log.warning("MCP server %r: the tool %r is left out: %s.", self.name, name, left_out[name])
         self._left_out = left_out
+        self.known_names = [tool.own_name for tool in self.tools]
 
     def _enter(self, session: Session) -> None:
         self._current = session
@@ -243,12 +247,3 @@ class McpServer:
 
     def _was_ready_for_long(self, began: float) -> bool:
         return self.health.state != "down" and asyncio.get_running_loop().time() - began > STABLE
-
-
-async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their end; anyio swallows a cancellation that meets one of its own."""
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            if not task.cancelling():
-                task.cancel()
-        await asyncio.wait(running, timeout=0.1)

@@ -12,8 +12,9 @@ from langchain_core.tools import BaseTool
 
 from tools.mcp.health import ServerHealth
 from tools.mcp.names import model_names
-from tools.mcp.server import McpServer, end_tasks
+from tools.mcp.server import McpServer
 from tools.mcp.spec import ServerSpec, Unusable
+from tools.mcp.tasks import end_tasks
 from tools.mcp.tool import McpTool
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,10 @@ class Toolbox(Sequence[BaseTool]):
 
     def _name_anew(self) -> None:
         """Name all tools, and leave out those beyond what endpoints take: the last ones of the last servers."""
+        known = [(server.name, name) for server in self._servers for name in server.known_names]
+        names = dict(zip(known, model_names(known), strict=True))
         offered = [(server.name, tool) for server in self._servers for tool in server.tools]
-        names = model_names([(server, tool.own_name) for server, tool in offered])
-        self._tools = [tool.named(name) for name, (_, tool) in zip(names, offered, strict=True)][:MAX_TOOLS]
+        self._tools = [tool.named(names[server, tool.own_name]) for server, tool in offered[:MAX_TOOLS]]
         beyond: dict[str, list[str]] = {}
         for server, tool in offered[MAX_TOOLS:]:
             beyond.setdefault(server, []).append(tool.own_name)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
@@ -12,17 +13,20 @@ from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, Syst
 from langchain_core.messages.ai import add_usage
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
+from graph.events import ToolProgress
 from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
 from graph.images import has_tool_images
 from graph.model import ChatModel
 from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext
+from tools.mcp.progress import progress_listener
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,8 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
         return _result(call, "The arguments of this tool call are not valid JSON.", "error")
     if tool is None:
         return _result(call, f"There is no tool called {name!r}.", "error")
+    write, here = get_stream_writer(), copy_context()  # it is told from the task that reads what the server sends
+    hears = progress_listener.set(lambda said: here.run(write, ToolProgress(call["id"] or "", said)))
     try:
         message = await tool.ainvoke(call)
     except ToolException as failure:
@@ -122,6 +128,8 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
             raise
         log.exception("Tool %r failed.", name)
         return _result(call, f"The tool {name!r} failed.", "error")
+    finally:
+        progress_listener.reset(hears)
     content = message.content if has_tool_images([message]) else str(message.text)
     return _result(call, content, message.status)
 

@@ -146,11 +146,18 @@ class ToolEvent(Shape):
     id: str | None
     name: str | None
     arguments: JsonValue
-    status: Literal["started", "succeeded", "failed"]
+    status: Literal["started", "running", "succeeded", "failed"]
+    """`running`: its server tells of its progress."""
     duration: float | None = None
     """In seconds."""
     size: int | None = None
     """Of the result, in bytes."""
+    progress: float | None = None
+    """How far the tool has come, while it runs."""
+    total: float | None = None
+    """Of how much, where the tool knows."""
+    message: str | None = None
+    """What the tool says about it."""
 
 
 class AgentEvent(Shape):

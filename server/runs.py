@@ -14,8 +14,9 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 
+from graph.events import RunEvent
 from graph.history import our_calls
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.foreign_errors import as_api_error
@@ -31,13 +32,13 @@ class Run:
     """One run: its messages for whoever reads them, and the way to stop it."""
 
     def __init__(
-        self, owner: "RunOwner", thread_id: str, messages: AsyncGenerator[BaseMessage], ahead: float, repeatable: bool
+        self, owner: "RunOwner", thread_id: str, messages: AsyncGenerator[RunEvent], ahead: float, repeatable: bool
     ) -> None:
         self.thread_id = thread_id
         self._repeatable = repeatable
         self._stopped_with: ApiError | None = None
         self._begun = asyncio.Event()
-        self._sender, self._receiver = anyio.create_memory_object_stream[BaseMessage](ahead)
+        self._sender, self._receiver = anyio.create_memory_object_stream[RunEvent](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
         self.task = asyncio.create_task(self._own(owner, messages), name=f"run of {thread_id}", context=own_context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
@@ -55,7 +56,7 @@ class Run:
         if self.task.done():
             self._raise_failure()
 
-    async def messages(self) -> AsyncGenerator[BaseMessage]:
+    async def messages(self) -> AsyncGenerator[RunEvent]:
         """Yield the run's messages; end when all that it did is stored.
 
         Raises:
@@ -87,7 +88,7 @@ class Run:
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
-    async def _own(self, owner: "RunOwner", messages: AsyncGenerator[BaseMessage]) -> None:
+    async def _own(self, owner: "RunOwner", messages: AsyncGenerator[RunEvent]) -> None:
         async with owner.exclusively(self.thread_id), aclosing(messages):
             deadline = asyncio.get_running_loop().call_later(owner.run_timeout, self.stop, RunTimedOut())
             try:
@@ -157,7 +158,7 @@ class RunOwner:
         self._runs: dict[Run, None] = {}  # in the order in which they were started
 
     def start(
-        self, thread_id: str, messages: AsyncGenerator[BaseMessage], *, ahead: float = 0, repeatable: bool = True
+        self, thread_id: str, messages: AsyncGenerator[RunEvent], *, ahead: float = 0, repeatable: bool = True
     ) -> Run:
         """Start a run of the thread; it waits for its turn in the task that owns it.
 
@@ -169,7 +170,7 @@ class RunOwner:
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
 
-    def start_together(self, answers: Sequence[AsyncGenerator[BaseMessage]]) -> list[Run]:
+    def start_together(self, answers: Sequence[AsyncGenerator[RunEvent]]) -> list[Run]:
         """Start the runs of one request, each in a thread of its own; when one fails, all do.
 
         They go on while the one before them is read, and none is to be repeated, since another may have acted.
@@ -222,7 +223,7 @@ class RunOwner:
         run.log_failure()
 
 
-def _lets_tools_run(message: BaseMessage) -> bool:
+def _lets_tools_run(message: RunEvent) -> bool:
     """Say whether a message begins a step that has effects: a chunk of one does not, it may never become whole."""
     return isinstance(message, AIMessage) and not isinstance(message, AIMessageChunk) and bool(our_calls(message))
 

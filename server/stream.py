@@ -3,12 +3,14 @@
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
+from graph.events import RunEvent, ToolProgress
 from graph.history import all_calls, client_calls
 from graph.model import REASONING, REFUSAL
 from server.answers import (
@@ -60,7 +62,7 @@ class Speech:
 
 
 async def dump_chunks(
-    choices: Sequence[AsyncIterator[BaseMessage]], *, model: str, include_usage: bool, include_tool_events: bool = False
+    choices: Sequence[AsyncIterator[RunEvent]], *, model: str, include_usage: bool, include_tool_events: bool = False
 ) -> AsyncIterator[Chunk | AgentEvent]:
     """Turn the messages of runs into the chunks of one answer, a choice for each run.
 
@@ -100,7 +102,7 @@ class Deltas:
         self.usage: UsageMetadata | None = None
         self._speech, self._thought = Speech(), Speech()
 
-    def of(self, message: BaseMessage) -> Iterator[Delta]:
+    def of(self, message: RunEvent) -> Iterator[Delta]:
         """Take in the next message, or a chunk of one, and yield what it adds."""
         match message:
             case AIMessageChunk():
@@ -146,9 +148,13 @@ class ToolActivity:
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, ToolEvent]] = {}
 
-    def of(self, message: BaseMessage) -> Iterator[ToolEvent]:
-        """Yield the events that a message tells of: calls that begin, or one that ended; durations are in seconds."""
+    def of(self, message: RunEvent) -> Iterator[ToolEvent]:
+        """Yield the events that a message tells of: calls that begin, go on or end; durations are in seconds."""
         match message:
+            case ToolProgress(call_id=call_id, progress=said) if call_id in self._begun:
+                began, event = self._begun[call_id]
+                so_far: dict[str, Any] = {"status": "running", "duration": round(time.monotonic() - began, 3)}
+                yield event.model_copy(update={**so_far, **asdict(said)})
             case ToolMessage():
                 began, event = self._begun.pop(message.tool_call_id)
                 told = {

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseM
 from langchain_core.runnables import RunnableConfig
 
 from graph.agent import Agent
+from graph.events import RunEvent
 from graph.factory import Assembly
 from graph.flow import Flow, flow_of_run
 from graph.history import client_calls, unanswered
@@ -89,7 +90,7 @@ class Place:
     """The checkpoint of the thread that was written before."""
 
 
-async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> AsyncGenerator[BaseMessage]:
+async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> AsyncGenerator[RunEvent]:
     """Yield the turn's message chunks and tool results; when it ends, the turn is on disk.
 
     A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing, nor a
@@ -124,7 +125,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
 
 async def run_unstored(
     assembly: Assembly, messages: Sequence[AnyMessage], context: TurnContext
-) -> AsyncGenerator[BaseMessage]:
+) -> AsyncGenerator[RunEvent]:
     """Yield what a run of the messages yields, and leave nothing behind."""
     await assembly.toolbox.settled()
     config: RunnableConfig = {"recursion_limit": RECURSION_LIMIT}
@@ -135,20 +136,24 @@ async def run_unstored(
 
 async def run_graph(
     agent: Agent, messages: Sequence[AnyMessage], context: TurnContext, **options: Any
-) -> AsyncGenerator[BaseMessage]:
-    """Yield the chunks of the model's messages as they come, and each message whole when its step is done."""
+) -> AsyncGenerator[RunEvent]:
+    """Yield the chunks of the model's messages as they come, each message whole when its step is done, and progress."""
     flow = Flow()
     flow_of_run.set(flow)
     run: Any = agent.astream(
-        {"messages": list(messages)}, context=context, stream_mode=["messages", "updates"], **options
+        {"messages": list(messages)}, context=context, stream_mode=["messages", "updates", "custom"], **options
     )
     async with aclosing(run) as events:
         async for mode, event in events:
-            for message in [event[0]] if mode == "messages" else whole_messages(event):
-                if mode == "updates" or isinstance(message, AIMessageChunk):
-                    yield message
-                if mode == "messages" and isinstance(message, AIMessageChunk):
+            match mode:
+                case "custom":
+                    yield event  # the progress of a tool
+                case "messages" if isinstance(event[0], AIMessageChunk):
+                    yield event[0]
                     flow.take()
+                case "updates":
+                    for message in whole_messages(event):
+                        yield message
 
 
 def whole_messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]]]) -> list[BaseMessage]:

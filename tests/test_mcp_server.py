@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from langchain_mcp_adapters.client import MultiServerMCPClient
+from langchain_mcp_adapters.sessions import StdioConnection
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -234,3 +236,17 @@ def test_the_stdio_server_ends_with_its_input(command: Sequence[str]) -> None:
     with running(command) as process:
         assert json.loads(process.send(json.dumps(INITIALIZE)))["result"]["serverInfo"]["name"] == "chat-agent"
         assert process.close() == (0, "")
+
+
+async def test_langchain_s_own_client_has_its_tools(open_meteo_url: str) -> None:
+    environment = {"OPEN_METEO_GEOCODING_URL": open_meteo_url, "OPEN_METEO_FORECAST_URL": open_meteo_url}
+    bundled: StdioConnection = {
+        "transport": "stdio",
+        "command": sys.executable,
+        "args": ["-m", "tools.mcp_server"],
+        "env": environment,
+    }
+    client = MultiServerMCPClient({"chat-agent": bundled})
+    tools = {tool.name: tool for tool in await client.get_tools()}
+    assert set(tools) == {"get_weather", "search_web"}
+    assert "5.3 °C" in str(await tools["get_weather"].ainvoke({"city": "Seoul"}))

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tests import waiting
-from tests.agent_server import HELLO, MODEL, agent_server
+from tests.agent_server import HELLO, MODEL, agent_server, frames_of
 from tests.loopback import served
 from tests.mcp.raw_http import Json, RawHttp, Reaction, answer, says
 from tests.mcp.raw_server import lines, tool
@@ -200,6 +200,20 @@ def test_m7_a_tool_is_cancelled_when_its_run_ends(
         except httpx.ReadTimeout:
             pass
         waiting.until(lambda: "notifications/cancelled" in received(log), within=20)
+
+
+def test_m2_progress_is_told_as_tool_activity(log: Path, upstream: Upstream, upstream_url: str, tmp_path: Path) -> None:
+    table = {"tools/list": TOOLS, "tools/call work": {"progress": 2, "result": DONE}}
+    entry = {"command": sys.executable, "args": [str(RAW), json.dumps(table), str(log)]}
+    config = tmp_path / "mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"slow": entry}}))
+    upstream.script(Answer(calls=[Call("work", "{}")]), Answer(["Done."]))
+    with agent_server(ollama_base_url=upstream_url, mcp_config=config) as server:
+        chunks = frames_of(server, stream_options={"include_tool_events": True})
+    events = [chunk["event"] for chunk in chunks if chunk != "[DONE]" and chunk["object"] == "agent.event"]
+    assert [event["status"] for event in events] == ["started", "running", "running", "succeeded"]
+    told = [(event["progress"], event["total"], event["message"]) for event in events[1:3]]
+    assert told == [(1, 9, "step 1"), (2, 9, "step 2")]
 
 
 @pytest.mark.parametrize("kind", ["json", "events"])

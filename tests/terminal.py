@@ -15,6 +15,8 @@ from fcntl import ioctl
 
 PATIENCE = 60.0
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_=>]")
+# What the chat shows while it waits, a Ctrl-C that was pressed meanwhile, and the erasing of both.
+WAITED = re.compile(r"\x1b\[2m…\x1b\[0m(\^C)?\r\x1b\[K")
 CURSOR_REQUEST, CURSOR_POSITION = "\x1b[6n", "\x1b[1;1R"
 
 
@@ -33,7 +35,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """All that was shown, without colours and the like."""
-        return ESCAPES.sub("", self.raw).replace("\r\n", "\n")
+        return ESCAPES.sub("", WAITED.sub("", self.raw)).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
         """Press keys."""

@@ -122,6 +122,15 @@ def test_f4_at_a_terminal_the_answer_comes_word_by_word(server: AgentServer, ups
     assert "chat-agent chat --session" in terminal.text
 
 
+def test_f4_at_a_terminal_it_is_seen_that_an_answer_is_to_come(server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(hold=True))
+    with at_terminal(chat_agent("chat", "--url", server.url, "-q", "count")) as terminal:
+        terminal.until("…")
+        terminal.interrupt()
+        assert terminal.end() == 130
+    assert terminal.text == ""
+
+
 def test_f4_tools_and_thoughts_are_shown_dimly_and_only_at_a_terminal(
     weather_server: AgentServer, upstream: Upstream
 ) -> None:

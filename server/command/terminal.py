@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # A model, or a page that a tool has read, must not be able to steer the terminal.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 MAX_ARGUMENTS = 60
+WAITING, ERASED = "…", "\r\x1b[K"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Terminal:
         self._is_terminal = sys.stdout.isatty()
         self._in_colour = self._is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._at_line_start = True
+        self._is_waiting = False
         self._last: object = None
         """What is shown at this moment: a kind of text, or the tool that has begun."""
         if reconfigure := getattr(sys.stdout, "reconfigure", None):
@@ -75,6 +77,7 @@ class Terminal:
     def show(self, pieces: Iterable[Text | Reasoning | Tool]) -> None:
         """Show an answer, piece by piece as it comes."""
         self._last = None
+        self._wait()
         try:
             for piece in pieces:
                 self._show_piece(piece)
@@ -97,6 +100,7 @@ class Terminal:
                     self.end_line()
                 self._last = Tool
                 self._write(f"{began}{piece.outcome}\n", dim=True)
+                self._wait()
 
     def _beginning(self, kind: object, text: str) -> str:
         """Let another kind of text begin on a line of its own, and not with an empty one."""
@@ -119,11 +123,23 @@ class Terminal:
 
     def end_line(self) -> None:
         """Begin a new line, unless this one is empty."""
+        self._wait_no_more()
         if not self._at_line_start:
             self._write("\n")
 
+    def _wait(self) -> None:
+        """Show that something is to come: a small machine reads a question for some seconds."""
+        if self._in_colour and self._at_line_start:
+            self._is_waiting = True
+            print(f"\x1b[2m{WAITING}\x1b[0m", end="", flush=True)
+
+    def _wait_no_more(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            print(ERASED, end="", flush=True)
+
     def _write(self, text: str, *, dim: bool = False) -> None:
-        text = CONTROLS.sub("", text)
-        if text:
+        if text := CONTROLS.sub("", text):
+            self._wait_no_more()
             self._at_line_start = text.endswith("\n")
             print(f"\x1b[2m{text}\x1b[0m" if dim and self._in_colour else text, end="", flush=True)

@@ -289,6 +289,28 @@ def told_of_a_long_conversation(upstream: Upstream) -> str:
     return asked_of(upstream, "test-model")
 
 
+def told_of_a_model_that_is_not_there(upstream: Upstream) -> str:
+    upstream.otherwise = Answer(status=404, error='model "test-model" not found, try pulling it first')
+    return asked_of(upstream, "test-model")
+
+
+def told_of_another_address(upstream: Upstream) -> str:
+    upstream.otherwise = Answer(status=404, error="404 page not found")
+    return asked_of(upstream, "test-model")
+
+
+def told_of_a_model_without_tools(upstream: Upstream) -> str:
+    refusal = Answer(status=400, error="test-model does not support tools")
+    upstream.otherwise = lambda request: refusal if request.get("tools") else Answer(["Hello."])
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    question = {"model": "test-model", "messages": [{"role": "user", "content": "hello"}], "tools": [tool]}
+    with served(upstream.app) as url:
+        settings = {"OLLAMA_MODEL": "test-model", "OLLAMA_BASE_URL": f"{url}/v1", "USE_MCP_TOOLS": "false"}
+        with serving("serve", **settings) as (command, server):
+            assert server.post(question).status_code == 200
+    return command.output
+
+
 def told_of_an_unknown_model(upstream: Upstream) -> str:
     return asked_of(upstream, "llama3.2")
 
@@ -328,7 +350,10 @@ TOLD: Mapping[str, Callable[[Upstream], str]] = {
     "WARNING: OLAMA_BASE_URL in .env is not a setting; did you mean OLLAMA_BASE_URL?": told_of_a_misspelt_name,
     "address already in use": told_of_a_taken_port,
     "The model endpoint cannot be reached.": told_without_an_endpoint,
-    "The conversation is longer than the model's context.": told_of_a_long_conversation,
+    "The model endpoint does not have the model": told_of_a_model_that_is_not_there,
+    "OLLAMA_BASE_URL may name another address than that of its API": told_of_another_address,
+    "takes no tools; going on without them": told_of_a_model_without_tools,
+    "The conversation is longer than the model's context": told_of_a_long_conversation,
     "MCP server 'mcp' cannot be reached": told_of_a_tool_server_that_is_off,
     "The model `llama3.2` does not exist": told_of_an_unknown_model,
     "Incorrect API key provided.": told_of_a_wrong_key,

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 DOWN_WAIT, LOSS_WAIT = 3.0, 8.0
 FIRST_RETRY = 0.05
 # How fast the waits between tries grow, and up to where: to start a process costs more than to ask at an address.
-BACK_OFF: Mapping[type, tuple[float, float]] = {StdioAddress: (2.0, 60.0), HttpAddress: (1.3, 15.0)}
+BACK_OFF: Mapping[type, tuple[float, float]] = {StdioAddress: (2.0, 60.0), HttpAddress: (1.3, 5.0)}
 # Seconds of being ready after which a loss is a first one again.
 STABLE = 30.0
 IDLE_PING, PING_TIMEOUT = 30.0, 10.0

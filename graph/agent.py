@@ -25,7 +25,7 @@ from graph.images import has_tool_images
 from graph.model import ChatModel
 from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
-from graph.state import AgentState, TurnContext
+from graph.state import AgentState, TurnContext, tool_names
 from tools.mcp.progress import progress_listener
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def build_agent(
         offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=max_tool_rounds)
         answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
-        return {"messages": [with_client_calls(answer, context.client_tool_names, at_most=at_once)]}
+        return {"messages": [with_client_calls(answer, tool_names(context.callable_tools), at_most=at_once)]}
 
     async def call_tool(
         call: ToolCall | InvalidToolCall, *, runtime: Runtime[TurnContext]

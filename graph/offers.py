@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from graph.state import TurnContext
+from graph.state import TurnContext, tool_names
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ def offered(tools: Sequence[BaseTool], context: TurnContext, *, rounds: int, max
     A call that the client demands can only be one of its own tools', so only those are offered; and only in the first
     step of a turn, or the turn would never come to an answer. After the last round there are none of ours.
     """
-    clients = [dict(tool) for tool in context.client_tools]
-    if context.tool_choice is not None and rounds == 0:
-        return Offer(clients, context.tool_choice)
+    clients = [dict(tool) for tool in context.callable_tools]
+    if context.demanded_call is not None and rounds == 0:
+        return Offer(clients, context.demanded_call)
     return Offer([*(ours(tools, context) if rounds < max_rounds else ()), *clients])
 
 
 def ours(tools: Sequence[BaseTool], context: TurnContext) -> list[BaseTool]:
     """Return our tools without those whose names the client uses for its own."""
-    return [tool for tool in tools if tool.name not in context.hidden_tools]
+    hidden = tool_names(context.client_tools)
+    return [tool for tool in tools if tool.name not in hidden]

@@ -50,11 +50,9 @@ class TurnContext:
     instructions: tuple[str, ...] = ()
     """System messages of the request, layered after the agent's prompt."""
     client_tools: tuple[Mapping[str, Any], ...] = ()
-    """Tools that the client runs itself, in OpenAI's form; a call of one ends the turn."""
-    hidden_tools: tuple[str, ...] = ()
-    """Names that the client has given to tools of its own: ours of these names are neither offered nor run."""
+    """Tools that the client runs itself, in OpenAI's form; a call of one ends the turn. Ours of these names hide."""
     tool_choice: str | dict[str, Any] | None = None
-    """Which call of the client's tools the model must make, in OpenAI's form: `required`, or one tool."""
+    """Which of the client's tools the model may or must call, in OpenAI's form."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""
 
@@ -65,6 +63,29 @@ class TurnContext:
         return None if response_format.get("type", "text") == "text" else response_format
 
     @property
-    def client_tool_names(self) -> frozenset[str]:
-        """The names of the client's tools."""
-        return frozenset(tool["function"]["name"] for tool in self.client_tools)
+    def callable_tools(self) -> Sequence[Mapping[str, Any]]:
+        """Those of the client's tools that the model may call."""
+        match self.tool_choice:
+            case "none":
+                return ()
+            case {"type": "allowed_tools", "allowed_tools": {"tools": [*allowed]}}:
+                names = tool_names(allowed)
+                return [tool for tool in self.client_tools if tool["function"]["name"] in names]
+            case _:
+                return self.client_tools
+
+    @property
+    def demanded_call(self) -> str | dict[str, Any] | None:
+        """Which call of the client's tools the model must make: `required` for any, or one tool."""
+        match self.tool_choice:
+            case "required" | {"type": "allowed_tools", "allowed_tools": {"mode": "required"}}:
+                return "required" if self.callable_tools else None
+            case {"type": "function"}:
+                return self.tool_choice
+            case _:
+                return None
+
+
+def tool_names(tools: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of tools in OpenAI's form."""
+    return frozenset(tool["function"]["name"] for tool in tools)

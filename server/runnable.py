@@ -84,6 +84,7 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     messages, name = request.state.conversation, request.state.session_name
     turn = Turn(
         session=session_of(request, name.id if name else request.state.session_id),
+        is_named=not hasattr(request.state, "page_session") and name is not None,
         mode=session_mode(request.headers, name),
         stored=True,
         messages=[message for message in messages if not isinstance(message, SystemMessage)],

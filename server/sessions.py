@@ -56,24 +56,19 @@ class SessionName:
 def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Sequence[str]) -> SessionName | None:
     """Return the session id that a request names: in the first of these headers that has one, or in the body.
 
-    An empty header or field names none: clients send them before they have an id.
+    An empty header names none: clients send it before they have an id.
 
     Raises:
         InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
     """
     for header in among:
-        if not is_blank(value := headers.get(header)):
-            return SessionName(checked_id(value, header), third_party=header.lower() != OWN_HEADER.lower())
+        if given := headers.get(header, "").strip(" \t"):
+            return SessionName(checked_id(given, header), third_party=header.lower() != OWN_HEADER.lower())
     metadata = body.get("metadata") or {}
     for param, value in (("session_id", body.get("session_id")), ("metadata.session_id", metadata.get("session_id"))):
-        if not is_blank(value):
+        if value is not None:
             return SessionName(checked_id(value, param))
     return None
-
-
-def is_blank(value: object) -> bool:
-    """Say whether a header or field is absent, or as good as that."""
-    return value is None or (isinstance(value, str) and not value.strip(" \t"))
 
 
 def checked_id(value: object, param: str) -> str:

@@ -36,6 +36,8 @@ class Turn:
     """A request in native terms: its session, its messages without system ones, and what it asks for itself."""
 
     session: Session
+    is_named: bool = True
+    """Whether its client named the session; one that it did not name goes when its first turn fails."""
     mode: Mode
     stored: bool
     messages: Sequence[AnyMessage]
@@ -94,7 +96,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
     """Yield the turn's message chunks and tool results; when it ends, the turn is on disk.
 
     A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing, nor a
-    session that began with it: it was not acknowledged, and clients send a failed request again.
+    session that nobody named: it was not acknowledged, and clients send a failed request again.
     """
     place = await find_place(assembly, index, turn)
     mark = await assembly.checkpointer.mark()
@@ -117,7 +119,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
         raise
     except Exception:
         await _to_its_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
-        if begun:
+        if begun and not turn.is_named:
             await _to_its_end(index.withdraw(turn.session))
         raise
     await _to_its_end(enter(assembly, index, turn.session, place, speech, waiting))

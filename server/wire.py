@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from server.sessions import ID_OR_BLANK
+from server.sessions import ID
 from server.unsaid import asks_for_nothing
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -316,8 +316,8 @@ class ChatRequest(Lenient):
     """`false`: nothing of the request is kept."""
     metadata: Metadata | None = None
     """`session_id` in it names the session, where nothing else does; at most 16 pairs."""
-    session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": ID_OR_BLANK})] = None
-    """The session that the request belongs to, where no header names one; an empty one is none. Not OpenAI's."""
+    session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": ID})] = None
+    """The session that the request belongs to, where no header names one; not OpenAI's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -328,14 +328,8 @@ class ChatRequest(Lenient):
         return {name: value for name, value in body.items() if not asks_for_nothing(name, value)}
 
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
-        """Return the tools that the model may ask the client to run, as the client described them."""
-        match self.tool_choice:
-            case "none":
-                return ()
-            case AllowedToolsChoice() as choice:
-                return tuple(tool for tool in self._described_tools() if tool["function"]["name"] in choice.names())
-            case _:
-                return tuple(self._described_tools())
+        """Return the tools that the client runs itself, as it described them."""
+        return [tool.model_dump(exclude_unset=True) for tool in self.tools or ()]
 
     def chosen_names(self) -> Collection[str]:
         """Return the names of the tools that `tool_choice` names."""
@@ -347,18 +341,15 @@ class ChatRequest(Lenient):
             case _:
                 return ()
 
-    def forced_choice(self) -> str | dict[str, Any] | None:
-        """Return which call of the client's tools the model must make: any, or that of one tool."""
+    def choice(self) -> str | dict[str, Any] | None:
+        """Return which of these tools the model may or must call, in OpenAI's form."""
         match self.tool_choice:
             case NamedTool() as named:
                 return named.model_dump(include={"type", "function"})
-            case "required" | AllowedToolsChoice(allowed_tools=AllowedTools(mode="required")):
-                return "required"
-            case _:
-                return None
-
-    def _described_tools(self) -> list[Mapping[str, Any]]:
-        return [tool.model_dump(exclude_unset=True) for tool in self.tools or ()]
+            case AllowedToolsChoice() as choice:
+                return choice.model_dump(include={"type", "allowed_tools"})
+            case mode:
+                return mode
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""

@@ -43,7 +43,7 @@ BOTH, CLIENTS = ["get_weather", "search_web", "ask_user"], ["ask_user"]
 
 
 def context(*clients: Any, **fields: Any) -> TurnContext:
-    return TurnContext(client_tools=clients, hidden_tools=tuple(each["function"]["name"] for each in clients), **fields)
+    return TurnContext(client_tools=clients, **fields)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,15 @@ def context(*clients: Any, **fields: Any) -> TurnContext:
         (context(ASK, tool_choice="required"), 1, BOTH, None),
         (context(ASK, tool_choice="required"), 8, CLIENTS, None),
         (context(ASK, tool_choice={"type": "function"}), 0, CLIENTS, {"type": "function"}),
+        (context(ASK, THEIRS, tool_choice=allowed("required", "ask_user")), 0, CLIENTS, "required"),
+        (context(ASK, THEIRS, tool_choice=allowed("required", "ask_user")), 1, ["search_web", "ask_user"], None),
+        (context(ASK, THEIRS, tool_choice=allowed("auto", "ask_user")), 0, ["search_web", "ask_user"], None),
+        (context(ASK, tool_choice="none"), 0, ["get_weather", "search_web"], None),
+        (context(tool_choice="auto"), 0, ["get_weather", "search_web"], None),
+        (context(tool_choice="required"), 0, ["get_weather", "search_web"], None),
         (context(THEIRS), 0, ["search_web", "get_weather"], None),
         (context(THEIRS, ASK), 3, ["search_web", "get_weather", "ask_user"], None),
-        (TurnContext(hidden_tools=("get_weather",)), 0, ["search_web"], None),
+        (context(THEIRS, tool_choice="none"), 0, ["search_web"], None),
     ],
 )
 def test_c2_c3_what_is_offered(turn: TurnContext, rounds: int, names: list[str], choice: Any) -> None:

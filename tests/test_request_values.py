@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from graph.state import TurnContext
 from server.errors import InvalidRequest
 from server.unsaid import NOTHING as UNSAID
 from server.validation import check_supported, invalid_body
@@ -49,7 +50,6 @@ NOTHING: dict[str, dict[str, Any]] = {
     "options that are off": {"stream": False, "stream_options": {"include_usage": False}},
     "an option that is null": {"stream_options": {"include_usage": None}},
     "one answer": {"n": 1},
-    "no session": {"session_id": "", "metadata": {"session_id": " "}},
 }
 # A client means something by these, or cannot mean anything by them.
 SOMETHING: dict[str, tuple[dict[str, Any], str]] = {
@@ -116,7 +116,8 @@ def load(fields: dict[str, Any]) -> ChatRequest:
 def test_c5_what_asks_for_nothing_is_taken_as_not_said(fields: dict[str, Any]) -> None:
     request = load(fields)
     sent = {name: value for name, value in request.parameters().items() if name != "parallel_tool_calls"}
-    assert (sent, list(request.client_tools()), request.forced_choice()) == ({}, [], None)
+    turn = TurnContext(client_tools=tuple(request.client_tools()), tool_choice=request.choice())
+    assert (sent, turn.callable_tools, turn.demanded_call) == ({}, (), None)
 
 
 @pytest.mark.parametrize(("fields", "param"), SOMETHING.values(), ids=SOMETHING)

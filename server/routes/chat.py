@@ -42,16 +42,15 @@ async def load_turn(body: ChatRequest, request: Request, services: Services) -> 
     messages = load_messages(body.messages)
     if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), session_of(request, waiting.id)
-    client_tools = tuple(body.client_tools())
     context = TurnContext(
         instructions=instructions(messages),
-        client_tools=client_tools,
-        hidden_tools=tuple(tool.function.name for tool in body.tools or ()),
-        tool_choice=body.forced_choice() if client_tools else None,
+        client_tools=tuple(body.client_tools()),
+        tool_choice=body.choice(),
         parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
     )
     return Turn(
         session=session,
+        is_named=name is not None,
         mode=session_mode(request.headers, name),
         stored=is_stored(body, messages, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],

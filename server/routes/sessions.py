@@ -11,7 +11,7 @@ from server.messages import dump_messages
 from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
-from server.sessions import ID, ID_OR_BLANK, Session, checked_id, is_blank
+from server.sessions import ID, Session, checked_id
 from server.turns import stored_messages
 from server.wire import Message
 
@@ -66,12 +66,12 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     after: Annotated[
         str | None,
-        Query(description="The last id of the page before.", json_schema_extra={"pattern": ID_OR_BLANK}),
+        Query(description="The last id of the page before.", json_schema_extra={"pattern": ID}),
     ] = None,
 ) -> SessionPage:
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
     principal = request.state.principal
-    cursor = Session(principal, checked_id(after, "after")) if not is_blank(after) else None
+    cursor = Session(principal, checked_id(after, "after")) if after is not None else None
     records = await services.index.page(principal, limit=limit + 1, after=cursor)
     page = [dump_session(record, services.runs) for record in records[:limit]]
     first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)

@@ -194,7 +194,7 @@ TABLE = {
         message="The 'stream_options' parameter is only allowed when 'stream' is enabled.",
     ),
     "tool_choice_without_tools": Row(
-        fields={"tool_choice": "auto"},
+        fields={"tool_choice": "required"},
         param="tool_choice",
         message="Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.",
     ),

@@ -31,7 +31,7 @@ from tools.mcp.progress import progress_listener
 log = logging.getLogger(__name__)
 
 MAX_TOOL_ROUNDS = 8
-CANCEL_AGAIN = 0.1
+CANCEL_AGAIN = 0.2
 
 Result = TypeVar("Result")
 

@@ -9,7 +9,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from graph.calls import CallAssembly
 from graph.deltas import Delta, Finish, load_chunk, more_severe
-from graph.failures import Failure, ModelFailure, is_page, read_failure
+from graph.failures import Failure, ModelFailure, is_page, read_failure, words
 from graph.sse import BOM, EventDecoder, ServerSentEvent
 from graph.text import AnswerText
 
@@ -51,6 +51,7 @@ class AnswerReader:
         self._events = EventDecoder()
         self._body: list[bytes] | None = None  # of a response that is no stream of events
         self._begun = False
+        self._has_begun = False  # to say something
 
     def feed(self, piece: bytes) -> Said:
         """Take in what one read of the response brought, and return all that it says.
@@ -89,17 +90,26 @@ class AnswerReader:
                 return
             if event.data.strip() == DONE:
                 self.is_done = True
-            elif (chunk := _load_json(event.data)) is not None:
+            else:
+                yield from self._loaded(event)
+
+    def _loaded(self, event: ServerSentEvent) -> Iterator[Delta]:
+        """Yield what an event says; behind the end of an answer, what cannot be read says nothing."""
+        try:
+            for chunk in _load_json(event.data):
                 yield load_chunk(chunk, name=event.name)
+        except ModelFailure:
+            if self.finish is None:
+                raise
 
     def _taken_whole(self) -> Delta:
         """Return what a body of JSON says, which answers a request for a stream."""
         text = b"".join(self._body or ()).removeprefix(BOM).decode(errors="replace")
-        body = text if is_page(text) else _load_json(text)
+        body = text if is_page(text) else next(iter(_load_json(text)), None)
         match body:
             case {"choices": [_, *_]}:
                 return load_chunk(body)
-            case {"error": _} | {"detail": _} | {"object": "error"}:
+            case dict() | list() if words(body):
                 raise ModelFailure(read_failure(None, body))
         raise ModelFailure(Failure("wrong address", words="It answered with something that is no answer of a model."))
 
@@ -108,8 +118,9 @@ class AnswerReader:
         for delta in deltas:
             self.finish = more_severe(self.finish, delta.finish)
             self.usage = delta.usage or self.usage  # totals so far, where they come more than once
-            if delta.is_whole and any(self.said):
+            if delta.is_whole and self._has_begun and delta.text.startswith("".join(self.said)):
                 continue  # it repeats what the stream has said
+            self._has_begun = self._has_begun or bool(delta.text or delta.reasoning or delta.calls)
             for fragment in delta.calls:
                 self.calls.add(fragment)
             if delta.text and not self._text.stopped:
@@ -124,15 +135,18 @@ class AnswerReader:
         return Said("".join(text), "".join(reasoning), "".join(refusal))
 
 
-def _load_json(data: str) -> Any:
-    """Return the JSON of an event; None for one that has none, such as `ping`.
+def _load_json(data: str) -> list[Any]:
+    """Return the JSON of an event, one value or one a line; none for an event that has none, such as `ping`.
 
     Raises:
         ModelFailure: it begins as JSON does, and is none.
     """
-    if not data.lstrip().startswith(("{", "[")):
-        return None
+    if not data.lstrip().startswith(("{", "[{")):
+        return []
     try:
-        return json.loads(data, strict=False)
+        return [json.loads(data, strict=False)]
     except (ValueError, RecursionError) as error:
+        lines = data.splitlines()
+        if len(lines) > 1 and all(line.startswith("{") for line in lines):
+            return [value for line in lines for value in _load_json(line)]
         raise ModelFailure(Failure("failed", words="It sent something that is no JSON.")) from error

@@ -113,7 +113,10 @@ class CallAssembly:
         if not fragment.name or not call.name:
             return True
         if fragment.id and call.id and fragment.id != call.id:
-            return not call.arguments and call.name + fragment.name in self._names
+            if not call.arguments:
+                return call.name + fragment.name in self._names
+            is_under_its_index = fragment.index is not None and fragment.index == call.index
+            return is_under_its_index and self._repeats(call.name, fragment.name) and not _is_whole(call.text)
         if self._repeats(call.name, fragment.name):
             return not _is_whole(call.text) or fragment.arguments in ("", call.text)
         return not call.arguments and self._goes_on_with(call.name, fragment.name)
@@ -128,8 +131,10 @@ class CallAssembly:
 
 def _is_whole(arguments: str) -> bool:
     """Whether arguments are complete; `{}` is not: some endpoints send it before the real ones."""
+    if not arguments.rstrip().endswith("}"):
+        return False
     try:
-        return bool(arguments) and bool(json.loads(arguments))
+        return bool(json.loads(arguments))
     except (ValueError, RecursionError):
         return False
 

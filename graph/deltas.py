@@ -52,6 +52,8 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
     Raises:
         ModelFailure: it tells of an error.
     """
+    if isinstance(chunk, list) and chunk:  # as some send an error
+        chunk = chunk[0]
     if not isinstance(chunk, dict):
         return NOTHING
     choice = _first_choice(chunk)
@@ -61,7 +63,7 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         return Delta(usage=load_usage(chunk.get("usage")))
     if failure := reported_failure(choice):
         raise ModelFailure(failure)
-    is_whole = "delta" not in choice
+    is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
     said = choice.get("message" if is_whole else "delta")
     said = said if isinstance(said, dict) else {"content": choice.get("text")}
     text, reasoning, refusal = _content(said.get("content"))
@@ -71,7 +73,7 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         refusal=refusal or _string(said.get("refusal")),
         calls=tuple(_fragments(said)),
         finish=load_finish(choice.get("finish_reason")),
-        usage=load_usage(chunk.get("usage")),
+        usage=load_usage(chunk.get("usage")) or load_usage(choice.get("usage")),
         is_whole=is_whole,
     )
 

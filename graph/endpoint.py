@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from graph.failures import Failure, ModelFailure, read_failure
 log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = 3.0
+ASK_AGAIN = 10.0
 OLLAMAS = "/api"
 # Paths that people copy along with the address, from the API's documentation or from Ollama's own API.
 TAILS = ("/chat/completions", "/completions", "/models", "/api/chat", "/api/generate", "/api/tags", OLLAMAS)
@@ -35,6 +37,8 @@ class Endpoint:
         self._client, self._given = client, given
         self._is_located = False
         self._locating = asyncio.Lock()
+        self._hangs: ModelFailure | None = None
+        self._asked_at = float("-inf")
 
     async def names(self) -> list[str]:
         """Ask which models the endpoint has; none where it has no such list.
@@ -54,20 +58,30 @@ class Endpoint:
         async with self._locating:
             if self._is_located:
                 return None
-            refusal = None
-            for address in addresses(self._given):
-                try:
-                    names = await self._list(address)
-                except ModelFailure as error:
-                    if error.failure.meaning != "wrong key":
-                        raise
-                    refusal = refusal or address
-                else:
-                    if names is not None:
-                        self._use(address)
-                        return names
-            self._use(refusal or addresses(self._given)[0], has_list=refusal is not None)
-            return None
+            if self._hangs and time.monotonic() - self._asked_at < ASK_AGAIN:
+                raise self._hangs  # or all requests would wait here, one after the other
+            try:
+                return await self._found()
+            except ModelFailure as error:
+                self._hangs = error if error.failure.meaning == "timed out" else None
+                self._asked_at = time.monotonic()
+                raise
+
+    async def _found(self) -> list[str] | None:
+        refusal = None
+        for address in addresses(self._given):
+            try:
+                names = await self._list(address)
+            except ModelFailure as error:
+                if error.failure.meaning != "wrong key":
+                    raise
+                refusal = refusal or address
+            else:
+                if names is not None:
+                    self._use(address)
+                    return names
+        self._use(refusal or addresses(self._given)[0], has_list=refusal is not None)
+        return None
 
     def _use(self, address: str, *, has_list: bool = True) -> None:
         self._is_located = True

@@ -5,7 +5,7 @@ body with the status 200. The words decide before the code, and the code before 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ Meaning = Literal[
 ]
 
 MAX_WORDS = 500
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # which a terminal or a log would act on
 MAX_SHOWN = 20_000
 
 
@@ -62,20 +63,36 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
+RATE = r"rate[ _-]?limit|too many requests|resource[ _]exhausted|per-?minute|tokens per|wait before"
+NO_CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|fund)|plan and billing", re.IGNORECASE)
 # "does not support", "isn't enabled", "unsupported", …
 NOT = r"(\b(no|not|un)|n't)[ -]?(yet |currently |be |been )?"
 CAN = r"(support|enabl|allow|accept|implement|recogni[sz]|permit)\w*"
-TOOLS = r"['\"`]?(tools?|functions?|(tool|function)[_ -]?(use|usage|call(s|ing)?))['\"`]?\b"
-IMAGES = r"(image|vision|multi-?modal)\w*"
+TOOLS = r"['\"`]?\b(tools?|functions?|(tool|function)[_ -]?(use|usage|call(s|ing)?))\b['\"`]?"
+# Words before and behind them that make it a complaint about one tool of a request, or about tools beside other things.
+NOT_BESIDE = r"(?! (with|when|while|for|in|by|alongside|together|multiple|streaming|parallel)\b)"
+OF_ONE_TOOL = r"(?! (schema|message|name|description|parameter)s?\b)"
+IMAGES = r"\b(image|vision|multi-?modal)\w*"
 UNKNOWN = r"(unrecognized|unknown|unexpected|extra|unsupported|additional)( \w+){0,3}:? ['\"`]?"
 
 # In the order in which they are looked for, in an error's codes and words together.
 BY_WORDS: list[tuple[Meaning, re.Pattern[str]]] = [
     (
+        "wrong key",
+        _any(r"(incorrect|invalid|missing|expired)[ _]api[ _-]?key|api[ _-]?key (is )?(not valid|invalid|expired)"),
+    ),
+    ("context too long", _any(r"maximum context length|exceed_context|context_length_exceeded")),
+    (
+        "refused",
+        _any(
+            r"max(_completion|_output)?_tokens['\"`]? .{0,80}(exceed|must be|less than|too large)|output token limit",
+            r"\bmetadata\b|(tool|function) description|['\"`]user['\"`]",
+        ),
+    ),
+    (
         "context too long",
         _any(
-            r"context[ _-]?(length|window|size|limit|overflow)",
-            r"exceed_context|max_model_len|\bn_ctx\b|prompt_too_long",
+            r"context[ _-]?(length|window|size|limit|overflow)|max_model_len|\bn_ctx\b|prompt_too_long",
             r"maximum (model |prompt |input |sequence )?(length|tokens) (of|is) \d",
             r"(prompt|input|request|message|conversation)s?( \S+)? (is|are|was) too long",
             r"(prompt|input) too long|too many (input |prompt )?tokens\b(?! per)|request too large for model",
@@ -92,21 +109,22 @@ BY_WORDS: list[tuple[Meaning, re.Pattern[str]]] = [
             r"tools? param\w* requires? .{0,3}--?jinja",
         ),
     ),
-    ("refused", _any(r"parallel[ _]tool|(tool|function)[ _]choice|function_call\b|tools?\[\d|functions?\[\d")),
+    ("refused", _any(r"parallel[ _]tool|(tool|function)[ _]choice|function_call\b|tools?[\[.]\d|functions?[\[.]\d")),
     (
         "no tools",
         _any(
-            rf"{NOT}{CAN}( \S+){{0,3}} {TOOLS}",
-            rf"{TOOLS}( \S+){{0,4}} {NOT}{CAN}",
-            rf"{TOOLS}:? ?(is|are|extra inputs are) {NOT}{CAN}",
+            rf"{NOT}{CAN}{NOT_BESIDE}( \S+){{0,3}} {TOOLS}{OF_ONE_TOOL}",
+            rf"{TOOLS}(?! \S*['\"`]:){OF_ONE_TOOL}( \S+){{0,4}} {NOT}{CAN}",
+            rf"{TOOLS}: ?extra inputs are {NOT}{CAN}",
             rf"{UNKNOWN}(tools|functions)\b(?! ?\[)",
         ),
     ),
     (
         "no images",
         _any(
-            rf"{IMAGES}( \S+){{0,4}} {NOT}{CAN}|{NOT}(take )?({CAN})?( \S+){{0,3}} {IMAGES}",
-            r"image_url.{0,3} is only supported by|unknown variant .?image_url|mmproj",
+            rf"(do(es)? not|n't|cannot) (support|accept|take|handle)\w*( \S+){{0,3}} {IMAGES}",
+            rf"{IMAGES}( \S+){{0,3}} (is|are) not (currently |yet )?(supported|enabled|accepted|allowed)( |\.|,|$)",
+            r"image_url.{0,3} is only supported by|unknown variant .?image_url|mmproj|at most 0 image",
             r"not a (multi-?modal|vision) model|no endpoints .* image",
         ),
     ),
@@ -118,14 +136,11 @@ BY_WORDS: list[tuple[Meaning, re.Pattern[str]]] = [
             rf"not permitted: stream_options|stream_options['\"`:]{{0,2}}( \S+){{0,3}} {NOT}{CAN}",
         ),
     ),
-    (
-        "filtered",
-        _any(r"content[_ ]filter|content (management )?policy|content_policy|\bflagged\b|moderation"),
-    ),
+    ("filtered", _any(r"content[_ ]filter|content (management )?policy|content_policy|\bflagged\b|moderation")),
     (
         "no credit",
         _any(
-            r"insufficient[_ ](quota|credit|balance|fund)|exceeded your current quota|billing",
+            r"insufficient[_ ](quota|credit|balance|fund)|exceeded your current quota|billing[ _](hard|not)",
             r"payment required|out of credit|credit balance",
         ),
     ),
@@ -134,12 +149,15 @@ BY_WORDS: list[tuple[Meaning, re.Pattern[str]]] = [
         _any(
             r"model_not_found|try pulling it|models?/\S+ is not found|not a valid model|decommissioned",
             r"\bmodel\b( \S+){0,4} (not found|(does not|doesn't) exist|is not (found|available|loaded))",
-            r"\bno models? (found|loaded|named|is loaded)|(no such|unknown|invalid) model\b",
+            r"\bno models? (found|loaded|named|is loaded)|(no such|unknown) model\b|invalid model( name|:)",
         ),
     ),
     ("no memory", _any(r"more (system |gpu |v)?memory|out of memory|insufficient (\w+ )?memory|unable to allocate")),
-    ("wrong address", _any(r"unexpected endpoint|cannot (get|post) /|(invalid|unknown) (url|path|endpoint|route)")),
-    ("rate limited", _any(r"rate[ _-]?limit|too many requests|resource[ _]exhausted")),
+    (
+        "wrong address",
+        _any(r"unexpected endpoint|cannot (get|post) /|(invalid|unknown) (url|path|endpoint|route)\b(?!:)"),
+    ),
+    ("rate limited", _any(RATE)),
 ]
 
 BY_STATUS: Mapping[int, Meaning] = {
@@ -155,6 +173,9 @@ BY_STATUS: Mapping[int, Meaning] = {
     504: "timed out",
     524: "timed out",
 }
+
+# Meanings that a status speaks against, whatever the words say: a URL in the request, a model that is not there yet.
+UNFIT: Mapping[int, Collection[Meaning]] = {400: ["wrong address"], 500: ["refused"], 503: ["refused", "no model"]}
 
 # Types and codes that errors in a stream name in place of a status.
 STATUS_OF_KIND: Mapping[str, int] = {
@@ -179,17 +200,26 @@ def read_failure(status: int | None, body: object, *, retry_after: str | None = 
     """Return what an error response means; without a status, what an error in a stream or in a 200 means."""
     said, kind = words(body), _kind(body)
     status = status if status is not None and status >= 400 else _status_of(body, kind)
-    searched = f"{kind} {said}"[:MAX_SHOWN]
-    meaning = next((meaning for meaning, pattern in BY_WORDS if pattern.search(searched)), None)
-    if status in (401, 403) and meaning not in ("no credit", "filtered"):
-        meaning = "wrong key"  # whatever else it says
-    if meaning is None and is_page(body):
-        meaning = "wrong address" if status is None else None
+    meaning = _meaning(f"{kind} {said}", status) or (BY_STATUS.get(status) if status else None)
+    if meaning is None and status is None and is_page(body):
+        meaning = "wrong address"
     if meaning is None and status is not None:
-        meaning = BY_STATUS.get(status) or ("refused" if 400 <= status < 500 else None)
-    if meaning is None and status is not None:  # what is left has a status of 5xx, and its words may be its insides
-        said = ""
+        meaning = "refused" if status < 500 else "failed"
+    if meaning == "failed" and status is not None:
+        said = ""  # what is left has a status of 5xx, and its words may be its insides
     return Failure(meaning or "failed", said, status, retry_after)
+
+
+def _meaning(said: str, status: int | None) -> Meaning | None:
+    """Return what an error's words mean; None where they mean nothing that is known, or that fits the status."""
+    if status == 401:
+        return "wrong key"  # whatever else it says
+    if status == 429:
+        return "no credit" if NO_CREDIT.search(said) else "rate limited"
+    unfit = UNFIT.get(status or 0, ())
+    found = (meaning for meaning, pattern in BY_WORDS if meaning not in unfit and pattern.search(said[:MAX_SHOWN]))
+    meaning = next(found, None)
+    return None if status == 403 and meaning not in ("no credit", "filtered") else meaning
 
 
 def reported_failure(said: Mapping[str, Any], *, is_error: bool = False) -> Failure | None:
@@ -206,7 +236,7 @@ def reported_failure(said: Mapping[str, Any], *, is_error: bool = False) -> Fail
 
 def words(body: object) -> str:
     """Return what an error's body says, as one line of at most 500 characters; nothing where it is a web page."""
-    return paired_surrogates(" ".join(_words(body).split())[:MAX_WORDS])
+    return paired_surrogates(" ".join(CONTROLS.sub(" ", _words(body)).split())[:MAX_WORDS])
 
 
 def is_page(body: object) -> bool:
@@ -263,7 +293,8 @@ def _status_of(body: object, kind: str) -> int | None:
 
 def _innermost(body: object) -> Mapping[str, Any]:
     """Return the object that describes the error."""
-    error: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    first = body[0] if isinstance(body, list) and body else body
+    error: Mapping[str, Any] = first if isinstance(first, dict) else {}
     while isinstance(inner := error.get("error") or error.get("detail"), dict):
         error = inner
     return error

@@ -104,8 +104,8 @@ class ChatModel(ChatOpenAI):
             await self.endpoint.locate()
         name = str(parameters.get("model", self.model_name))
         needed: set[Meaning] = {"no tools"} if tool_choice else set()
+        lacks = set(self._lacks[name])  # of its own: others may learn the same meanwhile
         while True:
-            lacks = self._lacks[name]
             offered = [] if "no tools" in lacks - needed else tools
             shown = with_tool_images(messages, shown="no images" not in lacks)
             try:
@@ -115,9 +115,11 @@ class ChatModel(ChatOpenAI):
                 sent = {"no tools": bool(offered), "no images": has_tool_images(messages)}.get(lack, lack in LACKS)
                 if not sent or lack in lacks | needed:
                     raise ModelFailure(await self._explained(error.failure, name, shown, offered)) from error
-                log.warning(LACKS[lack], name)
+                if lack not in self._lacks[name]:
+                    log.warning(LACKS[lack], name)
                 lacks.add(lack)
             else:
+                self._lacks[name] |= lacks
                 self._has_answered.add(name)
                 return answer
 
@@ -214,11 +216,12 @@ class ChatModel(ChatOpenAI):
         names = [tool["function"]["name"] for tool in payload.get("tools", ())]
         reader = AnswerReader(stop=payload["extra_body"].get("stop") or stop or (), names=names)
         flow = flow_of_run.get()
-        async for said in self._said(payload, reader):
-            yield _chunk(said)
-            if flow:
-                flow.say()
-                await flow.room()
+        async with aclosing(self._said(payload, reader)) as pieces:
+            async for said in pieces:
+                yield _chunk(said)
+                if flow:
+                    flow.say()
+                    await flow.room()
         calls, malformed = reader.calls.calls()
         usage = reader.usage or await estimated_usage(messages, "".join(reader.said))
         yield ChatGenerationChunk(
@@ -232,7 +235,7 @@ class ChatModel(ChatOpenAI):
             generation_info={"finish_reason": reader.finish or "stop", "model_name": payload["model"]},
         )
 
-    async def _said(self, payload: Mapping[str, Any], reader: AnswerReader) -> AsyncIterator[Said]:
+    async def _said(self, payload: Mapping[str, Any], reader: AnswerReader) -> AsyncGenerator[Said]:
         """Yield what each read of the response says; the response is closed when the answer is over."""
         with endpoint_failures():
             async with self.async_client.with_streaming_response.create(**payload) as response:

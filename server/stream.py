@@ -46,19 +46,26 @@ class Speech:
     """What the client is told of a turn, message by message, with a blank line between two."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.texts: dict[str | None, str] = {}
-        """What was said of each model message, by its id."""
+        self._pieces: dict[str | None, list[str]] = {}
 
     def hear(self, message_id: str | None, said: str) -> str:
         """Take in the next piece of a message, and return what it adds to the whole."""
         if not said:
             return ""
-        before = self.texts.get(message_id, "")
-        delta = said if before or not self.text else MESSAGE_SEPARATOR + said
-        self.texts[message_id] = before + said
-        self.text += delta
+        is_new = message_id not in self._pieces
+        delta = MESSAGE_SEPARATOR + said if is_new and self._pieces else said
+        self._pieces.setdefault(message_id, []).append(said)
         return delta
+
+    @property
+    def text(self) -> str:
+        """All that the client was told."""
+        return MESSAGE_SEPARATOR.join(self.texts.values())
+
+    @property
+    def texts(self) -> dict[str | None, str]:
+        """What was said of each model message, by its id."""
+        return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}
 
 
 async def dump_chunks(

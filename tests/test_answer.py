@@ -114,6 +114,10 @@ ONE_CALL: dict[str, list[Json]] = {
         {"index": 0, "id": "1", "f": {"n": "get_"}},
         {"index": 0, "id": "2", "f": {"n": "weather", "a": A}},
     ],
+    "a new id and the name in each": [
+        {"index": 0, "id": "1", "f": {"n": W, "a": A[:4]}},
+        {"index": 0, "id": "2", "f": {"n": W, "a": A[4:]}},
+    ],
     "no index": [{"id": "1", "f": {"n": W}}, {"f": {"a": A[:4]}}, {"f": {"a": A[4:]}}],
     "an index later": [{"id": "1", "f": {"n": W}}, {"index": 0, "f": {"a": A}}],
     "an index of words": [{"index": "0", "f": {"n": W}}, {"index": "0", "f": {"a": A}}],
@@ -421,6 +425,9 @@ FAILURES = [
     (b"<!doctype html><html></html>", "wrong address: It answered with something"),
     (b'{"hello": 1}', "wrong address: It answered with something"),
     (b'{"detail": "Not authenticated"}', "failed: Not authenticated"),
+    (b'[{"error": {"code": 429, "message": "busy"}}]', "rate limited: busy"),
+    (b'data: [{"error": {"code": 429, "message": "busy"}}]\n\n', "rate limited: busy"),
+    (b'{"code": 1001, "msg": "account not activated"}', "failed: account not activated"),
     (b'data: {"error":{"message":"greater than the context length"}}\n\n', "context too long"),
     (b'data: {"error":{"message":"no","code":429}}\n\n', "rate limited"),
     (b'event: error\ndata: {"message":"no"}\n\n', "failed: no"),
@@ -440,6 +447,24 @@ FAILURES = [
 def test_e10_e11_an_error_in_a_response_is_told_by_its_meaning(body: bytes, meaning: str) -> None:
     with pytest.raises(ModelFailure, match=meaning):
         read(pieces=[body])
+
+
+def test_e11_older_chunks_of_text_are_read() -> None:
+    older = [{"choices": [{"text": "Hel"}]}, {"choices": [{"text": "lo", "finish_reason": "stop"}]}]
+    assert "".join(read(*older).said) == "Hello"
+
+
+def test_e5_what_cannot_be_read_behind_the_end_is_passed_over() -> None:
+    assert "".join(read(chunk({"content": "Hi"}, "stop"), "data: {oops\n\ndata: [END]\n\n").said) == "Hi"
+    lines = f"data: {json.dumps(chunk({'content': 'H'}))}\ndata: {json.dumps(chunk({'content': 'i'}, 'stop'))}\n\n"
+    assert "".join(read(lines).said) == "Hi", "no empty line between two chunks"
+
+
+def test_e2_many_fragments_are_put_together_in_linear_time() -> None:
+    assembly = CallAssembly(TOOLS)
+    for piece in ["{"] + ["x" * 4] * 20_000:
+        assembly.add(Fragment(0, "1", W, piece))
+    assert len(assembly.calls()[1]) == 1
 
 
 def test_a_stop_sequence_ends_the_answer_whatever_the_endpoint_goes_on_to_say() -> None:

@@ -30,7 +30,7 @@ def asking(server: AgentServer, *, stream: bool, session: str = "s", question: s
 
         def post() -> None:
             with contextlib.suppress(httpx.HTTPError, OSError):
-                client.post(url, json=body, headers=headers, timeout=httpx.Timeout(5, read=0.3))
+                client.post(url, json=body, headers=headers, timeout=httpx.Timeout(5, read=1))
 
         thread = threading.Thread(target=post)
         thread.start()

@@ -1,5 +1,6 @@
 """The agent in front of endpoints with the habits of real ones, from end to end. What is read is in test_answer.py."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -8,11 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from langchain_core.messages import HumanMessage
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from graph.endpoint import addresses, load_names
+from graph.model import open_model
+from graph.settings import AgentSettings
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server, frames_of
 from tests.loopback import served
 from tests.mcp_servers import PIXEL
@@ -225,6 +229,14 @@ def test_e15_a_model_that_takes_no_tools_answers_without(
     warnings = [record.getMessage() for record in caplog.records if "USE_MCP_TOOLS" in record.getMessage()]
     assert len(warnings) == 1
     assert MODEL in warnings[0]
+
+
+async def test_e15_requests_at_once_all_go_on_without(upstream: Upstream, upstream_url: str) -> None:
+    upstream.otherwise = lambda request: NO_TOOLS if request.get("tools") else Answer(["Hello."])
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    async with open_model(AgentSettings(ollama_model=MODEL, ollama_base_url=upstream_url)) as model:
+        asked = [model.answer([HumanMessage("hello")], tools=[tool], parameters={}) for _ in range(5)]
+        assert {str(answer.text) for answer in await asyncio.gather(*asked)} == {"Hello."}
 
 
 def test_e15_it_is_remembered_for_that_model_alone_and_said_where_a_call_is_forced(

@@ -80,7 +80,7 @@ def chat(options: argparse.Namespace) -> int:
     settings = load_settings(ServerSettings, {}, EMBEDDED)  # what model it has is the running server's matter
     from server.command.chat import talk
 
-    keys = [key.get_secret_value() for key in settings.api_keys]
+    keys = [] if options.url else [key.get_secret_value() for key in settings.api_keys]  # another server's are others
     return talk(
         url=options.url or address(settings),
         key=options.key or next(iter(keys), None),

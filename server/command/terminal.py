@@ -119,7 +119,7 @@ class Terminal:
 
     def complain(self, sentence: str) -> None:
         """Say what went wrong."""
-        print(sentence, file=sys.stderr, flush=True)
+        print(CONTROLS.sub("", sentence), file=sys.stderr, flush=True)
 
     def end_line(self) -> None:
         """Begin a new line, unless this one is empty."""

@@ -12,7 +12,7 @@ NOTHING: Mapping[str, Sequence[object]] = {
     "max_completion_tokens": [-1],
     "stop": ["", [], [""]],
     "logit_bias": [{}],
-    "response_format": [{}, {"type": "text"}],
+    "response_format": [{"type": "text"}],
     "reasoning_effort": [""],
     "user": [""],
     "tools": [[]],

@@ -63,7 +63,7 @@ CLIENTS = [
         refused=("OpenAIInvalidRequestError", 400, "context_length_exceeded"),
         failed=("OpenAIAPIError", 502, "upstream_error"),
     ),
-    Client("@langchain/openai (Node)", "langchain.mjs", NODE_MODULES),
+    Client("@langchain/openai (Node)", "langchain.mjs", NODE_MODULES, refused=("ContextOverflowError", None, None)),
     Client("llama-index-llms-openai-like (Python)", "llama_index_client", ENVIRONMENTS / "llama_index"),
     Client(
         "@ai-sdk/openai-compatible (Node)",
@@ -78,6 +78,7 @@ CLIENTS = [
         "litellm_client",
         ENVIRONMENTS / "litellm",
         variables={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        refused=("ContextWindowExceededError", 400, None),
         failed=("BadGatewayError", 502, None),
         broken=("MidStreamFallbackError", 500, None),
     ),

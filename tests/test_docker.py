@@ -306,7 +306,7 @@ def test_the_command_of_the_image_serves_keeps_its_data_and_ends_on_sigterm(
         process.wait(PATIENCE)
     assert answer == "You said: hello"
     assert "Application shutdown complete" in Path(log.name).read_text()
-    assert [file.name for file in data.iterdir()] == ["chat-agent.db"]
+    assert {file.name for file in data.iterdir()} == {"chat-agent.db", "chat-agent.db.lock"}
 
 
 def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(tmp_path: Path) -> None:

@@ -41,7 +41,6 @@ NOTHING: dict[str, dict[str, Any]] = {
     "no probabilities": {"logprobs": False, "top_logprobs": 0},
     "what every answer is": {"modalities": ["text"]},
     "the same as a format": {"response_format": {"type": "text"}},
-    "no format": {"response_format": {}},
     "no bias": {"logit_bias": {}},
     "no data": {"metadata": {}},
     "no effort was picked": {"reasoning_effort": ""},

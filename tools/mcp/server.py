@@ -22,7 +22,7 @@ from tools.mcp.reasons import UnansweredError, lost, reason
 from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
-from tools.mcp.tasks import end_tasks
+from tools.mcp.tasks import end_tasks, to_the_end
 from tools.mcp.tool import McpTool, tools_from
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class McpServer:
         finally:
             self.tools = ()
             self._note(ServerHealth(state="down", error="it was closed"))
-            await end_tasks(self._holding)
+            await to_the_end(end_tasks(self._holding))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Call a tool and return its result, once more in a new session where the first one was of no use.
@@ -123,7 +123,8 @@ class McpServer:
         """Return the session that calls go through; wait for it while the server starts, and a moment if it is down."""
         for event, seconds in ((self._known, self._call_timeout), (self._ready, patience)):
             try:
-                await asyncio.wait_for(event.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await event.wait()
             except TimeoutError:
                 break
         if self._current is None:
@@ -170,7 +171,8 @@ class McpServer:
         """
         while True:
             try:
-                notice = await asyncio.wait_for(session.notices.get(), IDLE_PING)
+                async with asyncio.timeout(IDLE_PING):
+                    notice = await session.notices.get()
             except TimeoutError:
                 if await self._is_away(session):
                     return

@@ -1,13 +1,43 @@
 """Ending tasks and waiting until they have ended."""
 
 import asyncio
+import logging
+from collections.abc import Coroutine
 from collections.abc import Set as AbstractSet
+
+import anyio
+
+log = logging.getLogger(__name__)
+
+# Seconds between cancellations of a task that does not end, and until it is left alone.
+CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
 
 
 async def end_tasks(tasks: AbstractSet[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their end; anyio swallows a cancellation that meets one of its own."""
+    """Cancel tasks and wait for their end, again where a library has swallowed the cancellation, but not for ever."""
+    now = asyncio.get_running_loop().time
+    began, cancelled_at = now(), dict[asyncio.Task[None], float]()
     while running := [task for task in tasks if not task.done()]:
+        if now() - began > LEAVE_ALONE:
+            log.error("Tasks do not end: %s.", ", ".join(sorted(task.get_name() for task in running)))
+            return
         for task in running:
-            if not task.cancelling():
+            if not task.cancelling() or now() - cancelled_at.setdefault(task, began) > CANCEL_AGAIN:
+                cancelled_at[task] = now()
                 task.cancel()
         await asyncio.wait(running, timeout=0.1)
+
+
+async def to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Do work that has to be done whole, however often the caller is cancelled; it is cancelled when that is done."""
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
+    task.result()

@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -25,6 +26,9 @@ from tools.mcp.pending import Pending
 from tools.mcp.reasons import lost
 from tools.mcp.session import Read, Write
 from tools.mcp.spec import StdioAddress
+from tools.mcp.tasks import to_the_end
+
+Streams = Sequence[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]]
 
 CHUNK = 65_536
 # Seconds to end by itself when its input is closed, and then when it is told to.
@@ -164,7 +168,14 @@ async def stdio_streams(address: StdioAddress, pending: Pending) -> AsyncIterato
             raise await child.failure() from error
         raise
     finally:
+        await to_the_end(_end(child, tasks, streams))
+
+
+async def _end(child: ChildProcess, tasks: Sequence[asyncio.Task[None]], streams: Streams) -> None:
+    """Stop the process, and let go of all that served it."""
+    try:
         await child.stop()
+    finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1)

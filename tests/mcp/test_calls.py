@@ -161,13 +161,23 @@ async def test_m6_a_server_that_never_takes_the_call_says_why_in_the_second_sess
     assert server.methods().count("tools/call") == 2
 
 
-@pytest.mark.parametrize("status", [502, 504])
+@pytest.mark.parametrize("status", [408, 499, 500, 502, 503, 504, 520, 524, 529])
 async def test_m6_a_call_that_a_gateway_lost_may_have_been_taken_and_is_not_repeated(status: int) -> None:
     with at(server := RawHttp(tool("work"), call=says("Bad gateway", "text/plain", status))) as spec:
         async with opened(behind=spec) as toolbox:
             with pytest.raises(ToolException, match=f"status {status}"):
                 await run(found(toolbox, "work"))
     assert server.methods().count("tools/call") == 1
+
+
+@pytest.mark.parametrize(("hint", "made"), [("readOnlyHint", 2), ("idempotentHint", 2), ("openWorldHint", 1)])
+async def test_m6_a_call_that_met_a_fault_is_repeated_only_if_that_adds_nothing(hint: str, made: int) -> None:
+    work = tool("work", annotations={hint: True})
+    with at(server := RawHttp(work, call=says("Internal Server Error", "text/plain", 500))) as spec:
+        async with opened(faulty=spec) as toolbox:
+            with pytest.raises(ToolException, match="status 500"):
+                await run(found(toolbox, "work"))
+    assert server.methods().count("tools/call") == made
 
 
 async def test_m7_a_call_that_is_given_up_is_cancelled_at_a_stdio_server(log: Path) -> None:

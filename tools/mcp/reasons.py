@@ -27,6 +27,11 @@ class UnansweredError(Exception):
         super().__init__(words)
         self.taken, self.status, self.code, self.is_loss = taken, status, code, is_loss
 
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether a new session may help a call that adds nothing when it is made twice."""
+        return self.is_loss or self.status == 500
+
 
 def lost(error: BaseException | None = None, *, taken: bool = True) -> UnansweredError:
     """Return the failure of a request whose connection ended before its answer."""
@@ -65,8 +70,13 @@ def bare(url: httpx.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
-# Statuses of a gateway or of a time-out: the server behind them may have carried the call out.
-TAKEN_STATUSES = frozenset({408, 502, 504})
+def may_be_taken(status: int, body: bytes) -> bool:
+    """Whether a server that answers so may have carried the call out, or one that is behind it.
+
+    408, 499 and what is above 500 come from a gateway or from a time-out. A 500 is a tool's own fault, too, unless it
+    speaks of the session: so do servers that do not know an old one any more.
+    """
+    return status in (408, 499) or status > 500 or (status == 500 and b"session" not in body.lower())
 
 
 def refused(response: httpx.Response, words: str | None, code: int | None, *, is_first: bool) -> UnansweredError:
@@ -79,7 +89,7 @@ def refused(response: httpx.Response, words: str | None, code: int | None, *, is
         said = f"{status} at {bare(response.request.url)}: no MCP server there"
     else:
         said = f"answered with status {status}{f': {words}' if words else ''}"
-    return UnansweredError(said, taken=status in TAKEN_STATUSES, status=status, code=code)
+    return UnansweredError(said, taken=may_be_taken(status, response.content), status=status, code=code)
 
 
 def no_answer(response: httpx.Response, *, is_first: bool) -> UnansweredError:

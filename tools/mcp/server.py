@@ -102,7 +102,7 @@ class McpServer:
             except UnansweredError as failure:
                 if failure.is_loss or (not is_last and failure.status not in NOT_THE_SESSION):
                     self._leave(session)
-                if is_last or not (not failure.taken or (failure.is_loss and tool and tool.is_repeatable)):
+                if is_last or not (not failure.taken or (failure.may_be_repeated and tool and tool.is_repeatable)):
                     raise ToolException(self._complaint(failure)) from failure
             except TimeoutError as error:
                 raise ToolException(f"The tool did not answer within {self._call_timeout:g} seconds.") from error

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -463,3 +464,106 @@ async def test_m1_a_process_that_ends_is_lost_at_once_though_a_helper_holds_its_
         assert time.monotonic() - begun < 10
         await until(lambda: toolbox.health()["mortal"].state == "ready" and names(toolbox) == ["work", "echo"])
     assert received(log).count("tools/call") == 1
+
+
+def nested(depth: int) -> Json:
+    value: Json = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+async def test_m14_an_answer_that_is_nested_too_deep_fails_alone() -> None:
+    deep = {"content": [], "structuredContent": nested(300)}
+    release = threading.Event()
+
+    async def work(message: Json, _: Request) -> Response:
+        if message["params"]["name"] == "echo":
+            await asyncio.to_thread(release.wait, 20)
+            return answer(message, DONE)
+        if message["params"]["arguments"].get("events"):
+            frame = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": deep})
+            return PlainTextResponse(f"data: {frame}\n\n", media_type="text/event-stream")
+        return answer(message, deep)
+
+    with at(server := RawHttp(tool("work"), tool("echo"), call=work)) as spec:
+        async with opened(deep=spec) as toolbox:
+            neighbour = asyncio.create_task(call(toolbox, "echo"))
+            for events in (False, True):
+                with pytest.raises(ToolException, match="too deep"):
+                    await run(found(toolbox, "work"), events=events)
+            release.set()
+            assert await neighbour == "done"
+    assert server.sessions == 1
+
+
+async def test_m11_arguments_that_are_nested_too_deep_fail_their_call_alone(log: Path) -> None:
+    async def work(message: Json, _: Request) -> Response:
+        return answer(message, DONE)
+
+    stdio = raw(log, tools_list=TOOLS, call_work={"result": DONE})
+    with at(RawHttp(tool("http"), call=work)) as over_http:
+        async with opened(stdio=stdio, http=over_http) as toolbox:
+            for name in ("work", "http"):
+                with pytest.raises(ToolException, match="nested too deep"):
+                    await run(found(toolbox, name), deep=nested(300))
+                assert await call(toolbox, name) == "done"
+
+
+async def test_m14_a_stream_that_is_given_up_is_not_asked_for_again() -> None:
+    resumed = 0
+
+    async def cut(_: Json, __: Request) -> Response:
+        return PlainTextResponse("id: 7\nretry: 50\ndata:\n\n", media_type="text/event-stream")
+
+    async def resume(request: Request) -> Response:
+        nonlocal resumed
+        if request.headers.get("last-event-id") is None:
+            return Response(status_code=405)
+        resumed += 1
+        return PlainTextResponse("id: 7\nretry: 50\ndata:\n\n", media_type="text/event-stream")
+
+    server = RawHttp(tool("work"), call=cut)
+    server.app.add_route("/mcp", resume, methods=["GET"])
+    with at(server) as spec:
+        async with opened(endless=spec, call_timeout=1) as toolbox:
+            with pytest.raises(ToolException, match="did not answer within 1 seconds"):
+                await run(found(toolbox, "work"))
+            await until(lambda: "notifications/cancelled" in server.methods())
+            await asyncio.sleep(0.5)  # in which the last one may still be on its way
+            asked = resumed
+            await asyncio.sleep(1.5)  # in which it would be asked thirty times
+            assert resumed == asked > 1
+
+
+async def test_m14_an_open_stream_that_is_given_up_is_let_go_and_not_asked_for_again() -> None:
+    open_streams, resumed = 0, 0
+
+    async def events() -> AsyncIterator[bytes]:
+        nonlocal open_streams
+        open_streams += 1
+        try:
+            yield b"id: 7\nretry: 50\ndata:\n\n"
+            await asyncio.sleep(60)
+        finally:
+            open_streams -= 1
+
+    async def hang(_: Json, __: Request) -> Response:
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def resume(request: Request) -> Response:
+        nonlocal resumed
+        if request.headers.get("last-event-id") is None:
+            return Response(status_code=405)
+        resumed += 1
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    server = RawHttp(tool("work"), call=hang)
+    server.app.add_route("/mcp", resume, methods=["GET"])
+    with at(server) as spec:
+        async with opened(endless=spec, call_timeout=1) as toolbox:
+            with pytest.raises(ToolException, match="did not answer within 1 seconds"):
+                await run(found(toolbox, "work"))
+            await until(lambda: open_streams == 0)
+            await asyncio.sleep(1)  # in which it would be asked for again
+            assert (open_streams, resumed) == (0, 0)

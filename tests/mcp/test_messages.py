@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from mcp.types import JSONRPCMessage
 
-from tools.mcp.messages import NOT_JSON, WRONG_FORM, answered_id, readable, without_half_characters
+from tools.mcp.messages import NOT_JSON, TOO_DEEP, WRONG_FORM, answered_id, encoded, readable, without_half_characters
 
 
 def dumped(text: str | bytes) -> list[dict[str, Any]]:
@@ -62,6 +63,7 @@ def test_m14_an_answer_of_the_wrong_form_is_an_error_at_once(text: str, complain
         '{"jsonrpc":"2.0","method":"notifications/unheard_of"}',
         '{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}',
         "[" * 100_000,
+        f'{{"id":{"1" * 5000},"result":{{}}}}',
     ],
 )
 def test_m14_what_is_no_message_is_passed_over(text: str) -> None:
@@ -80,3 +82,24 @@ def test_m14_a_message_without_its_version_is_read_all_the_same() -> None:
 @pytest.mark.parametrize("value", [{}, {"a": [None, True, 1.5, "가"]}, {"가": {"나": "다"}}])
 def test_whole_values_stay_as_they_are(value: Any) -> None:
     assert without_half_characters(value) == value
+
+
+def nested(depth: int, **message: object) -> JSONRPCMessage:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return JSONRPCMessage.model_validate(
+        {"jsonrpc": "2.0", **message, **({"params": value} if "method" in message else {"result": value})}
+    )
+
+
+@pytest.mark.parametrize("depth", [1, 100, 150, 190, 195, 197, 198, 199, 200, 201, 210, 253, 254, 255, 256, 300, 600])
+def test_m14_what_is_nested_deep_is_read_as_it_is_or_fails_its_own_request(depth: int) -> None:
+    answer = JSONRPCMessage.model_validate_json(encoded(nested(depth, id=7))).model_dump(exclude_none=True)
+    assert answer["id"] == 7
+    assert ("result" in answer) == (answer.get("error", {}).get("message") != TOO_DEEP)
+    assert "result" in answer or depth > 190
+
+
+def test_m14_a_notification_that_is_nested_too_deep_is_passed_over() -> None:
+    assert encoded(nested(300, method="notifications/message")) == b""

@@ -6,15 +6,17 @@ session for an HTTP error; its caller would wait until the time is over, and its
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
+import anyio
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 from mcp.types import JSONRPCMessage
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK
-from tools.mcp.messages import answered_id, readable
+from tools.mcp.messages import answered_id, encoded, error_answer, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
@@ -49,8 +51,9 @@ class McpHttpClient(httpx.AsyncClient):
             case "POST":
                 return await self._post(request, options)
             case "DELETE":
-                _bound(request, GOODBYE_TIMEOUT)
-                return await super().send(request, **options)
+                with anyio.move_on_after(GOODBYE_TIMEOUT):
+                    return await super().send(request, **options)
+                raise httpx.ReadTimeout("the server did not take leave in time", request=request)
             case _:
                 return await self._get(request, options)
 
@@ -103,7 +106,10 @@ class McpHttpClient(httpx.AsyncClient):
     async def _get(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
         """Open a stream of events; one that goes on with a cut answer fails its request where it cannot be opened."""
         last_id = request.headers.get("last-event-id", "")
-        request_id = self._resumable.pop(last_id, None)
+        request_id = self._resumable.get(last_id)
+        if request_id is not None and not self._pending.waits(request_id):
+            del self._resumable[last_id]
+            return httpx.Response(200, headers={"content-type": EVENTS}, content=_given_up(request_id), request=request)
         try:
             response = await super().send(request, **options)
         except httpx.RequestError as error:
@@ -111,6 +117,7 @@ class McpHttpClient(httpx.AsyncClient):
                 self._pending.fail(request_id, lost(error))
             raise
         if response.is_success and _kind(response) == EVENTS:
+            self._resumable.pop(last_id, None)
             return _streamed(response, self._events(response, request_id, last_id))
         if request_id is not None and response.next_request is None:
             self._pending.fail(request_id, lost())
@@ -118,24 +125,29 @@ class McpHttpClient(httpx.AsyncClient):
 
     async def _events(
         self, response: httpx.Response, request_id: int | None, last_id: str = ""
-    ) -> AsyncIterator[bytes]:
-        """Yield the events of a stream, mended; fail its request if it ends without an answer and cannot go on."""
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the events of a stream, mended; fail its request if it ends without an answer and cannot go on.
+
+        One whose request is given up ends with an error as its answer: the SDK would ask for its rest for ever.
+        """
         answered, broken = request_id is None, lost()
-        events = EventSource(response).aiter_sse()
         try:
-            while (event := await self._next(events, request_id)) is not None:
-                last_id = event.id or last_id
-                messages = readable(event.data) if event.event == "message" else []
-                answered = answered or any(answered_id(message) == request_id for message in messages)
-                for encoded in _encoded(event, messages):
-                    yield encoded
+            async with aclosing(EventSource(response).aiter_sse()) as events:
+                while (event := await self._next(events, request_id)) is not None:
+                    last_id = event.id or last_id
+                    messages = readable(event.data) if event.event == "message" else []
+                    answered = answered or any(answered_id(message) == request_id for message in messages)
+                    for part in _encoded(event, messages):
+                        yield part
         except httpx.RequestError as error:
             if request_id is None:
                 raise
             broken = lost(error)
         if request_id is None or answered:
             return
-        if last_id:
+        if not self._pending.waits(request_id):
+            yield _given_up(request_id)
+        elif last_id:
             self._resumable[last_id] = request_id
         else:
             self._pending.fail(request_id, broken)
@@ -151,17 +163,20 @@ class McpHttpClient(httpx.AsyncClient):
 class _Events(httpx.AsyncByteStream):
     """The body of a response whose events were mended."""
 
-    def __init__(self, response: httpx.Response, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, response: httpx.Response, events: AsyncGenerator[bytes, None]) -> None:
         self._response, self._events = response, events
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._events
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        try:
+            await self._events.aclose()
+        finally:
+            await self._response.aclose()
 
 
-def _streamed(response: httpx.Response, events: AsyncIterator[bytes]) -> httpx.Response:
+def _streamed(response: httpx.Response, events: AsyncGenerator[bytes, None]) -> httpx.Response:
     return httpx.Response(
         200, headers=_headers(response, EVENTS), stream=_Events(response, events), request=response.request
     )
@@ -183,7 +198,7 @@ def _whole(response: httpx.Response, body: bytes, request_id: int, is_first: boo
             raise UnansweredError(words, taken=True)
         raise no_answer(response, is_first=is_first)
     headers = _headers(response, "application/json")
-    return httpx.Response(200, headers=headers, content=_json(answer), request=response.request)
+    return httpx.Response(200, headers=headers, content=encoded(answer), request=response.request)
 
 
 def _complaint(body: bytes) -> tuple[str | None, int | None]:
@@ -206,14 +221,15 @@ def _encoded(event: ServerSentEvent, messages: list[JSONRPCMessage]) -> list[byt
     name = f"id: {event.id}\n" if event.id else ""
     retry = "" if event.retry is None else f"retry: {event.retry}\n"
     if messages:
-        return [f"{name}{retry}event: message\ndata: ".encode() + _json(message) + b"\n\n" for message in messages]
+        return [f"{name}{retry}event: message\ndata: ".encode() + encoded(message) + b"\n\n" for message in messages]
     data = event.data.split("\n") if event.event != "message" else []
     lines = "".join(f"data: {line}\n" for line in data) or "data:\n"
     return [f"{name}{retry}event: {event.event}\n{lines}\n".encode()]
 
 
-def _json(message: JSONRPCMessage) -> bytes:
-    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+def _given_up(request_id: int) -> bytes:
+    error = encoded(error_answer(request_id, "Nobody waits for the answer any more."))
+    return b"event: message\ndata: " + error + b"\n\n"
 
 
 def _headers(response: httpx.Response, kind: str) -> dict[str, str]:

@@ -11,10 +11,13 @@ from typing import Any
 
 from mcp.types import INTERNAL_ERROR, JSONRPCMessage, JSONRPCNotification, ServerNotification
 from pydantic import ValidationError
+from pydantic_core import from_json
 
+TOO_DEEP = "Its answer is nested too deep to be read."
 NOT_JSON = "Its answer is not valid JSON."
 WRONG_FORM = "Its answer does not have the form that MCP asks for."
-ID = re.compile(r'"id"\s*:\s*"?(\d+)')
+# Python reads no number of thousands of digits, and no id is one.
+ID = re.compile(r'"id"\s*:\s*"?(\d{1,18})(?!\d)')
 
 
 def readable(text: str | bytes) -> list[JSONRPCMessage]:
@@ -25,6 +28,17 @@ def readable(text: str | bytes) -> list[JSONRPCMessage]:
         return [message for item in items if isinstance(item, dict) for message in _read(item)]
     except (ValueError, RecursionError):
         return list(_broken(text if isinstance(text, str) else text.decode(errors="replace")))
+
+
+def encoded(message: JSONRPCMessage) -> bytes:
+    """Return a message as JSON that the SDK can read; what is nested too deep for it becomes an error or nothing."""
+    try:
+        text = message.model_dump_json(by_alias=True, exclude_none=True).encode()
+        from_json(text)  # this is what the SDK reads with
+    except ValueError:
+        request_id = answered_id(message)
+        return b"" if request_id is None else encoded(error_answer(request_id, TOO_DEEP))
+    return text
 
 
 def without_half_characters(value: Any) -> Any:
@@ -47,7 +61,7 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
         message = JSONRPCMessage.model_validate({"jsonrpc": "2.0", **without_half_characters(item)})
     except ValidationError:
         if "method" not in item and isinstance(item.get("id"), int | str):
-            yield _error(item["id"], _complaint(item.get("error")))
+            yield error_answer(item["id"], _complaint(item.get("error")))
         return
     if isinstance(message.root, JSONRPCNotification) and not _is_known(message.root):
         return  # the SDK would write it to the log as a fault
@@ -57,10 +71,11 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
 def _broken(text: str) -> Iterator[JSONRPCMessage]:
     found = ID.search(text) if text.lstrip().startswith("{") else None
     if found and '"method"' not in text:
-        yield _error(int(found[1]), NOT_JSON)
+        yield error_answer(int(found[1]), NOT_JSON)
 
 
-def _error(request_id: int | str, words: str) -> JSONRPCMessage:
+def error_answer(request_id: int | str, words: str) -> JSONRPCMessage:
+    """Return the answer that a request failed, and why."""
     error = {"code": INTERNAL_ERROR, "message": words}
     return JSONRPCMessage.model_validate({"jsonrpc": "2.0", "id": request_id, "error": error})
 

@@ -19,13 +19,16 @@ class Pending:
         self._waiting: dict[int, anyio.CancelScope] = {}
         self._failures: dict[int, UnansweredError] = {}
         self._work: dict[int, anyio.CancelScope] = {}
-        self._forgotten: set[int] = set()
         self._ended = False
         self.idle = asyncio.Event()
         self.idle.set()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def waits(self, request_id: int) -> bool:
+        """Whether somebody waits for this answer."""
+        return request_id in self._waiting and request_id not in self._failures
 
     @contextmanager
     def waiting(self, request_id: int) -> Iterator[None]:
@@ -65,7 +68,7 @@ class Pending:
         """Do inside what serves one request, until nobody wants its answer any more."""
         with anyio.CancelScope() as scope:
             self._work[request_id] = scope
-            if request_id in self._forgotten:
+            if not self.waits(request_id):
                 scope.cancel()
             try:
                 yield
@@ -74,6 +77,5 @@ class Pending:
 
     def forget(self, request_id: int) -> None:
         """Say that nobody wants an answer any more, so that the transport may let its connection go."""
-        self._forgotten.add(request_id)
         if scope := self._work.get(request_id):
             scope.cancel()

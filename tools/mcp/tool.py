@@ -1,10 +1,12 @@
 """A server's tool as LangChain has tools."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
+from pydantic_core import from_json
 
 from tools.mcp.messages import without_half_characters
 from tools.mcp.names import is_recognizable
@@ -47,7 +49,16 @@ class McpTool(BaseTool):
 
     # Without `self` and with no other names, so that arguments may be called anything.
     async def _arun(self, /, *_: Any, **arguments: Any) -> Content:
-        return content_of(await self.caller(self.own_name, without_half_characters(arguments)))
+        return content_of(await self.caller(self.own_name, _sendable(arguments)))
+
+
+def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        whole: dict[str, Any] = without_half_characters(arguments)
+        from_json(json.dumps(whole))  # it has the bound on depth that servers of the SDK have
+    except (ValueError, RecursionError) as error:
+        raise ToolException("The arguments are nested too deep to be sent.") from error
+    return whole
 
 
 def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:

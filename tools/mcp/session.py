@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import anyio
@@ -85,7 +85,6 @@ class Session(ClientSession):
             UnansweredError: there will be no answer.
             McpError: the server answered with an error.
         """
-        request_id = self._request_id
 
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
             scope.deadline = anyio.current_time() + limit
@@ -93,13 +92,9 @@ class Session(ClientSession):
 
         parameters = CallToolRequestParams(name=name, arguments=dict(arguments))
         request = ClientRequest(CallToolRequest(params=parameters))
-        try:
-            with anyio.fail_after(limit) as scope:
-                result: Result = await self.send_request(request, Result, progress_callback=progressed)
-                return result.root
-        except (TimeoutError, asyncio.CancelledError):
-            self._give_up(request_id)
-            raise
+        with anyio.fail_after(limit) as scope, self._given_up_when_left():
+            result: Result = await self.send_request(request, Result, progress_callback=progressed)
+        return result.root
 
     async def list_all_tools(self) -> list[dict[str, Any]]:
         """Return the tools of all pages as the server describes them; none where it has no tools.
@@ -144,12 +139,23 @@ class Session(ClientSession):
         seen: set[str | None] = {None}
         for _ in range(MAX_PAGES):
             parameters = PaginatedRequestParams(cursor=cursor) if cursor else None
-            answer: Result = await self.send_request(ClientRequest(ListToolsRequest(params=parameters)), Result)
+            with self._given_up_when_left():
+                answer: Result = await self.send_request(ClientRequest(ListToolsRequest(params=parameters)), Result)
             yield list(_tools(answer.root.get("tools")))
             cursor = answer.root.get("nextCursor")
             if not isinstance(cursor, str) or not cursor or cursor in seen:
                 return
             seen.add(cursor)
+
+    @contextmanager
+    def _given_up_when_left(self) -> Iterator[None]:
+        """Make one request inside, and give it up where its caller waits no longer."""
+        request_id = self._request_id
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._give_up(request_id)
+            raise
 
     def _give_up(self, request_id: int) -> None:
         if not self.ended.is_set():

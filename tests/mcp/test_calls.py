@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 import threading
 import time
@@ -337,19 +336,12 @@ async def test_m11_langchains_callbacks_hear_of_every_call(log: Path) -> None:
     assert heard.events == ["start work", "end done", "start echo", "error No."]
 
 
-async def test_m12_a_result_that_breaks_its_promise_is_shown_and_warned_of_once(
-    log: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_m12_a_result_is_shown_whatever_its_tool_says_of_its_form(log: Path) -> None:
     promise = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     table = {"result": {"tools": [tool("work", outputSchema=promise), tool("echo", outputSchema={"$ref": "#/x"})]}}
     broken = {"result": {**DONE, "structuredContent": {"n": "five"}}}
     async with opened(one=raw(log, tools_list=table, call_work=broken, call_echo={"result": DONE})) as toolbox:
-        for name in ("work", "work", "echo"):
-            assert await call(toolbox, name) == "done"
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert [text.partition(" are not")[0] for text in warned] == [
-        f"Results of the tool {t!r}" for t in ("work", "echo")
-    ]
+        assert [await call(toolbox, name) for name in ("work", "echo")] == ["done", "done"]
 
 
 HALF = TEXT.replace("TEXT", "a\\ud800b")

@@ -17,7 +17,6 @@ from mcp import McpError
 from tools.mcp.connections import greeted
 from tools.mcp.health import ServerHealth
 from tools.mcp.progress import tell_listener
-from tools.mcp.promises import Promises
 from tools.mcp.reasons import UnansweredError, lost, reason
 from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
@@ -65,7 +64,6 @@ class McpServer:
         self._ready, self._known = asyncio.Event(), asyncio.Event()
         self._holding: set[asyncio.Task[None]] = set()
         self._left_out: dict[str, str] = {}
-        self._promises = Promises()
 
     async def own(self) -> None:
         """Hold a session, and a new one whenever it is left, until this task is cancelled."""
@@ -98,7 +96,7 @@ class McpServer:
         for is_last in (False, True):
             session = await self._current_session(LOSS_WAIT if is_last else DOWN_WAIT)
             try:
-                result = await session.call(name, arguments, limit=self._call_timeout, on_progress=tell_listener())
+                return await session.call(name, arguments, limit=self._call_timeout, on_progress=tell_listener())
             except UnansweredError as failure:
                 if failure.is_loss or (not is_last and failure.status not in NOT_THE_SESSION):
                     self._leave(session)
@@ -108,9 +106,6 @@ class McpServer:
                 raise ToolException(f"The tool did not answer within {self._call_timeout:g} seconds.") from error
             except McpError as error:
                 raise ToolException(error.error.message or NO_REASON) from error
-            else:
-                self._promises.check(name, tool.promise if tool else None, result)
-                return result
         raise AssertionError("unreachable")
 
     def _complaint(self, failure: UnansweredError) -> str:

@@ -31,8 +31,6 @@ class McpTool(BaseTool):
     own_name: str
     """What the server calls it; `name` is what the model does."""
     caller: Caller = Field(exclude=True, repr=False)
-    promise: dict[str, Any] | None = Field(None, exclude=True, repr=False)
-    """The schema that the server says its results keep to."""
 
     def named(self, name: str) -> "McpTool":
         """Return the tool under the name that the model knows it by; one that says nothing is explained."""
@@ -87,7 +85,6 @@ def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
         args_schema=schema,
         metadata={**annotations, **({"_meta": meta} if (meta := described.get("_meta")) else {})} or None,
         caller=caller,
-        promise=_mapping(described.get("outputSchema")) or None,
     )
 
 

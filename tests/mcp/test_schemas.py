@@ -1,6 +1,7 @@
 """Schemas of tools' arguments, as every endpoint takes them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -170,3 +171,46 @@ def test_m10_a_cut_schema_keeps_its_words() -> None:
 def test_m10_a_long_schema_without_references_is_the_servers_own_business() -> None:
     long = of(**{f"p{n}": {**TEXT, "description": "x" * 100} for n in range(1000)})
     assert fit_schema(long) == long
+
+
+def many(schema: dict[str, Any], properties: int = 200) -> dict[str, Any]:
+    return {**of(**{f"p{n}": {"$ref": "#/$defs/A"} for n in range(properties)}), "$defs": {"A": schema}}
+
+
+LONG_ENUM = {**TEXT, "enum": [f"value-number-{n:08d}" for n in range(300)]}
+
+
+@pytest.mark.parametrize(
+    ("referred", "properties"),
+    [
+        pytest.param(LONG_ENUM, 200, id="an enum"),
+        pytest.param({**TEXT, "enum": [*LONG_ENUM["enum"]] * 10}, 1500, id="a huge enum"),
+        pytest.param({**TEXT, "description": "x" * 50_000}, 200, id="a description"),
+        pytest.param({**TEXT, "default": "x" * 50_000, "examples": ["y" * 50_000]}, 200, id="values"),
+        pytest.param(of(**{"x" * 50_000: TEXT}), 200, id="a name"),
+        pytest.param({**EMPTY, "required": [f"r{n}" for n in range(5000)]}, 200, id="required"),
+    ],
+)
+def test_m10_what_many_refer_to_is_not_repeated_without_end(referred: dict[str, Any], properties: int) -> None:
+    schema = many(referred, properties)
+    begun = time.process_time()
+    fit = fit_schema(schema)
+    assert time.process_time() - begun < 3
+    assert len(json.dumps(fit)) <= max(MAX_LENGTH, 2 * len(json.dumps(schema)))
+    assert len(fit["properties"]) == properties
+    assert {part["type"] for part in fit["properties"].values()} == {referred["type"]}
+
+
+def test_m10_what_few_refer_to_is_repeated() -> None:
+    assert fit_schema(many(LONG_ENUM, 3)) == of(p0=LONG_ENUM, p1=LONG_ENUM, p2=LONG_ENUM)
+
+
+def test_m10_a_schema_that_stays_too_long_is_refused() -> None:
+    with pytest.raises(UnusableSchemaError, match="too long"):
+        fit_schema(many({"type": ["string", "x" * 50_000]}))
+
+
+@pytest.mark.parametrize("part", [{"type": "array"}, True, False, None, {"items": True}], ids=str)
+def test_m10_what_is_added_to_a_long_schema_does_not_make_it_too_long(part: object) -> None:
+    schema = of(**{f"p{n:05}": part for n in range(9_000)})
+    assert len(fit_schema(schema)["properties"]) == 9_000

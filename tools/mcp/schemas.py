@@ -5,7 +5,7 @@ to, within a bound on the size, and what cannot be made an object is refused her
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +14,10 @@ MAX_NODES = 4_000
 # How deep references may lead into each other; less deep where the schema would become too long.
 DEPTHS = (8, 5, 4, 3, 2, 1, 0)
 MAX_REPEATS = 2
+# What is left of a reference that leads too deep, and of one whose words are too long.
+WORDS, BARE = ("type", "title", "description", "enum"), ("type",)
+# Characters around a keyword and its value: quotes, colon, comma, blanks.
+AROUND = 6
 
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 # What says something about the document, not about the arguments.
@@ -54,21 +58,28 @@ def fit_schema(schema: object) -> Schema:
 
 
 def _within_bounds(schema: Schema) -> Schema:
-    for depth in DEPTHS:
+    """Return the schema with as much of its references as there is room for: less deep, then without their words.
+
+    Raises:
+        UnusableSchemaError: not even that is short enough.
+    """
+    # What has no references is the server's own business; what is added to it never doubles it.
+    room = max(MAX_LENGTH, 2 * _length(schema))
+    for depth, kept in (*((depth, WORDS) for depth in DEPTHS), (0, BARE)):
         try:
-            inlined: Schema = _Inliner(schema, depth).inlined(schema, ())
+            inlined: Schema = _Inliner(schema, depth, kept, MAX_LENGTH if depth else room).inlined(schema, ())
+            return inlined
         except _TooLongError:
             continue
-        if depth == 0 or len(json.dumps(inlined, ensure_ascii=False)) <= MAX_LENGTH:
-            return inlined
-    raise AssertionError("unreachable")
+    raise UnusableSchemaError("it is too long with its references replaced by what they refer to")
 
 
 class _Inliner:
-    """Replaces the references of one document by what they refer to."""
+    """Replaces the references of one document by what they refer to, as far as there is room for so many characters."""
 
-    def __init__(self, document: Schema, depth: int) -> None:
-        self._document, self._depth, self._nodes = document, depth, 0
+    def __init__(self, document: Schema, depth: int, kept: Sequence[str], room: int) -> None:
+        self._document, self._depth, self._kept, self._room = document, depth, kept, room
+        self._nodes = 0
         self._named = {name: part for part in _parts(document) for name in _names(part)}
 
     def inlined(self, schema: object, path: tuple[str, ...]) -> Any:
@@ -77,8 +88,9 @@ class _Inliner:
         if self._nodes > MAX_NODES and self._depth:
             raise _TooLongError
         if not isinstance(schema, dict):
-            return {"not": {}} if schema is False else {}
+            return self._counted({"not": {}} if schema is False else {})
         own = {key: self._value(key, value, path) for key, value in schema.items() if _is_kept(key, value)}
+        self._take(sum(len(key) + AROUND for key in own) + AROUND)
         reference = next((schema[key] for key in REFERENCES if isinstance(schema.get(key), str)), None)
         found = {} if reference is None else self._referred(reference, path)
         return _with_items({**found, **own})
@@ -86,21 +98,30 @@ class _Inliner:
     def _referred(self, reference: str, path: tuple[str, ...]) -> Schema:
         found = self._found(reference)
         if len(path) >= self._depth or path.count(reference) >= MAX_REPEATS:
-            return _cut(found)
+            cut: Schema = self._counted(_cut(found, self._kept))
+            return cut
         inlined: Schema = self.inlined(found, (*path, reference))
         return inlined
 
     def _value(self, key: str, value: Any, path: tuple[str, ...]) -> Any:
         """Return a keyword's value; where a schema stands in it is known, so data that looks like one is left alone."""
         if key in MAPS and isinstance(value, dict):
+            self._take(sum(len(name) + AROUND for name in value))
             return {name: self.inlined(schema, path) for name, schema in value.items()}
-        if key in LISTS and isinstance(value, list):
-            return [self.inlined(schema, path) for schema in value]
-        if key == "items" and isinstance(value, list):
+        if key in (*LISTS, "items") and isinstance(value, list):
             return [self.inlined(schema, path) for schema in value]
         if key in SINGLE or (key in OPEN and not isinstance(value, bool)):
             return self.inlined(value, path)
+        return self._counted(value)
+
+    def _counted(self, value: Any) -> Any:
+        self._take(_length(value))
         return value
+
+    def _take(self, length: int) -> None:
+        self._room -= length
+        if self._room < 0:
+            raise _TooLongError
 
     def _found(self, reference: str) -> object:
         if reference in self._named:
@@ -142,11 +163,13 @@ def _names(part: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _cut(schema: object) -> Schema:
-    """Return what is left of a schema that leads too deep: its type and its words."""
-    kept = {} if not isinstance(schema, dict) else {
-        key: schema[key] for key in ("type", "title", "description", "enum") if key in schema
-    }  # fmt: skip
+def _length(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(schema: object, keywords: Sequence[str]) -> Schema:
+    """Return what is left of a schema that leads too deep."""
+    kept = {key: schema[key] for key in keywords if key in schema} if isinstance(schema, dict) else {}
     return _with_items({"type": "object", **kept})
 
 

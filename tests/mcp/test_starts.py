@@ -286,3 +286,14 @@ async def test_m14_a_notification_that_an_http_server_does_not_take_does_not_end
         async with opened(odd=http_server(f"{url}/mcp", verify_ssl=True)) as toolbox:
             assert await call(toolbox, "work") == "done"
     assert server.sessions == 1
+
+
+async def test_a_server_whose_tools_always_change_is_not_asked_without_end(log: Path) -> None:
+    changed = '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
+    listed = json.dumps({"jsonrpc": "2.0", "id": "ID", **TOOLS}).replace('"ID"', "ID")
+    restless = raw(log, tools_list={"raw": f"{changed}\n{listed}\n{changed}"}, call_work={"result": DONE})
+    async with opened(restless=restless) as toolbox:
+        await asyncio.sleep(3)
+        assert await call(toolbox, "work") == "done"
+        asked = [message["method"] for message in lines(log)].count("tools/list")
+    assert 2 <= asked <= 6

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -34,6 +35,8 @@ BACK_OFF: Mapping[type, tuple[float, float]] = {StdioAddress: (2.0, 60.0), HttpA
 # Seconds of being ready after which a loss is a first one again.
 STABLE = 30.0
 IDLE_PING, PING_TIMEOUT = 30.0, 10.0
+# Seconds at least between two lists of tools, for a server that says at each list that it has changed.
+LIST_PAUSE = 1.0
 # What a new session would not change: there was no refusal, the call is too large, or comes too soon.
 NOT_THE_SESSION = frozenset({None, 413, 429})
 
@@ -117,10 +120,7 @@ class McpServer:
     async def _current_session(self, patience: float) -> Session:
         """Return the session that calls go through; wait for it while the server starts, and a moment if it is down."""
         for event, seconds in ((self._known, self._call_timeout), (self._ready, patience)):
-            try:
-                async with asyncio.timeout(seconds):
-                    await event.wait()
-            except TimeoutError:
+            if not await _is_set(event, seconds):
                 break
         if self._current is None:
             raise ToolException(f"The tool server {self.name!r} is not reachable right now.")
@@ -164,21 +164,16 @@ class McpServer:
         Raises:
             UnansweredError: it has ended.
         """
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_PING):
-                    notice = await session.notices.get()
-            except TimeoutError:
-                if await self._is_away(session):
-                    return
-                continue
-            match notice:
-                case "ended":
-                    raise lost()
-                case "retire":
-                    return
-                case "tools changed":
+        while not session.over.is_set():
+            if await _is_set(session.news, IDLE_PING):
+                session.news.clear()
+                if not session.over.is_set():
                     await self._list_again(session)
+                    await _is_set(session.over, LIST_PAUSE)
+            elif await self._is_away(session):
+                return
+        if session.ended.is_set():
+            raise lost()
 
     async def _is_away(self, session: Session) -> bool:
         """Whether an HTTP server has gone while nobody called it; a process that ends is heard of at once."""
@@ -215,7 +210,7 @@ class McpServer:
             self._ready.clear()
             self._known.clear()
             self.health = ServerHealth(tools=len(self.tools))
-        session.notices.put_nowait("retire")
+        session.retire()
 
     def _note_ready(self) -> None:
         words = "; ".join(f"the tool {name!r} is left out: {why}" for name, why in self._left_out.items())
@@ -244,3 +239,11 @@ class McpServer:
 
     def _was_ready_for_long(self, began: float) -> bool:
         return self.health.state != "down" and asyncio.get_running_loop().time() - began > STABLE
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set, but no longer than this, and say whether it is."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

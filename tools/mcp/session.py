@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -38,7 +38,6 @@ UNSAID_TOOLS_TIMEOUT = 5.0
 
 Read = MemoryObjectReceiveStream[SessionMessage | Exception]
 Write = MemoryObjectSendStream[SessionMessage]
-Notice = Literal["ended", "retire", "tools changed"]
 
 
 class Result(RootModel[dict[str, Any]]):
@@ -53,10 +52,17 @@ class Session(ClientSession):
             read, write, message_handler=self._on_message, client_info=Implementation(name=NAME, version=version())
         )
         self.pending = pending
-        self.notices: asyncio.Queue[Notice] = asyncio.Queue()
-        """What its owner is to know."""
+        self.news = asyncio.Event()
+        """Set when its owner is to look: the tools have changed, or it is over."""
+        self.over = asyncio.Event()
+        """Set when its owner is to leave it: it was retired, or it has ended."""
         self.ended = asyncio.Event()
         self._told: set[asyncio.Task[None]] = set()
+
+    def retire(self) -> None:
+        """Tell its owner to leave it."""
+        self.over.set()
+        self.news.set()
 
     async def send_request(self, *arguments: Any, **options: Any) -> Any:
         """Send a request as `ClientSession` does.
@@ -132,7 +138,7 @@ class Session(ClientSession):
     async def _on_message(self, message: object) -> None:
         if isinstance(message, ServerNotification) and isinstance(message.root, ToolListChangedNotification):
             # The list is asked for by the owner: this runs inside the session's receive loop.
-            self.notices.put_nowait("tools changed")
+            self.news.set()
 
     async def _pages(self) -> AsyncIterator[list[dict[str, Any]]]:
         cursor: str | None = None
@@ -176,7 +182,7 @@ class Session(ClientSession):
         finally:
             self.ended.set()
             self.pending.end()
-            self.notices.put_nowait("ended")
+            self.retire()
             for telling in self._told:
                 telling.cancel()
 

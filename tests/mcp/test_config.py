@@ -427,7 +427,7 @@ def test_m2_an_entry_says_how_long_a_call_may_take(path: Path, given: object, se
     ],
 )
 def test_m17_where_else_a_server_may_be(url: str, status: int | None, places: list[tuple[str, str]]) -> None:
-    found = [place for place in fallbacks(HttpAddress(url=url), status) if isinstance(place, HttpAddress)]
+    found = fallbacks(HttpAddress(url=url), status)
     assert [(place.url, place.transport) for place in found] == places
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from mcp.server.fastmcp import FastMCP
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from tests.agent_server import agent_server
@@ -297,3 +298,32 @@ async def test_a_server_whose_tools_always_change_is_not_asked_without_end(log: 
         assert await call(toolbox, "work") == "done"
         asked = [message["method"] for message in lines(log)].count("tools/list")
     assert 2 <= asked <= 6
+
+
+async def never_ending(_: Request) -> Response:
+    async def events() -> AsyncIterator[bytes]:
+        while True:
+            yield b": nothing\n\n"
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def cut_short(_: Request) -> Response:
+    return PlainTextResponse("event: endpoint\ndata: https://example.org/elsewhere\n\n", media_type="text/event-stream")
+
+
+@pytest.mark.parametrize("elsewhere", [never_ending, cut_short], ids=["for ever", "an endpoint of another host"])
+async def test_m16_the_first_reason_is_told_whatever_the_older_transport_comes_to(
+    elsewhere: Callable[[Request], Awaitable[Response]],
+) -> None:
+    async def refuse(_: Json, __: Request) -> Response:
+        return JSONResponse({"error": {"code": -32600, "message": "missing key"}}, 400)
+
+    server = RawHttp(initialize=refuse)
+    server.app.add_route("/mcp", elsewhere, methods=["GET"])
+    with served(server.app) as url:
+        begun = time.monotonic()
+        async with opened(wrong=http_server(f"{url}/mcp", verify_ssl=True)) as toolbox:
+            assert time.monotonic() - begun < 12
+            assert toolbox.health()["wrong"].error == "answered with status 400: missing key"

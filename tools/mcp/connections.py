@@ -1,7 +1,8 @@
 """A server's address as an open session that has been greeted."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import httpx
@@ -15,7 +16,9 @@ from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, StdioAddress
 from tools.mcp.stdio import stdio_streams
 
-# Who answers so is there, but wants to know who asks, or asks to wait: no other transport is behind it.
+# Seconds that a server may take to answer elsewhere: what it said where it was asked first is the better reason.
+FALLBACK_TIMEOUT = 5.0
+# Statuses of an MCP server that is there but asks for a log-in or for patience; it is not looked for elsewhere.
 NOT_FOR_US = frozenset({401, 403, 407, 408, 429})
 
 
@@ -26,33 +29,47 @@ async def greeted(address: StdioAddress | HttpAddress) -> AsyncIterator[Session]
     Raises:
         Exception: whatever the transport says; `reasons.reason` puts it into words.
     """
-    async with AsyncExitStack() as stack:
-        first: UnansweredError | None = None
-        waiting = [address]
-        while waiting:
-            attempt = AsyncExitStack()
-            tried = waiting.pop(0)
-            try:
-                session = await attempt.enter_async_context(_opened(tried))
-                await session.initialize()
-            except UnansweredError as failure:
-                await attempt.aclose()
-                if first is None and isinstance(tried, HttpAddress):
-                    waiting = fallbacks(tried, failure.status)
-                first = first or failure
-            except BaseException as error:
-                await attempt.__aexit__(type(error), error, error.__traceback__)
-                if first is None or not isinstance(error, Exception):
-                    raise
-            else:
-                stack.push_async_exit(attempt)
-                yield session
-                return
-        assert first is not None
-        raise first
+    attempt = AsyncExitStack()
+    try:
+        session = await _greet(attempt, address)
+    except UnansweredError as failure:
+        elsewhere = fallbacks(address, failure.status) if isinstance(address, HttpAddress) else []
+        attempt, session = await _first_that_answers(elsewhere, failure)
+    async with attempt:
+        yield session
 
 
-def fallbacks(address: HttpAddress, status: int | None) -> list[StdioAddress | HttpAddress]:
+async def _first_that_answers(
+    addresses: Sequence[HttpAddress], failure: UnansweredError
+) -> tuple[AsyncExitStack, Session]:
+    """Return an open session at the first of these, and what ends it.
+
+    Raises:
+        UnansweredError: the failure that led here, for it is about the address that was given.
+    """
+    for address in addresses:
+        attempt = AsyncExitStack()
+        with suppress(Exception):
+            async with asyncio.timeout(FALLBACK_TIMEOUT):
+                return attempt, await _greet(attempt, address)
+    raise failure
+
+
+async def _greet(attempt: AsyncExitStack, address: StdioAddress | HttpAddress) -> Session:
+    """Open a session, to be ended with `attempt`, and agree on the protocol; where that fails it has ended already."""
+    try:
+        session = await attempt.enter_async_context(_opened(address))
+        await session.initialize()
+    except UnansweredError:
+        await attempt.aclose()
+        raise
+    except BaseException as error:
+        await attempt.__aexit__(type(error), error, error.__traceback__)
+        raise
+    return session
+
+
+def fallbacks(address: HttpAddress, status: int | None) -> list[HttpAddress]:
     """Return where else a server may be that refused the greeting: at `/mcp`, or behind the transport of 2024."""
     if address.transport == "sse" or status is None or not 400 <= status < 500 or status in NOT_FOR_US:
         return []

@@ -7,8 +7,8 @@ import httpx
 from mcp import McpError
 from pydantic import ValidationError
 
-# The user and password before a host, and the query behind a path.
-SECRETS_OF_URL = re.compile(r"(https?://)(?:[^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
+# The user and password before a host, and the query behind a path, whatever the scheme.
+SECRETS_OF_URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?#'\"]*)[^\s'\"]*")
 MAX_LENGTH = 500
 SHORTEST_SECRET = 6
 NO_SERVER = (404, 405)

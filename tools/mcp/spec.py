@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote_plus, urlsplit
 
 from tools.addresses import http_address
 from tools.mcp.names import fit_name
 
-# What is not named like this, a folder or a mode, may be what a reason is about.
-SECRET_NAME = re.compile("key|token|secret|pass|auth|cred|url|uri|dsn", re.IGNORECASE)
+# Names of variables and of flags that have secrets. Other values, as a folder or a mode, are shown: the reason why a
+# server does not start may be about them. A flag's URL is shown, too, without what is secret in it.
+SECRET_FLAG = re.compile("key|token|secret|pass|pwd|auth|cred|dsn", re.IGNORECASE)
+SECRET_NAME = re.compile(f"{SECRET_FLAG.pattern}|url|uri", re.IGNORECASE)
+# `--name=value`, `NAME=value` as `docker run -e` takes it, and `Name: value` of a header.
+NAMED_VALUE = re.compile(r"-{0,2}([\w.-]+)(?:=|:\s+)(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,9 @@ class StdioAddress:
     def secrets(self) -> Iterator[str]:
         """Yield what must not be repeated in a log."""
         yield from (value for name, value in self.env.items() if SECRET_NAME.search(name))
+        yield from _secrets_of_arguments(self.args)
+        for value in (*self.args, *self.env.values()):
+            yield from _secrets_of_url(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,29 @@ class HttpAddress:
         """Yield what must not be repeated in a log."""
         for value in self.headers.values():
             yield from (value, value.rpartition(" ")[2])  # without "Bearer", which is none
+        yield from _secrets_of_url(self.url)
+
+
+def _secrets_of_arguments(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the values of flags, variables and headers whose names say that they are secret."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if before.startswith("-") and "=" not in before and SECRET_FLAG.search(before) and argument[:1] != "-":
+            yield argument
+        if (named := NAMED_VALUE.fullmatch(argument)) and SECRET_FLAG.search(named[1]):
+            yield from (named[2], named[2].rpartition(" ")[2])
+
+
+def _secrets_of_url(text: str) -> Iterator[str]:
+    """Yield the password and the values of the query of an address, as they are written and as they are meant."""
+    try:
+        parts = urlsplit(text.partition("=")[2] if text.startswith("-") else text)
+    except ValueError:
+        return
+    if not parts.scheme or not parts.netloc:
+        return
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    for value in (password or user, *(pair.partition("=")[2] for pair in parts.query.split("&"))):
+        yield from (value, unquote_plus(value))
 
 
 @dataclass(frozen=True)
@@ -51,10 +82,6 @@ class Unusable:
     """An entry that is no server, and why, as one sentence."""
 
     reason: str
-
-    def secrets(self) -> Iterator[str]:
-        """Yield what must not be repeated in a log."""
-        return iter(())
 
 
 @dataclass(frozen=True)

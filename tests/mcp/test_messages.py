@@ -75,6 +75,12 @@ def test_m14_several_messages_may_come_at_once() -> None:
     assert (answered_id(first), answered_id(second)) == (1, 2)
 
 
+@pytest.mark.parametrize("request_id", ["7" * 5000, "a7", "²", ""])
+def test_m14_an_id_that_is_no_number_of_ours_is_left_as_it_is(request_id: str) -> None:
+    [message] = readable(answer({}, request_id))
+    assert answered_id(message) == request_id
+
+
 def test_m14_a_message_without_its_version_is_read_all_the_same() -> None:
     assert dumped('{"id":1,"result":{}}') == [{"jsonrpc": "2.0", "id": 1, "result": {}}]
 

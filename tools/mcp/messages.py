@@ -17,7 +17,8 @@ TOO_DEEP = "Its answer is nested too deep to be read."
 NOT_JSON = "Its answer is not valid JSON."
 WRONG_FORM = "Its answer does not have the form that MCP asks for."
 # Python reads no number of thousands of digits, and no id is one.
-ID = re.compile(r'"id"\s*:\s*"?(\d{1,18})(?!\d)')
+DIGITS = re.compile(r"\d{1,18}")
+ID = re.compile(rf'"id"\s*:\s*"?({DIGITS.pattern})(?!\d)')
 
 
 def readable(text: str | bytes) -> list[JSONRPCMessage]:
@@ -53,7 +54,7 @@ def answered_id(message: JSONRPCMessage) -> int | str | None:
     """Return the id of the request that a message answers; None where it is no answer."""
     root = message.root
     found = None if isinstance(root, JSONRPCNotification) or hasattr(root, "method") else root.id
-    return int(found) if isinstance(found, str) and found.isdecimal() else found
+    return int(found) if isinstance(found, str) and DIGITS.fullmatch(found) else found
 
 
 def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:

@@ -86,12 +86,14 @@ class ChildProcess:
     async def read(self, received: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         """Hand on what it writes to its output, until it ends or closes it."""
         assert self._process.stdout
-        async for line in _lines(self._process.stdout):
-            for message in readable(line):
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # when nobody listens any more
-                    await received.send(SessionMessage(message))
-        self._is_read.set()
-        self.has_closed.set()
+        try:
+            async for line in _lines(self._process.stdout):
+                for message in readable(line):
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # when nobody listens any more
+                        await received.send(SessionMessage(message))
+        finally:  # a server that nobody reads any more is lost, too
+            self._is_read.set()
+            self.has_closed.set()
 
     async def write(self, sent: MemoryObjectReceiveStream[SessionMessage], pending: Pending) -> None:
         """Write to its input what is sent; what cannot be written fails."""

@@ -58,7 +58,36 @@ def test_m8_a_name_stays_the_same_when_other_servers_come() -> None:
     assert model_names([("other", "c"), ("s", "날씨"), ("s", "a/b")])[1:] == alone
 
 
-@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=80)), max_size=8, unique=True))
+@pytest.mark.parametrize(
+    ("held", "new", "names"),
+    [
+        pytest.param({("a", "x"): "x"}, [("b", "x")], ["b_x"], id="a newcomer"),
+        pytest.param({("b", "x"): "x"}, [("a", "x"), ("c", "x")], ["a_x", "c_x"], id="two newcomers"),
+        pytest.param({("a", "x"): "a_x", ("b", "x"): "b_x"}, [("c", "x")], ["x"], id="nobody has the short name"),
+        pytest.param({("a", "b_x"): "b_x", ("a", "x"): "x"}, [("b", "y")], ["y"], id="nothing shared"),
+        pytest.param({("a", "a.b"): "a_b"}, [("a", "a_b")], ["a_a_b"], id="of the same server"),
+        pytest.param({("gone", "x"): "x"}, [("b", "x")], ["x"], id="who had it has gone"),
+    ],
+)
+def test_m8_what_has_a_name_keeps_it_and_a_newcomer_gets_another(
+    held: dict[tuple[str, str], str], new: list[tuple[str, str]], names: list[str]
+) -> None:
+    there = [tool for tool in held if tool[0] != "gone"]
+    assert model_names([*new, *there], held) == [*names, *(held[tool] for tool in there)]
+
+
+OFFERED = st.lists(st.tuples(st.text(max_size=5), st.text(max_size=80)), max_size=8, unique=True)
+
+
+@given(OFFERED, st.integers(min_value=0, max_value=8))
+def test_m8_no_name_changes_when_others_come(offered: list[tuple[str, str]], first: int) -> None:
+    held = dict(zip(offered[:first], model_names(offered[:first]), strict=True))
+    names = model_names(offered, held)
+    assert names[:first] == list(held.values())
+    assert len(set(names)) == len(names)
+
+
+@given(OFFERED)
 def test_m8_names_are_fit_and_different_whatever_they_are_made_from(offered: list[tuple[str, str]]) -> None:
     names = model_names(offered)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in names)

@@ -327,3 +327,11 @@ async def test_m16_the_first_reason_is_told_whatever_the_older_transport_comes_t
         async with opened(wrong=http_server(f"{url}/mcp", verify_ssl=True)) as toolbox:
             assert time.monotonic() - begun < 12
             assert toolbox.health()["wrong"].error == "answered with status 400: missing key"
+
+
+async def test_m8_a_tool_keeps_its_name_when_a_slower_server_has_one_of_the_same(log: Path) -> None:
+    async with Toolbox({"late": slow(log, 5), "soon": raw(log, tools_list=TOOLS)}) as toolbox:
+        await toolbox.settled()
+        assert names(toolbox) == ["work"]
+        await until(lambda: len(toolbox) == 2)
+        assert names(toolbox) == ["late_work", "work"]

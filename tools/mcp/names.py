@@ -2,27 +2,36 @@
 
 Endpoints that hold to OpenAI's format refuse a whole request for one name that is not of this form, and MCP servers
 may name their tools as they like. A name depends on the tool's own name, and on the server's where two use the same,
-so it stays the same when other servers come and go.
+so it stays the same when other servers go, and what has a name keeps it when other servers come.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 MAX_LENGTH = 64
+Tool = tuple[str, str]
+"""A server's name and what that server calls its tool."""
 FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-def model_names(offered: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a name for each (server, tool): of the form `^[a-zA-Z0-9_-]{1,64}$`, and no two the same."""
+def model_names(offered: Sequence[Tool], held: Mapping[Tool, str] | None = None) -> list[str]:
+    """Return a name for each tool: of the form `^[a-zA-Z0-9_-]{1,64}$`, and no two the same; held ones stay."""
+    held = {tool: name for tool, name in (held or {}).items() if tool in offered}
+    new = [tool for tool in offered if tool not in held]
+    names = {**held, **dict(zip(new, _new_names(new, Counter(held.values())), strict=True))}
+    return [names[tool] for tool in offered]
+
+
+def _new_names(offered: Sequence[Tool], taken: Counter[str]) -> list[str]:
     alone = _told_apart(offered, [fit_name(tool) for _, tool in offered])
-    shared = Counter(alone)
+    shared = taken + Counter(alone)
     prefixed = [
         name if shared[name] == 1 else fit_name(f"{server}_{tool}")
         for name, (server, tool) in zip(alone, offered, strict=True)
     ]
-    unique = Counter(prefixed)
+    unique = taken + Counter(prefixed)
     return [
         name if unique[name] == 1 else _marked(name, f"{server}\n{tool}")
         for name, (server, tool) in zip(prefixed, offered, strict=True)
@@ -42,7 +51,7 @@ def is_recognizable(name: str) -> bool:
     return 0 < len(name) <= MAX_LENGTH and name.isascii() and any(character.isalnum() for character in name)
 
 
-def _told_apart(offered: Sequence[tuple[str, str]], names: Sequence[str]) -> list[str]:
+def _told_apart(offered: Sequence[Tool], names: Sequence[str]) -> list[str]:
     """Mark the tools of one server that came to the same name, but not the one that was called so before."""
     count = Counter((server, name) for (server, _), name in zip(offered, names, strict=True))
     return [

@@ -53,6 +53,8 @@ class Toolbox(Sequence[BaseTool]):
             if not isinstance(spec.address, Unusable)
         ]
         self._tools: list[McpTool] = []
+        self._names: dict[tuple[str, str], str] = {}
+        self._holds_names = False
         self._beyond: dict[str, list[str]] = {}
 
     async def __aenter__(self) -> Self:
@@ -72,6 +74,7 @@ class Toolbox(Sequence[BaseTool]):
         now = asyncio.get_running_loop().time()
         waits = [self._first_known(server, self._opened + server.spec.first_wait - now) for server in self._servers]
         await asyncio.gather(*waits)
+        self._holds_names = True  # from now on a model may know them
 
     def health(self) -> dict[str, ServerHealth]:
         """Return every server's health by its name."""
@@ -99,7 +102,9 @@ class Toolbox(Sequence[BaseTool]):
     def _name_anew(self) -> None:
         """Name all tools, and leave out those beyond what endpoints take: the last ones of the last servers."""
         known = [(server.name, name) for server in self._servers for name in server.known_names]
-        names = dict(zip(known, model_names(known), strict=True))
+        names = dict(zip(known, model_names(known, self._names if self._holds_names else None), strict=True))
+        self._names = names
+        self._holds_names = self._holds_names or all(server.first_known.is_set() for server in self._servers)
         offered = [(server.name, tool) for server in self._servers for tool in server.tools]
         self._tools = [tool.named(names[server, tool.own_name]) for server, tool in offered[:MAX_TOOLS]]
         beyond: dict[str, list[str]] = {}

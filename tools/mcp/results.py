@@ -44,7 +44,7 @@ def bounded(blocks: Sequence[Block]) -> list[Block]:
         return joined
     share = MAX_TEXT / length
     return [
-        {"type": "text", "text": cut_text(block["text"], max(int(len(block["text"]) * share), 0))}
+        {"type": "text", "text": cut_text(block["text"], int(len(block["text"]) * share))}
         if block["type"] == "text"
         else block
         for block in joined

@@ -37,7 +37,7 @@ STABLE = 30.0
 IDLE_PING, PING_TIMEOUT = 30.0, 10.0
 # Seconds at least between two lists of tools, for a server that says at each list that it has changed.
 LIST_PAUSE = 1.0
-# What a new session would not change: there was no refusal, the call is too large, or comes too soon.
+# Statuses that no new session would mend, so the old one is kept: no HTTP error, call too large, too many calls.
 NOT_THE_SESSION = frozenset({None, 413, 429})
 
 
@@ -89,13 +89,14 @@ class McpServer:
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Call a tool and return its result, once more in a new session where the first one was of no use.
 
-        A call is repeated only if the server never took it, or if it was lost and the tool says that repeating it
-        changes nothing; never because it took too long.
+        A call is repeated only if the server never took it, or if it was lost or met a fault and the tool says that
+        repeating it changes nothing; never because it took too long.
 
         Raises:
             ToolException: the call failed; the message is for the model.
         """
-        tool = next((tool for tool in self.tools if tool.own_name == name), None)  # asked now: a lost server has none
+        # Before the call: the list of tools is empty while the server is down.
+        tool = next((tool for tool in self.tools if tool.own_name == name), None)
         for is_last in (False, True):
             session = await self._current_session(LOSS_WAIT if is_last else DOWN_WAIT)
             try:

@@ -33,7 +33,10 @@ class McpTool(BaseTool):
     caller: Caller = Field(exclude=True, repr=False)
 
     def named(self, name: str) -> "McpTool":
-        """Return the tool under the name that the model knows it by; one that says nothing is explained."""
+        """Return the tool under the name that the model knows it by.
+
+        Where that had to leave out letters, as of Korean, the description begins with the tool's own name.
+        """
         words = self.description if is_recognizable(self.own_name) else f"{self.own_name}: {self.description}"
         return self.model_copy(update={"name": name, "description": words})
 

@@ -131,6 +131,18 @@ async def test_m6_an_old_session_is_replaced_and_the_call_made_once(status: int)
     assert server.sessions == 2
 
 
+async def test_m6_a_fault_that_a_ping_meets_too_is_of_an_old_session() -> None:
+    async def fault_in_the_first(message: Json, request: Request) -> Response:
+        if request.headers["mcp-session-id"] == "1":
+            return Response("Internal Server Error", 500)
+        return answer(message, DONE)
+
+    with at(server := RawHttp(tool("work"), call=fault_in_the_first, ping=fault_in_the_first)) as spec:
+        async with opened(restarted=spec) as toolbox:
+            assert await call(toolbox, "work") == "done"
+    assert server.sessions == 2
+
+
 async def test_m6_the_calls_in_an_old_session_go_on_when_a_new_one_is_taken() -> None:
     held = asyncio.Event()
 

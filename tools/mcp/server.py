@@ -39,6 +39,8 @@ IDLE_PING, PING_TIMEOUT = 30.0, 10.0
 LIST_PAUSE = 1.0
 # Statuses that no new session would mend, so the old one is kept: no HTTP error, call too large, too many calls.
 NOT_THE_SESSION = frozenset({None, 413, 429})
+# A tool's own, or that of a server that does not know the session any more.
+FAULT = 500
 
 
 class McpServer:
@@ -102,9 +104,10 @@ class McpServer:
             try:
                 return await session.call(name, arguments, limit=self._call_timeout, on_progress=tell_listener())
             except UnansweredError as failure:
+                taken = failure.taken and not (failure.status == FAULT and await session.is_unknown())
                 if failure.is_loss or (not is_last and failure.status not in NOT_THE_SESSION):
                     self._leave(session)
-                if is_last or not (not failure.taken or (failure.may_be_repeated and tool and tool.is_repeatable)):
+                if is_last or (taken and not (failure.may_be_repeated and tool and tool.is_repeatable)):
                     raise ToolException(self._complaint(failure)) from failure
             except TimeoutError as error:
                 raise ToolException(f"The tool did not answer within {self._call_timeout:g} seconds.") from error

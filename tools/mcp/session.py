@@ -102,6 +102,17 @@ class Session(ClientSession):
             result: Result = await self.send_request(request, Result, progress_callback=progressed)
         return result.root
 
+    async def is_unknown(self) -> bool:
+        """Whether the server, perhaps begun anew, does not know this session: then it refuses a ping too."""
+        try:
+            with anyio.fail_after(GIVE_UP_TIMEOUT):
+                await self.send_ping()
+        except UnansweredError as failure:
+            return failure.status is not None
+        except (McpError, TimeoutError):
+            return False
+        return False
+
     async def list_all_tools(self) -> list[dict[str, Any]]:
         """Return the tools of all pages as the server describes them; none where it has no tools.
 

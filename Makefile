@@ -9,7 +9,7 @@ CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test eval bench
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench
 
 all: check test
 
@@ -75,6 +75,9 @@ format: dev
 
 test: dev
 	.venv/bin/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+nightly: dev
+	.venv/bin/pytest --numprocesses=auto --dist=loadgroup -m nightly $(ARGS)
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice

@@ -11,7 +11,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from server.command.commands import run
 
         status = run(arguments)
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # as a server over standard input and output leaves it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # whoever read what it printed has gone

@@ -251,7 +251,7 @@ def processor_seconds(process_id: int) -> float:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads what Linux says of a process")
-def test_serve_is_healthy_after_four_seconds_of_work(upstream_url: str) -> None:
+def test_serve_is_healthy_after_five_seconds_of_work(upstream_url: str) -> None:
     took = []
     for _ in range(3):  # the best of three, and in the process's own time: the machine is shared
         port = free_port()
@@ -265,9 +265,9 @@ def test_serve_is_healthy_after_four_seconds_of_work(upstream_url: str) -> None:
             until(partial(is_healthy, AgentServer(f"http://127.0.0.1:{port}")), within=60)
             took.append(processor_seconds(process.pid))
             process.terminate()
-        if took[-1] < 4:
+        if took[-1] < 5:
             break
-    assert min(took) < 4
+    assert min(took) < 5
 
 
 def test_what_is_away_at_the_start_is_one_line_each_and_stops_nothing() -> None:

@@ -168,7 +168,7 @@ def works(command: str, server: AgentServer, upstream_url: str) -> None:
     ours = ours.replace("curl ", "curl -sS --fail-with-body ", 1).replace(ADDRESS, server.url)
     ours = ours.replace(OLLAMA, upstream_url)
     port = str(free_port() if " serve" in command else httpx.URL(server.url).port)
-    with at_terminal(["bash", "-c", ours], API_PORT=port) as terminal:
+    with at_terminal(["bash", "-c", ours], API_PORT=port, CHECKPOINT_URL="memory://") as terminal:
         if " serve" in command:
             terminal.until("chat-agent is ready")
             terminal.interrupt()

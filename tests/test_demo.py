@@ -25,7 +25,7 @@ def ask(server: AgentServer, question: str, session: str) -> tuple[str, int]:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks), last.usage.prompt_tokens
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_demo_answers_in_two_languages_with_the_weather_and_remembers(
     open_meteo: OpenMeteo, open_meteo_url: str
 ) -> None:

@@ -47,7 +47,7 @@ def outputs(notebook: NotebookNode) -> dict[str, str]:
     return shown
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_agent_is_drawn_runs_a_tool_and_stops_before_it(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/01_agent.ipynb", environment))
     assert shown["draw-graph"] == "image/png"
@@ -61,7 +61,7 @@ def test_the_agent_is_drawn_runs_a_tool_and_stops_before_it(folder: Path, enviro
     assert shown["answer-for-the-tool"].startswith("model  No"), "it goes on from the result that the notebook made"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_session_branches_and_remembers_what_the_client_never_saw(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/02_sessions.ipynb", environment))
     assert "60" in shown["three-turns"].splitlines()[-1], "the humidity, which only the tool's result says"
@@ -82,7 +82,7 @@ def test_a_session_branches_and_remembers_what_the_client_never_saw(folder: Path
     assert "'deleted': True" in shown["delete-session"]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_sdk_answers_streams_calls_back_parses_and_fails(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/03_openai_client.ipynb", environment))
     assert "서울" in shown["one-answer"]
@@ -97,7 +97,7 @@ def test_the_sdk_answers_streams_calls_back_parses_and_fails(folder: Path, envir
     assert shown["error"].startswith("BadRequestError 400 temperature ")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_evaluation_tells_candidates_apart(folder: Path, environment: Environment) -> None:
     few = {"read-questions": "PER_KIND = 3 -> PER_KIND = 1"}
     shown = outputs(executed(folder / "notebooks/04_evaluate.ipynb", environment, **few))

@@ -97,6 +97,7 @@ def test_the_sdk_answers_streams_calls_back_parses_and_fails(folder: Path, envir
     assert shown["error"].startswith("BadRequestError 400 temperature ")
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_the_evaluation_tells_candidates_apart(folder: Path, environment: Environment) -> None:
     few = {"read-questions": "PER_KIND = 3 -> PER_KIND = 1"}

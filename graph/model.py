@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
 BYTES_PER_TOKEN = 4
-# Bytes of a response that are read in one go: what comes at once is told at once, but others have their turn too.
+# Bytes that are decoded in one go. A fast endpoint sends more in one read; other tasks may run in between.
 AT_ONCE = 8192
 REASONING = "reasoning_content"
 REFUSAL = "refusal"

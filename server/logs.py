@@ -53,7 +53,7 @@ def log_request(scope: Scope, *, status: int | None, began: float) -> None:
 
 
 def own_context() -> Context:
-    """Return an empty context for a task of this request, in which nothing but the request's id is known."""
+    """Return a new context that holds nothing but the request's id."""
     context = Context()
     context.run(REQUEST_ID.set, REQUEST_ID.get())
     return context

@@ -1,10 +1,10 @@
 """One turn of a session: where it goes on is found, the graph runs, and what came of it is entered."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolCall
 from langchain_core.runnables import RunnableConfig
@@ -22,12 +22,12 @@ from server.reconcile import Habit, Knowledge, Mode, NewRoot, Step, habit_after,
 from server.sessions import Session
 from server.stream import Speech
 from server.transcript import Transcript
+from tools.tasks import to_the_end
 
 # Steps of LangGraph; the graph's own bound on tool rounds ends a turn long before.
 RECURSION_LIMIT = 1000
 CUT_SHORT = "cut_short"
-Result = TypeVar("Result")
-# A checkpoint that there never is: a run that starts from it starts from nothing.
+# An id that no checkpoint has; LangGraph then starts from an empty state.
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 
 
@@ -105,7 +105,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
     begun = False
     options = {"config": place.config, "durability": "exit"}
     try:
-        begun = place.is_first and await _to_its_end(index.begin(turn.session))
+        begun = place.is_first and await to_the_end(index.begin(turn.session))
         await assembly.toolbox.settled()
         async with aclosing(run_graph(assembly.agent, place.step.messages, turn.context, **options)) as messages:
             async for message in messages:
@@ -115,14 +115,14 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
                 elif isinstance(message, AIMessage):
                     waiting = tuple(client_calls(message))
     except (asyncio.CancelledError, GeneratorExit):
-        await _to_its_end(enter_cut_short(assembly, index, turn.session, place, speech))
+        await to_the_end(enter_cut_short(assembly, index, turn.session, place, speech))
         raise
     except Exception:
-        await _to_its_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
+        await to_the_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
         if begun and not turn.is_named:
-            await _to_its_end(index.withdraw(turn.session))
+            await to_the_end(index.withdraw(turn.session))
         raise
-    await _to_its_end(enter(assembly, index, turn.session, place, speech, waiting))
+    await to_the_end(enter(assembly, index, turn.session, place, speech, waiting))
 
 
 async def run_unstored(
@@ -265,18 +265,3 @@ async def enter(
         habit=place.habit,
     )
     await index.enter(session, turn)
-
-
-async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await the work; if this is cancelled meanwhile, even more than once, only after the work is done."""
-    task = asyncio.ensure_future(work)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    result = task.result()
-    if cancelled:
-        raise cancelled
-    return result

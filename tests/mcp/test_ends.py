@@ -13,8 +13,8 @@ from tests.mcp.toolboxes import call, command, opened, raw
 from tests.processes import until
 from tools.mcp.server import McpServer
 from tools.mcp.spec import StdioAddress
-from tools.mcp.tasks import end_tasks
 from tools.mcp.toolbox import Toolbox
+from tools.tasks import end_tasks
 
 TOOLS = {"result": {"tools": [tool("work")]}}
 CHANGED = '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'

@@ -22,8 +22,8 @@ from tools.mcp.reasons import UnansweredError, lost, reason
 from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
-from tools.mcp.tasks import end_tasks, to_the_end
 from tools.mcp.tool import McpTool, tools_from
+from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)
 

@@ -103,7 +103,7 @@ class Session(ClientSession):
         return result.root
 
     async def is_unknown(self) -> bool:
-        """Whether the server, perhaps begun anew, does not know this session: then it refuses a ping too."""
+        """Whether the server no longer knows this session, as after a restart. It refuses a ping then."""
         try:
             with anyio.fail_after(GIVE_UP_TIMEOUT):
                 await self.send_ping()

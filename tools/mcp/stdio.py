@@ -26,7 +26,7 @@ from tools.mcp.pending import Pending
 from tools.mcp.reasons import lost
 from tools.mcp.session import Read, Write
 from tools.mcp.spec import StdioAddress
-from tools.mcp.tasks import to_the_end
+from tools.tasks import to_the_end
 
 Streams = Sequence[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]]
 

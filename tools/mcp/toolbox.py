@@ -14,8 +14,8 @@ from tools.mcp.health import ServerHealth
 from tools.mcp.names import model_names
 from tools.mcp.server import McpServer
 from tools.mcp.spec import ServerSpec, Unusable
-from tools.mcp.tasks import end_tasks
 from tools.mcp.tool import McpTool
+from tools.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
 
 import anyio
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Seconds between cancellations of a task that does not end, and until it is left alone.
 CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
@@ -28,8 +31,11 @@ async def end_tasks(tasks: AbstractSet[asyncio.Task[None]]) -> None:
         await asyncio.wait(running, timeout=0.1)
 
 
-async def to_the_end(work: Coroutine[None, None, None]) -> None:
-    """Do work that has to be done whole, however often the caller is cancelled; it is cancelled when that is done."""
+async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do work that must not stop halfway and return its result.
+
+    A cancellation of the caller, or several, takes effect when the work is done. A failure of the work comes first.
+    """
     task = asyncio.create_task(work)
     is_cancelled = False
     with anyio.CancelScope(shield=True):
@@ -38,6 +44,7 @@ async def to_the_end(work: Coroutine[None, None, None]) -> None:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
                 is_cancelled = True
+    result = task.result()
     if is_cancelled:
         raise asyncio.CancelledError
-    task.result()
+    return result

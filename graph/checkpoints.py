@@ -16,7 +16,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from graph.database import DatabaseFile, DatabaseInUse, make_private, used_alone
 from graph.thread_rows import copy_thread, delete_runs, keep_latest
-from graph.write_lock import BUSY_TIMEOUT, WriteLock
+from graph.write_lock import WriteLock
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
@@ -100,7 +100,7 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
 
     def __init__(self, connection: aiosqlite.Connection, *, serde: JsonPlusSerializer) -> None:
         super().__init__(connection, serde=serde)
-        self.lock = WriteLock(connection)
+        self.lock = self.write_lock = WriteLock(connection)
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def idle(self) -> None:
@@ -147,12 +147,8 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
 
     async def truncate_log(self) -> bool:
         """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
-        async with self.lock:
-            await self.conn.execute_fetchall("PRAGMA busy_timeout = 0")  # nobody's turn waits for that
-            try:
-                (result,) = await self.select("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                await self.conn.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        async with self.write_lock.without_waiting():  # nobody's turn waits for that
+            (result,) = await self.select("PRAGMA wal_checkpoint(TRUNCATE)")
         return not result["busy"]
 
     async def latest(self, thread_id: str, among: str) -> tuple[str | None, bool]:

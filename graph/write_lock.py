@@ -1,6 +1,8 @@
 """The lock around a SQLite connection that many tasks share."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 import aiosqlite
@@ -21,6 +23,7 @@ class WriteLock(asyncio.Lock):
         super().__init__()
         self._connection = connection
         self._changes_when_busy: int | None = None
+        self._patience = BUSY_TIMEOUT
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -31,15 +34,29 @@ class WriteLock(asyncio.Lock):
                 # Also where none is open yet: a statement that was given up may still be on its way to the thread.
                 await self._connection.rollback()
             if is_busy(error):
-                await self._wait_for_others(0)
+                await self._be_patient(0)
                 self._changes_when_busy = self._connection.total_changes
             elif self._changes_when_busy not in (None, self._connection.total_changes):
-                await self._wait_for_others(BUSY_TIMEOUT)
+                await self._be_patient(BUSY_TIMEOUT)
                 self._changes_when_busy = None
         finally:
             await super().__aexit__(kind, error, trace)
 
-    async def _wait_for_others(self, milliseconds: int) -> None:
+    @asynccontextmanager
+    async def without_waiting(self) -> AsyncIterator[None]:
+        """Hold the lock, and do not wait for other programs inside."""
+        async with self:
+            await self._set_timeout(0)
+            try:
+                yield
+            finally:
+                await self._set_timeout(self._patience)
+
+    async def _be_patient(self, milliseconds: int) -> None:
+        self._patience = milliseconds
+        await self._set_timeout(milliseconds)
+
+    async def _set_timeout(self, milliseconds: int) -> None:
         await self._connection.execute_fetchall(f"PRAGMA busy_timeout = {milliseconds}")
 
 

@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from graph.checkpoints import open_checkpointer
 from graph.database import DatabaseMoved
+from graph.write_lock import BUSY_TIMEOUT
 from server.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_command import Serving, serving
@@ -341,6 +342,23 @@ async def test_m20_a_write_that_fails_leaves_no_transaction_for_the_next() -> No
         await put("kept")
         rows = await saver.select("SELECT thread_id FROM checkpoints")
         assert [row["thread_id"] for row in rows] == ["kept"]
+
+
+async def test_m20_while_another_program_writes_emptying_the_log_makes_nobody_wait_again() -> None:
+    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+        await saver.conn.execute_fetchall("PRAGMA busy_timeout = 50")
+
+        async def timeout() -> int:
+            (row,) = await saver.select("PRAGMA busy_timeout")
+            return int(row["timeout"])
+
+        with locked():
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await saver.check_writable()
+            await saver.truncate_log()
+            assert await timeout() == 0
+        await saver.check_writable()
+        assert await timeout() == BUSY_TIMEOUT
 
 
 async def test_m20_a_commit_that_fails_is_undone_before_anybody_else_writes() -> None:

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from server.signals import end_uninterrupted
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read what it printed has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    end_uninterrupted()
     sys.exit(status)
 
 

@@ -18,8 +18,10 @@ from server.logs import log_config
 from server.replies import DRAIN_SECONDS
 from server.screens import open_to_all
 from server.settings import ServerSettings
+from server.signals import end_uninterrupted
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
+HURRIED_SECONDS = 2
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 WhenReady = Callable[[FastAPI, ServerSettings], Awaitable[None]]
@@ -50,12 +52,21 @@ class Server(uvicorn.Server):
             self._welcome = asyncio.ensure_future(self._when_ready(self._app, self._settings))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let streams go on for a while, then stop their runs, which says so at the end of each stream."""
+        """Let streams go on for a while, then stop their runs, which says so at the end of each stream.
+
+        Ctrl-C pressed again stops them at once. uvicorn would then leave the app as it is; here it still ends in order.
+        """
         if self._welcome:
             self._welcome.cancel()
             await asyncio.wait({self._welcome})
-        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._app.state.services.runs.stop_all)
+        stop_runs = self._app.state.services.runs.stop_all
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, stop_runs)
         await super().shutdown(sockets)
+        if self.force_exit:
+            stop_runs()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=HURRIED_SECONDS)
+            await self.lifespan.shutdown()
 
 
 def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) -> None:
@@ -73,6 +84,7 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         server = Server(create_app(settings), settings, when_ready)
         with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order
             server.run()
+        end_uninterrupted()
     if not server.started:
         sys.exit(1)
 

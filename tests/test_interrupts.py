@@ -2,29 +2,29 @@
 
 import time
 
+import httpx
 import pytest
 
+from server.replies import DRAIN_SECONDS
 from tests.agent_server import MODEL
 from tests.loopback import free_port
 from tests.terminal import Terminal, at_terminal, chat_agent
 from tests.test_command import WELCOMING
 from tests.upstream import Answer, Upstream
 
-SECOND_PRESS = 0.3
-
 
 def settings(upstream_url: str) -> dict[str, str]:
     return {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "API_PORT": str(free_port())}
 
 
-def pressed(terminal: Terminal, text: str, after: float = 0, times: int = 1) -> int:
-    """Wait for a text and so long after it, press Ctrl-C, and return the status."""
+def pressed(terminal: Terminal, text: str, after: float = 0, again: float | None = None) -> int:
+    """Wait for a text and so long after it, press Ctrl-C, perhaps once more, and return the status."""
     if text:
         terminal.until(text)
     time.sleep(after)
     terminal.interrupt()
-    for _ in range(times - 1):
-        time.sleep(SECOND_PRESS)
+    if again:
+        time.sleep(again)
         terminal.interrupt()
     return terminal.end()
 
@@ -55,9 +55,30 @@ def test_f8_ctrl_c_before_the_server_is_up_is_quiet_too(upstream_url: str, after
     assert "Traceback" not in terminal.text or "server/" not in terminal.text
 
 
-def test_f8_pressing_it_again_while_the_server_ends_is_quiet(upstream_url: str) -> None:
+@pytest.mark.parametrize("again", [0.05, 0.1, 0.2, 0.3, 0.4, 0.6])
+def test_f8_pressing_it_again_while_the_server_ends_is_quiet(upstream_url: str, again: float) -> None:
     with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
-        assert pressed(terminal, "is ready with 2 tools", times=2) == 0
+        assert pressed(terminal, "is ready with 2 tools", again=again) == 0
+    assert "Traceback" not in terminal.text
+
+
+def test_f8_pressing_it_again_does_not_wait_for_answers(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(["Hel"], hold=True))
+    environment = settings(upstream_url)
+    url = f"http://127.0.0.1:{environment['API_PORT']}/v1/chat/completions"
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    with at_terminal(chat_agent("serve"), **environment) as terminal:
+        terminal.until("is ready with 2 tools")
+        with httpx.stream("POST", url, json=body) as answer:
+            lines = answer.iter_lines()
+            assert any("Hel" in line for line in lines)
+            terminal.interrupt()
+            terminal.until("Waiting for connections to close")
+            began = time.monotonic()
+            terminal.interrupt()
+            assert "run_stopped" in "".join(lines)
+        assert terminal.end() == 0
+        assert time.monotonic() - began < DRAIN_SECONDS / 2
     assert "Traceback" not in terminal.text
 
 

@@ -1,7 +1,7 @@
 """OpenAI's own OpenAPI document, cut to what this server has: `python -m tests.clients.openai_document MODEL > FILE`.
 
 It is made ready for a tester: `nullable`, which OpenAPI 3.1 has no more, becomes a type; the errors are described, and
-the model is one that the server has. The events of a stream are left out: OpenAI describes them as if they were JSON.
+the model is one that the server has. A stream is one of events with any data, since OpenAI describes it as bare JSON.
 """
 
 import json
@@ -27,7 +27,8 @@ def document(model: str) -> Json:
     error = {"description": "An error.", "content": {"application/json": {"schema": schemas["ErrorResponse"]}}}
     for operation in (operation for path in paths.values() for operation in path.values()):
         operation["responses"] |= {"4XX": error, "5XX": error}
-        operation["responses"]["200"]["content"].pop("text/event-stream", None)
+    answers = paths["/chat/completions"]["post"]["responses"]["200"]["content"]
+    answers["text/event-stream"] = {"schema": {"type": "object", "required": ["data"]}}
     cut = {"openapi": "3.1.0", "info": whole["info"], "paths": nulls_as_types(paths)}
     return {**cut, "components": {"schemas": nulls_as_types(used(schemas, paths))}}
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -27,6 +26,7 @@ from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext, tool_names
 from tools.mcp.progress import progress_listener
+from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -137,18 +137,14 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
 async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
     """Await the work of a node; when the node is cancelled, cancel the work until it ends.
 
-    Libraries may lose a cancellation, as `asyncio.wait_for` does on Python 3.11 when it meets a result; a model would
-    go on to its end then, with nobody to hear it.
+    LangGraph cancels a node once. Were that lost, a model would go on to its end with nobody to hear it.
     """
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):  # one is enough
-                await asyncio.wait({task}, timeout=CANCEL_AGAIN)
-        if not task.cancelled() and (error := task.exception()):
+        await to_the_end(end_tasks({task}, again=CANCEL_AGAIN))
+        if task.done() and not task.cancelled() and (error := task.exception()):
             log.warning("A step failed while it was stopped: %s", error)
         raise
 

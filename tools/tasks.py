@@ -16,16 +16,20 @@ Result = TypeVar("Result")
 CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
 
 
-async def end_tasks(tasks: AbstractSet[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their end, again where a library has swallowed the cancellation, but not for ever."""
+async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CANCEL_AGAIN) -> None:
+    """Cancel tasks and wait for their end, but not for ever.
+
+    Libraries may lose a cancellation, as `asyncio.wait_for` does on Python 3.11 when it meets a result. So a task that
+    goes on is cancelled again after so many seconds.
+    """
     now = asyncio.get_running_loop().time
-    began, cancelled_at = now(), dict[asyncio.Task[None], float]()
+    began, cancelled_at = now(), dict[asyncio.Task[Any], float]()
     while running := [task for task in tasks if not task.done()]:
         if now() - began > LEAVE_ALONE:
             log.error("Tasks do not end: %s.", ", ".join(sorted(task.get_name() for task in running)))
             return
         for task in running:
-            if not task.cancelling() or now() - cancelled_at.setdefault(task, began) > CANCEL_AGAIN:
+            if not task.cancelling() or now() - cancelled_at.setdefault(task, began) > again:
                 cancelled_at[task] = now()
                 task.cancel()
         await asyncio.wait(running, timeout=0.1)

@@ -72,7 +72,8 @@ class Toolbox(Sequence[BaseTool]):
     async def settled(self) -> None:
         """Wait until every server has been ready or down once, but not long for one that takes its time to start."""
         now = asyncio.get_running_loop().time()
-        waits = [self._first_known(server, self._opened + server.spec.first_wait - now) for server in self._servers]
+        starting = [server for server in self._servers if not server.first_known.is_set()]
+        waits = [self._first_known(server, self._opened + server.spec.first_wait - now) for server in starting]
         await asyncio.gather(*waits)
         self._holds_names = True  # from now on a model may know them
 

@@ -35,7 +35,7 @@ class AnswerText:
 
 
 def _begun(stop: str, text: str) -> int:
-    """Return how much of the stop sequence the text ends with; all of it is not among its answers."""
+    """Return how many characters of the stop sequence's beginning the text ends with; 0 if none."""
     longest = min(len(text), len(stop) - 1)
     return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)
 

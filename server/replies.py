@@ -41,7 +41,7 @@ def error_response(error: ApiError) -> Response:
 
 
 class EventStream(EventSourceResponse):
-    """Server-sent events that may go on for a while when the server ends, and not for long when nobody takes them."""
+    """Server-sent events. They may go on for a while when the server ends; a reader that takes nothing is left."""
 
     def __init__(self, events: AsyncIterable[Any], name: str) -> None:
         super().__init__(

@@ -1,11 +1,14 @@
 """The offline model: where its file comes from, and its child process."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -249,6 +252,74 @@ def test_f2_a_request_longer_than_the_window_is_refused_with_both_numbers(weight
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["n_ctx"]) == (400, "exceed_context_size_error", 1024)
     assert error["n_prompt_tokens"] > 2000
+
+
+@pytest.fixture(scope="module")
+def small_model(weights: Path) -> Iterator[EmbeddedModel]:
+    """The model with a window that takes little memory."""
+    with EmbeddedModel(weights, window=1024) as model:
+        yield model
+
+
+def shown(model: EmbeddedModel, tools: Sequence[dict[str, Any]], system: str = "Be brief.") -> str:
+    """What the model reads before it answers, by our template."""
+    body = {"messages": [{"role": "system", "content": system}, {"role": "user", "content": "hi"}], "tools": tools}
+    key = {"Authorization": f"Bearer {model.api_key}"}
+    answer = httpx.post(f"{model.base_url.removesuffix('/v1')}/apply-template", json=body, headers=key)
+    return str(answer.json()["prompt"])
+
+
+def tool(name: str, **properties: Any) -> dict[str, Any]:
+    """A client's tool."""
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "function", "function": {"name": name, "description": "Does it.", "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "read"),
+    [
+        ({"type": "string"}, "(string, required)"),
+        ({"type": "string", "description": "The word"}, "(string, required): The word"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}, "(integer, required)"),
+        ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, "(integer, required)"),
+        ({"anyOf": [{"type": "string"}, {"type": "number"}]}, "(string or number, required)"),
+        ({"type": "array", "items": {"type": "string"}}, "(array of string, required)"),
+        ({"enum": ["day", "night"], "type": "string"}, '("day" or "night", required)'),
+        ({"type": "object"}, '({"type": "object"}, required)'),
+        ({}, "({}, required)"),
+    ],
+)
+def test_f2_an_argument_is_described_in_few_words(
+    small_model: EmbeddedModel, schema: dict[str, Any], read: str
+) -> None:
+    assert f"- word {read}\n" in shown(small_model, [tool("look_up", word=schema)])
+
+
+def test_f2_of_many_tools_a_few_have_example_turns(small_model: EmbeddedModel) -> None:
+    prompt = shown(small_model, [tool(f"tool_{number}") for number in range(36)])
+    assert prompt.count("\n## tool_") == 36
+    assert prompt.count("How do you call tool_") == 6
+
+
+@pytest.mark.parametrize(
+    "offered", [[], ["get_weather"], ["search_web"], ["write_note"], ["get_weather", "search_web", "write_note"]]
+)
+def test_f16_only_tools_that_are_on_offer_are_called_in_example_turns(
+    small_model: EmbeddedModel, offered: list[str]
+) -> None:
+    prompt = shown(small_model, [tool(name) for name in offered])
+    assert set(re.findall(r'"name": "(\w+)", "arguments"', prompt)) == set(offered)
+
+
+@pytest.mark.parametrize("offered", [[], ["get_weather"]])
+def test_f16_the_model_is_told_who_it_is_before_what_the_client_says(
+    small_model: EmbeddedModel, offered: list[str]
+) -> None:
+    prompt = shown(small_model, [tool(name) for name in offered], system="You are a pirate.")
+    who, _, rest = prompt.partition("You are a pirate.")
+    assert "the demo model of chat-agent: Qwen2.5-Coder-1.5B" in who
+    assert rest
+    assert not re.search("OpenAI|Anthropic|Alibaba", prompt)
 
 
 async def test_settings_that_name_a_model_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

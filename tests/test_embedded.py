@@ -284,6 +284,11 @@ def tool(name: str, **properties: Any) -> dict[str, Any]:
         ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, "(integer, required)"),
         ({"anyOf": [{"type": "string"}, {"type": "number"}]}, "(string or number, required)"),
         ({"type": "array", "items": {"type": "string"}}, "(array of string, required)"),
+        ({"type": "array"}, '({"type": "array"}, required)'),
+        (
+            {"type": "array", "items": [{"type": "string"}]},
+            '({"type": "array", "items": [{"type": "string"}]}, required)',
+        ),
         ({"enum": ["day", "night"], "type": "string"}, '("day" or "night", required)'),
         ({"type": "object"}, '({"type": "object"}, required)'),
         ({}, "({}, required)"),

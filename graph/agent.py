@@ -137,7 +137,7 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
 async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
     """Await the work of a node; when the node is cancelled, cancel the work until it ends.
 
-    LangGraph cancels a node once. Were that lost, a model would go on to its end with nobody to hear it.
+    LangGraph cancels a node once. If that is lost, a model goes on to its end although nobody reads it.
     """
     task = asyncio.create_task(work)
     try:

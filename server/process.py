@@ -21,7 +21,7 @@ from server.settings import ServerSettings
 from server.signals import end_uninterrupted
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
-HURRIED_SECONDS = 2
+HURRIED_SECONDS = 2  # for the answers that are ended by a second Ctrl-C
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 WhenReady = Callable[[FastAPI, ServerSettings], Awaitable[None]]
@@ -52,9 +52,9 @@ class Server(uvicorn.Server):
             self._welcome = asyncio.ensure_future(self._when_ready(self._app, self._settings))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let streams go on for a while, then stop their runs, which says so at the end of each stream.
+        """Let streams go on for DRAIN_SECONDS, then stop their runs; each stream ends with an error that says so.
 
-        Ctrl-C pressed again stops them at once. uvicorn would then leave the app as it is; here it still ends in order.
+        Ctrl-C pressed again stops them at once. uvicorn would then skip the app's own shutdown; here it is still done.
         """
         if self._welcome:
             self._welcome.cancel()

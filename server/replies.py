@@ -41,7 +41,7 @@ def error_response(error: ApiError) -> Response:
 
 
 class EventStream(EventSourceResponse):
-    """Server-sent events. They may go on for a while when the server ends; a reader that takes nothing is left."""
+    """Server-sent events. They may go on for a while when the server ends, but not where nobody reads them."""
 
     def __init__(self, events: AsyncIterable[Any], name: str) -> None:
         super().__init__(

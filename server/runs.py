@@ -162,8 +162,8 @@ class RunOwner:
     ) -> Run:
         """Start a run of the thread; it waits for its turn in the task that owns it.
 
-        It may be `ahead` of its reader by so many messages. With 0, a message that was yielded was also taken, so that
-        a turn whose client leaves keeps only what the client was sent. Clients may repeat the request if the run ends
+        It may be `ahead` of its reader by so many messages. With 0, each is taken before the next is made, so that a
+        turn whose client leaves keeps only what the client was sent. Clients may repeat the request if the run ends
         before it has let tools run; if not `repeatable`, not even then.
         """
         run = Run(self, thread_id, messages, ahead, repeatable)

@@ -14,8 +14,8 @@ def end_in_order_on_hangup() -> None:
 
 
 def end_uninterrupted() -> None:
-    """Ignore Ctrl-C from here on: what was to be done is done, and another press would only spoil the exit status.
+    """Ignore Ctrl-C from here on: the work is done, and another press would only change the exit status.
 
-    While Python ends, it has no handler of its own any more, and the signal would kill the process.
+    While Python itself ends, it no longer handles the signal, which then kills the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

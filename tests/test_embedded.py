@@ -262,7 +262,7 @@ def small_model(weights: Path) -> Iterator[EmbeddedModel]:
 
 
 def shown(model: EmbeddedModel, tools: Sequence[dict[str, Any]], system: str = "Be brief.") -> str:
-    """What the model reads before it answers, by our template."""
+    """Return the prompt that our template makes of a request with these tools."""
     body = {"messages": [{"role": "system", "content": system}, {"role": "user", "content": "hi"}], "tools": tools}
     key = {"Authorization": f"Bearer {model.api_key}"}
     answer = httpx.post(f"{model.base_url.removesuffix('/v1')}/apply-template", json=body, headers=key)
@@ -270,7 +270,7 @@ def shown(model: EmbeddedModel, tools: Sequence[dict[str, Any]], system: str = "
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
-    """A client's tool."""
+    """Return a client's tool; all its arguments are required."""
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {"type": "function", "function": {"name": name, "description": "Does it.", "parameters": parameters}}
 

@@ -18,7 +18,7 @@ def settings(upstream_url: str) -> dict[str, str]:
 
 
 def pressed(terminal: Terminal, text: str, after: float = 0, again: float | None = None) -> int:
-    """Wait for a text and so long after it, press Ctrl-C, perhaps once more, and return the status."""
+    """Wait for a text, press Ctrl-C `after` seconds later and once more `again` seconds later; return the status."""
     if text:
         terminal.until(text)
     time.sleep(after)

@@ -20,7 +20,7 @@ async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CAN
     """Cancel tasks and wait for their end, but not for ever.
 
     Libraries may lose a cancellation, as `asyncio.wait_for` does on Python 3.11 when it meets a result. So a task that
-    goes on is cancelled again after so many seconds.
+    goes on is cancelled again after `again` seconds.
     """
     now = asyncio.get_running_loop().time
     began, cancelled_at = now(), dict[asyncio.Task[Any], float]()
@@ -32,7 +32,7 @@ async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CAN
             if not task.cancelling() or now() - cancelled_at.setdefault(task, began) > again:
                 cancelled_at[task] = now()
                 task.cancel()
-        await asyncio.wait(running, timeout=0.1)
+        await asyncio.wait(running, timeout=0.05)
 
 
 async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +21,6 @@ from graph.write_lock import WriteLock
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
-TABLES = ("checkpoints", "writes")
 PROBES = "CREATE TABLE IF NOT EXISTS probes (only INTEGER PRIMARY KEY, at REAL NOT NULL)"
 
 Result = TypeVar("Result")
@@ -81,11 +81,15 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
-class Mark(NamedTuple):
-    """How far the saver's tables are written, as their last row ids."""
+class Written(NamedTuple):
+    """What a run wrote: the namespaces and ids of checkpoints, and those of writes with the ids of their tasks."""
 
-    checkpoints: int
-    writes: int
+    checkpoints: list[tuple[str, str]]
+    writes: list[tuple[str, str, str]]
+
+
+written_by_run: ContextVar[Written | None] = ContextVar("written_by_run", default=None)
+"""Where the run that this code is in has its writes noted; None where nobody asks, as in Studio's runs."""
 
 
 class ShieldedSqliteSaver(AsyncSqliteSaver):
@@ -170,17 +174,21 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
         )
         return rows[0]["checkpoint_id"] if rows else None
 
-    async def mark(self) -> Mark:
-        """Return how far the tables are written."""
-        last = "SELECT max(rowid) FROM"
-        (row,) = await self.select(f"SELECT ({last} checkpoints) AS checkpoints, ({last} writes) AS writes")
-        return Mark(row["checkpoints"] or 0, row["writes"] or 0)
+    def noting(self) -> Written:
+        """Return a list, empty yet, of what the run that this is called in writes from now on."""
+        written = Written([], [])
+        written_by_run.set(written)
+        return written
 
-    async def forget_since(self, thread_id: str, mark: Mark) -> None:
-        """Delete what was written to a thread since the mark."""
+    async def forget(self, thread_id: str, written: Written) -> None:
+        """Delete what a run wrote to a thread."""
+        checkpoint = "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
         async with self.transaction() as db:
-            for table, last in zip(TABLES, mark, strict=True):
-                await db.execute(f"DELETE FROM {table} WHERE thread_id = ? AND rowid > ?", (thread_id, last))
+            for table in ("checkpoints", "writes"):
+                rows = [(thread_id, *key) for key in written.checkpoints]
+                await db.executemany(f"DELETE FROM {table} WHERE {checkpoint}", rows)
+            rows_of_tasks = [(thread_id, *key) for key in written.writes]
+            await db.executemany(f"DELETE FROM writes WHERE {checkpoint} AND task_id = ?", rows_of_tasks)
 
     async def aput(
         self,
@@ -190,12 +198,17 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, whole or not at all."""
+        if written := written_by_run.get():
+            written.checkpoints.append((config["configurable"].get("checkpoint_ns", ""), checkpoint["id"]))
         return await self._to_its_end(super().aput(config, checkpoint, metadata, new_versions))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of a task, whole or not at all."""
+        if written := written_by_run.get():
+            at = config["configurable"]
+            written.writes.append((at.get("checkpoint_ns", ""), at["checkpoint_id"], task_id))
         await self._to_its_end(super().aput_writes(config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:

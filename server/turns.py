@@ -99,7 +99,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
     session that nobody named: it was not acknowledged, and clients send a failed request again.
     """
     place = await find_place(assembly, index, turn)
-    mark = await assembly.checkpointer.mark()
+    written = assembly.checkpointer.noting()
     speech = Speech()
     waiting: tuple[str, ...] = ()
     begun = False
@@ -118,7 +118,7 @@ async def run_turn(assembly: Assembly, index: SessionIndex, turn: Turn) -> Async
         await to_the_end(enter_cut_short(assembly, index, turn.session, place, speech))
         raise
     except Exception:
-        await to_the_end(assembly.checkpointer.forget_since(turn.session.thread_id, mark))
+        await to_the_end(assembly.checkpointer.forget(turn.session.thread_id, written))
         if begun and not turn.is_named:
             await to_the_end(index.withdraw(turn.session))
         raise

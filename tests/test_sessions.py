@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from openai.types.chat import ChatCompletionUserMessageParam
 
 from server.sessions import Session
 from tests.agent_server import MODEL, AgentServer, agent_server
-from tests.upstream import Answer, Call, Upstream
+from tests.upstream import Answer, Call, Json, Upstream
 from tests.waiting import until
 
 TELL: ChatCompletionUserMessageParam = {"role": "user", "content": "tell"}
+TABLES = ("checkpoints", "writes", "turns")
 QUESTION: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -46,6 +47,13 @@ def stored(server: AgentServer, name: str, branch: int | None = None) -> list[di
 def contents(messages: list[dict[str, Any]]) -> list[str]:
     """The texts of messages."""
     return [message["content"] for message in messages]
+
+
+def rows() -> dict[str, int]:
+    """How many rows the tables of checkpoints and turns have."""
+    with closing(sqlite3.connect("data/chat-agent.db")) as database:
+        count = "SELECT count(*) FROM {}"
+        return {table: database.execute(count.format(table)).fetchone()[0] for table in TABLES}
 
 
 @contextmanager
@@ -373,14 +381,27 @@ def test_a_failed_turn_leaves_the_session_as_it_was(server: AgentServer, upstrea
     assert texts(upstream) == ["one", "You said: one", "two"]
 
 
+def test_a_failed_turn_leaves_nothing_though_another_session_is_deleted_meanwhile(
+    server: AgentServer, upstream: Upstream
+) -> None:
+    server.ask("one", session="s")
+    before = rows()
+    server.ask("the newest rows", session="gone")
+
+    def fail_when_they_are_gone(_: Json) -> Answer:
+        assert httpx.delete(f"{server.url}/v1/sessions/gone").status_code == 200
+        return Answer(status=400, error="No.")
+
+    upstream.script(fail_when_they_are_gone)
+    assert server.post({**QUESTION, "session_id": "s"}).status_code == 400
+    assert rows() == before
+
+
 def test_a_failed_request_leaves_nothing_but_the_session_that_it_named(server: AgentServer, upstream: Upstream) -> None:
     upstream.otherwise = Answer(status=500)
     for name in ("new", "new", "other"):
         assert server.post({**QUESTION, "session_id": name}).status_code == 502
-    with sqlite3.connect("data/chat-agent.db") as database:
-        for table in ("checkpoints", "writes", "turns"):
-            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
-    database.close()
+    assert rows() == dict.fromkeys(TABLES, 0)
     assert (session(server, "new")["turns"], stored(server, "new")) == (0, [])
     assert httpx.delete(f"{server.url}/v1/sessions/new").status_code == 200
 

@@ -22,6 +22,7 @@ from langchain_core.messages import AnyMessage, HumanMessage
 from graph.factory import Assembly, open_agent
 from graph.state import TurnContext
 from server.index import SessionIndex
+from server.migrations import migrate
 from server.sessions import Session
 from server.settings import ServerSettings
 from server.transcript import Transcript
@@ -80,7 +81,7 @@ async def measure(url: str) -> None:
         while assembly.toolbox.health()["echo"].state == "starting":  # noqa: ASYNC110 - once, before anything is measured
             await asyncio.sleep(0.05)
         index = SessionIndex(assembly.checkpointer)
-        await index.setup()
+        await migrate(assembly.checkpointer)
         turn, plain = Stored(assembly, index), Plain(assembly)
         costs = [await cpu(turn.take) for _ in range(TURNS + SAMPLES // 2)]
         thread = await turn.messages()

@@ -28,6 +28,7 @@ from server.index import SessionIndex
 from server.json_body import is_json
 from server.keys import Keys
 from server.login import login_router
+from server.migrations import migrate
 from server.models import Models
 from server.normalized import Normalized
 from server.openapi import describes
@@ -38,6 +39,7 @@ from server.services import Services
 from server.settings import ServerSettings
 from server.sweeping import sweep
 from server.validation import NOT_JSON, invalid_body, wrong_type
+from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +56,18 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
             models = Models(
                 settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
             )
+            await migrate(assembly.checkpointer)
             index = SessionIndex(assembly.checkpointer)
-            await index.setup()
             app.state.services = Services(assembly, index, runs, models, settings.session_headers)
-            sweeper = asyncio.create_task(sweep(index, runs, settings))
-            warning = asyncio.create_task(_warn_of_silent_model(assembly))
-            yield
-            for task in (warning, sweeper):
-                task.cancel()
-            await asyncio.wait({warning, sweeper})
-            await runs.aclose()
+            beside = {
+                asyncio.create_task(sweep(index, runs, settings)),
+                asyncio.create_task(_warn_of_silent_model(assembly)),
+            }
+            try:
+                yield
+            finally:  # also where the start is given up, as a second Ctrl-C does
+                await to_the_end(end_tasks(beside))
+                await to_the_end(runs.aclose())
 
     led_to = pages(settings)
     keys = Keys([key.get_secret_value() for key in settings.api_keys])

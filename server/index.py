@@ -21,37 +21,6 @@ from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
 from server.sessions import Session
 from server.transcript import Transcript
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-    thread_id TEXT PRIMARY KEY,
-    principal TEXT NOT NULL,
-    id TEXT NOT NULL,
-    habit TEXT,
-    created_at REAL NOT NULL,
-    updated_at REAL NOT NULL,
-    newest INTEGER,                -- the turn
-    branches INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS sessions_of_a_principal ON sessions (principal, updated_at, thread_id);
-CREATE INDEX IF NOT EXISTS sessions_by_age ON sessions (updated_at);
-CREATE TABLE IF NOT EXISTS turns (
-    turn INTEGER PRIMARY KEY,
-    thread_id TEXT NOT NULL,
-    parent INTEGER,                -- the turn that it follows; none for a root
-    branch INTEGER NOT NULL,       -- counted from 1 in the order in which branches began
-    number INTEGER NOT NULL,       -- its place on its branch, from 1
-    asked BLOB NOT NULL,
-    digest BLOB NOT NULL,
-    waiting TEXT NOT NULL,         -- JSON: the ids of the client's tool calls that it ended with
-    waits_for TEXT,                -- the first of them
-    checkpoint_id TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS turns_by_digest ON turns (thread_id, digest);
-CREATE INDEX IF NOT EXISTS turns_by_call ON turns (waits_for, thread_id) WHERE waits_for IS NOT NULL;
-CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
-CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
-"""
-
 # How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
 FIRST_LOOK, MAX_LOOK = 4, 4096
 
@@ -97,10 +66,6 @@ class SessionIndex:
         self._saver = saver
         self.is_clean = True
         """Whether nothing that was deleted is left in the database's log."""
-
-    async def setup(self) -> None:
-        """Make the tables, unless they are there."""
-        await self._saver.conn.executescript(SCHEMA)
 
     async def recall(self, session: Session, transcript: Transcript) -> Knowledge:
         """Return what the session knows of a request's messages; it costs the same for few turns and for many.

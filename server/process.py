@@ -15,6 +15,7 @@ from graph.factory import mcp_servers
 from server.app import create_app
 from server.http1 import SPEAKING
 from server.logs import log_config
+from server.migrations import migrate
 from server.replies import DRAIN_SECONDS
 from server.screens import open_to_all
 from server.settings import ServerSettings
@@ -90,5 +91,5 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
 
 
 async def _open_once(checkpoint_url: str) -> None:
-    async with open_checkpointer(checkpoint_url):
-        pass
+    async with open_checkpointer(checkpoint_url) as saver:
+        await migrate(saver)

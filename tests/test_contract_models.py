@@ -1,5 +1,6 @@
 """The contract, section F: the models that clients see, and those that they may ask for."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -19,6 +20,15 @@ def test_b14_f1_a_model_has_openai_s_fields_and_no_more(server: AgentServer) -> 
     assert isinstance(model["created"], int)
     assert model.keys() <= openai.types.Model.model_fields.keys(), "Open WebUI makes something of others"
     assert httpx.get(f"{server.url}/v1/models/{MODEL}").json() == model
+
+
+def test_two_first_requests_at_once_for_a_model_of_the_endpoint_are_both_answered(
+    upstream: Upstream, upstream_url: str
+) -> None:
+    upstream.models = [MODEL, "other"]
+    body = {"model": "other", "messages": [HELLO]}
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as server, ThreadPoolExecutor(2) as pool:
+        assert [answer.status_code for answer in pool.map(lambda _: server.post(body), range(2))] == [200, 200]
 
 
 def test_c5_f2_aliases_are_models_where_they_are_configured(upstream: Upstream, upstream_url: str) -> None:

@@ -1,8 +1,13 @@
 """Health, the playground and the docs: what else answers beside the API."""
 
-import httpx
+import asyncio
 
-from tests.agent_server import AgentServer, agent_server
+import httpx
+import pytest
+
+from server.app import create_app
+from server.settings import ServerSettings
+from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.loopback import free_port
 from tests.upstream import Upstream
 
@@ -64,3 +69,12 @@ def test_the_address_alone_leads_a_browser_on(upstream_url: str) -> None:
 def test_the_docs_describe_the_api(server: AgentServer) -> None:
     assert "swagger" in httpx.get(f"{server.url}/docs").text.lower()
     assert "/v1/chat/completions" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+
+async def test_a_start_that_is_cancelled_ends_what_it_began(upstream_url: str) -> None:
+    app = create_app(ServerSettings(ollama_model=MODEL, ollama_base_url=upstream_url, use_mcp_tools=False))
+    before = asyncio.all_tasks()
+    with pytest.raises(asyncio.CancelledError):
+        async with app.router.lifespan_context(app):
+            raise asyncio.CancelledError
+    assert asyncio.all_tasks() == before

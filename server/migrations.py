@@ -1,0 +1,65 @@
+"""The tables of the session index, and how those of older versions become today's.
+
+Migrations are numbered: each runs once in a database, whole or not at all, and is never changed afterwards. To change
+a table, add one at the end.
+"""
+
+import time
+
+from graph.checkpoints import CheckpointUrlError, ShieldedSqliteSaver
+
+APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
+
+# Databases made before there were numbers have these tables, and keep them as they are.
+M001_SESSIONS_AND_TURNS = """
+CREATE TABLE IF NOT EXISTS sessions (
+    thread_id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    id TEXT NOT NULL,
+    habit TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    newest INTEGER,                -- the turn
+    branches INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS sessions_of_a_principal ON sessions (principal, updated_at, thread_id);
+CREATE INDEX IF NOT EXISTS sessions_by_age ON sessions (updated_at);
+CREATE TABLE IF NOT EXISTS turns (
+    turn INTEGER PRIMARY KEY,
+    thread_id TEXT NOT NULL,
+    parent INTEGER,                -- the turn that it follows; none for a root
+    branch INTEGER NOT NULL,       -- counted from 1 in the order in which branches began
+    number INTEGER NOT NULL,       -- its place on its branch, from 1
+    asked BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    waiting TEXT NOT NULL,         -- JSON: the ids of the client's tool calls that it ended with
+    waits_for TEXT,                -- the first of them
+    checkpoint_id TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS turns_by_digest ON turns (thread_id, digest);
+CREATE INDEX IF NOT EXISTS turns_by_call ON turns (waits_for, thread_id) WHERE waits_for IS NOT NULL;
+CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
+CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
+"""
+
+MIGRATIONS = (M001_SESSIONS_AND_TURNS,)
+
+
+async def migrate(saver: ShieldedSqliteSaver) -> None:
+    """Make the tables of the index, or change those that are there into today's.
+
+    Raises:
+        CheckpointUrlError: a newer version of chat-agent has changed them.
+    """
+    async with saver.lock:
+        await saver.conn.execute(APPLIED)
+        await saver.conn.commit()
+        (row,) = await saver.select("SELECT coalesce(max(number), 0) AS newest FROM migrations")
+        if row["newest"] > len(MIGRATIONS):
+            raise CheckpointUrlError(
+                "CHECKPOINT_URL: the database was used by a newer version of chat-agent. Install that version, or set "
+                "CHECKPOINT_URL to another file."
+            )
+        for number, statements in enumerate(MIGRATIONS[row["newest"] :], row["newest"] + 1):
+            applied = f"INSERT INTO migrations VALUES ({number}, {time.time()})"
+            await saver.conn.executescript(f"BEGIN; {statements}; {applied}; COMMIT")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import uuid4
@@ -20,13 +21,15 @@ from uuid import uuid4
 from langchain_core.messages import AnyMessage, HumanMessage
 
 from graph.factory import Assembly, open_agent
+from graph.run import Position
 from graph.state import TurnContext
 from server.index import SessionIndex
+from server.messages import unpaired
 from server.migrations import migrate
 from server.sessions import Session
 from server.settings import ServerSettings
 from server.transcript import Transcript
-from server.turns import Turn, run_turn, run_unstored
+from server.turns import Turn, TurnRequest
 from tests.loopback import served
 from tests.upstream import Answer, Call, Json, Upstream
 
@@ -107,13 +110,19 @@ class Stored:
     async def take(self) -> None:
         """Take one turn."""
         question = HumanMessage(QUESTION, id=str(uuid4()))
-        turn = Turn(session=SESSION, mode="append", stored=True, messages=[question], context=TurnContext())
-        await exhaust(run_turn(self._assembly, self._index, turn))
+        asked = TurnRequest(
+            session=SESSION,
+            is_named=True,
+            mode="append",
+            messages=[question],
+            context=TurnContext(),
+            refuse=partial(unpaired, [question]),
+        )
+        await exhaust(Turn(asked, self._assembly, self._index).run())
 
     async def messages(self) -> list[AnyMessage]:
         """Return the whole thread."""
-        state = await self._assembly.agent.aget_state({"configurable": {"thread_id": SESSION.thread_id}})
-        return list(state.values["messages"])
+        return await self._assembly.agent.read(Position(SESSION.thread_id))
 
 
 class Plain:
@@ -126,7 +135,7 @@ class Plain:
         """Return the CPU seconds of a turn after these messages."""
 
         async def take() -> None:
-            await exhaust(run_unstored(self._assembly, [*thread, HumanMessage(QUESTION)], TurnContext()))
+            await exhaust(self._assembly.agent.run([*thread, HumanMessage(QUESTION)], TurnContext()))
 
         return min([await cpu(take) for _ in range(SAMPLES)])
 

@@ -35,7 +35,7 @@ CANCEL_AGAIN = 0.2
 
 Result = TypeVar("Result")
 
-Agent = CompiledStateGraph[AgentState, TurnContext, AgentState, AgentState]
+AgentGraph = CompiledStateGraph[AgentState, TurnContext, AgentState, AgentState]
 
 
 def build_agent(
@@ -45,7 +45,7 @@ def build_agent(
     checkpointer: BaseCheckpointSaver[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
     max_tool_rounds: int = MAX_TOOL_ROUNDS,
-) -> Agent:
+) -> AgentGraph:
     """Compile the graph. `tools` is read anew in every step, so a live sequence may change between them."""
 
     async def call_model(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AIMessage]]:

@@ -218,3 +218,8 @@ DECODER = json.JSONDecoder(parse_constant=_no_number)
 def new_call_id() -> str:
     """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
     return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))
+
+
+def dump_arguments(call: ToolCall | InvalidToolCall) -> str:
+    """Return a call's arguments as JSON text; what is no JSON is given back as the model wrote it."""
+    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"] or ""

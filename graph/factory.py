@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from graph.agent import Agent, build_agent
+from graph.agent import AgentGraph, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.model import ChatModel, open_model
+from graph.run import Agent
 from graph.settings import AgentSettings
 from tools.mcp.config import bundled_server, http_server, load_servers
 from tools.mcp.spec import ServerSpec
@@ -23,7 +24,6 @@ class Assembly:
     """The agent with the parts that it was built from, open for as long as it is."""
 
     agent: Agent
-    unstored_agent: Agent
     model: ChatModel
     toolbox: Toolbox
     checkpointer: ShieldedSqliteSaver
@@ -41,7 +41,8 @@ async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
         build = partial(
             build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
-        yield Assembly(build(checkpointer=checkpointer), build(), model, toolbox, checkpointer)
+        agent = Agent(build(checkpointer=checkpointer), build(), toolbox)
+        yield Assembly(agent, model, toolbox, checkpointer)
 
 
 # The platform knows saver, graph and app only by their names in langgraph.json, so they meet here.
@@ -65,11 +66,11 @@ async def opened_agent(_: AgentSettings) -> AsyncIterator[Assembly]:
     yield _opened[-1]
 
 
-async def make_graph() -> Agent:
+async def make_graph() -> AgentGraph:
     """Return the platform's graph, once it is known which tools there are; the platform puts its saver in."""
     assembly = _opened[-1]
     await assembly.toolbox.settled()
-    return assembly.unstored_agent
+    return assembly.agent.unstored
 
 
 @asynccontextmanager

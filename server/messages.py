@@ -1,6 +1,5 @@
 """Messages on the wire to LangChain's, and back. Pure."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +15,11 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from graph.calls import load_call
+from graph.calls import dump_arguments, load_call
 from graph.history import all_calls
 from graph.model import REFUSAL
 from server.errors import InvalidRequest
+from server.pairing import UnpairedMessage
 from server.wire import ContentPart, File, Message
 
 USER_PARTS = ("text", "image_url", "file", "input_audio")
@@ -41,6 +41,13 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
 def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
     """Return the system messages, which are asked for one turn alone."""
     return tuple(str(message.text) for message in messages if isinstance(message, SystemMessage))
+
+
+def unpaired(messages: Sequence[AnyMessage], error: UnpairedMessage) -> InvalidRequest:
+    """Return what the client is told of calls and results in its messages that do not fit."""
+    position = next((index for index, message in enumerate(messages) if error.at and message.id == error.at.id), None)
+    param = "messages" if position is None else f"messages.[{position}].role"
+    return InvalidRequest(str(error), param=param)
 
 
 def dump_messages(messages: Sequence[AnyMessage]) -> list[Message]:
@@ -71,11 +78,6 @@ def _dump_answer(message: AIMessage) -> dict[str, Any]:
 def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
     function = {"name": call["name"], "arguments": dump_arguments(call)}
     return {"id": call["id"], "type": "function", "function": function}
-
-
-def dump_arguments(call: ToolCall | InvalidToolCall) -> str:
-    """Return a call's arguments as JSON text; what is no JSON is given back as the model wrote it."""
-    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"] or ""
 
 
 def _load(message: Message, param: str) -> AnyMessage:

@@ -107,7 +107,7 @@ async def run_response(runs: Sequence[Run], body: ChatRequest, receive: Receive)
             await ending.enter_async_context(aclosing(run))
         async with on_disconnect(receive, *(run.stop for run in runs)):
             chunks = dump_chunks(
-                [run.messages() for run in runs],
+                [run.events() for run in runs],
                 model=body.model,
                 include_usage=not body.stream or bool(asked.include_usage),
                 include_tool_events=bool(asked.include_tool_events),

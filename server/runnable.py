@@ -6,6 +6,7 @@ anyone can have the server unpack a hash of 60 kB to half a gigabyte.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -14,16 +15,17 @@ from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langserve import APIHandler
 from pydantic import BaseModel, Field
 
+from graph.events import Text
 from graph.state import TurnContext
 from server.conversation import load_conversation
 from server.errors import Unavailable
 from server.json_body import is_json
-from server.messages import instructions
+from server.messages import instructions, unpaired
 from server.replies import on_disconnect
 from server.services import Services, session_of
 from server.sessions import named_session, session_mode
-from server.stream import dump_chunks
-from server.turns import Turn, run_turn
+from server.speech import Speech
+from server.turns import Turn, TurnRequest
 from server.validation import wrong_type
 
 PATH = "/agent"
@@ -82,20 +84,21 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     """
     services: Services = request.app.state.services
     messages, name = request.state.conversation, request.state.session_name
-    turn = Turn(
+    asked = TurnRequest(
         session=session_of(request, name.id if name else request.state.session_id),
         is_named=not hasattr(request.state, "page_session") and name is not None,
         mode=session_mode(request.headers, name),
-        stored=True,
         messages=[message for message in messages if not isinstance(message, SystemMessage)],
         context=TurnContext(instructions=instructions(messages)),
-        positions={message.id: position for position, message in enumerate(messages)},
+        refuse=partial(unpaired, messages),
     )
-    run = services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))
+    turn = Turn(asked, services.assembly, services.index)
+    run = services.runs.start(asked.session.thread_id, turn.run())
+    speech = Speech()
     try:
-        async for chunk in dump_chunks([run.messages()], model=services.models.default, include_usage=False):
-            if text := chunk.choices[0].delta.content:
-                yield text
+        async for event in run.events():
+            if isinstance(event, Text):
+                yield speech.hear(event.message_id, event.text)
     finally:
         # In a task of its own: the one that LangChain runs this in is cancelled again and again.
         await asyncio.shield(run.aclose())

@@ -14,10 +14,8 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
-from langchain_core.messages import AIMessage, AIMessageChunk
 
-from graph.events import RunEvent
-from graph.history import our_calls
+from graph.events import RunEvent, ToolStarted
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.foreign_errors import as_api_error
 from server.logs import own_context
@@ -29,10 +27,10 @@ CANCEL_AGAIN = 0.2
 
 
 class Run:
-    """One run: its messages for whoever reads them, and the way to stop it."""
+    """One run: its events for whoever reads them, and the way to stop it."""
 
     def __init__(
-        self, owner: "RunOwner", thread_id: str, messages: AsyncGenerator[RunEvent], ahead: float, repeatable: bool
+        self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[RunEvent], ahead: float, repeatable: bool
     ) -> None:
         self.thread_id = thread_id
         self._repeatable = repeatable
@@ -40,12 +38,12 @@ class Run:
         self._begun = asyncio.Event()
         self._sender, self._receiver = anyio.create_memory_object_stream[RunEvent](ahead)
         # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
-        self.task = asyncio.create_task(self._own(owner, messages), name=f"run of {thread_id}", context=own_context())
+        self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=own_context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
         self.task.add_done_callback(self._ended)
 
     async def begun(self, *, within: float) -> None:
-        """Wait for the first message, for so many seconds at the most.
+        """Wait for the first event, for so many seconds at the most.
 
         Raises:
             ApiError: the run failed, or was stopped, before it.
@@ -56,14 +54,14 @@ class Run:
         if self.task.done():
             self._raise_failure()
 
-    async def messages(self) -> AsyncGenerator[RunEvent]:
-        """Yield the run's messages; end when all that it did is stored.
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Yield the run's events; end when all that it did is stored.
 
         Raises:
             ApiError: the run failed, or was stopped.
         """
-        async for message in self._receiver:
-            yield message
+        async for event in self._receiver:
+            yield event
         await self.ended()
         self._raise_failure()
 
@@ -88,14 +86,14 @@ class Run:
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
-    async def _own(self, owner: "RunOwner", messages: AsyncGenerator[RunEvent]) -> None:
-        async with owner.exclusively(self.thread_id), aclosing(messages):
+    async def _own(self, owner: "RunOwner", events: AsyncGenerator[RunEvent]) -> None:
+        async with owner.exclusively(self.thread_id), aclosing(events):
             deadline = asyncio.get_running_loop().call_later(owner.run_timeout, self.stop, RunTimedOut())
             try:
-                async for message in messages:
+                async for event in events:
                     self._begun.set()
-                    self._repeatable = self._repeatable and not _lets_tools_run(message)
-                    await self._sender.send(message)
+                    self._repeatable = self._repeatable and not isinstance(event, ToolStarted)
+                    await self._sender.send(event)
                     if self._stopped_with:
                         raise asyncio.CancelledError
             finally:
@@ -158,15 +156,15 @@ class RunOwner:
         self._runs: dict[Run, None] = {}  # in the order in which they were started
 
     def start(
-        self, thread_id: str, messages: AsyncGenerator[RunEvent], *, ahead: float = 0, repeatable: bool = True
+        self, thread_id: str, events: AsyncGenerator[RunEvent], *, ahead: float = 0, repeatable: bool = True
     ) -> Run:
         """Start a run of the thread; it waits for its turn in the task that owns it.
 
-        It may be `ahead` of its reader by so many messages. With 0, each is taken before the next is made, so that a
+        It may be `ahead` of its reader by so many events. With 0, each is taken before the next is made, so that a
         turn whose client leaves keeps only what the client was sent. Clients may repeat the request if the run ends
         before it has let tools run; if not `repeatable`, not even then.
         """
-        run = Run(self, thread_id, messages, ahead, repeatable)
+        run = Run(self, thread_id, events, ahead, repeatable)
         self._runs[run] = None
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
@@ -222,11 +220,6 @@ class RunOwner:
     def _forget(self, run: Run) -> None:
         del self._runs[run]
         run.log_failure()
-
-
-def _lets_tools_run(message: RunEvent) -> bool:
-    """Say whether a message begins a step that has effects: a chunk of one does not, it may never become whole."""
-    return isinstance(message, AIMessage) and not isinstance(message, AIMessageChunk) and bool(our_calls(message))
 
 
 def _fail_together(task: asyncio.Task[None], runs: Sequence[Run]) -> None:

@@ -1,4 +1,4 @@
-"""Messages of a run to OpenAI's chunks, and chunks to one completion: not streamed is streamed, collected. Pure."""
+"""Events of a run to OpenAI's chunks, and chunks to one completion: not streamed is streamed, collected. Pure."""
 
 import time
 from collections import defaultdict
@@ -7,12 +7,19 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from graph.events import RunEvent, ToolProgress
-from graph.history import all_calls, client_calls
-from graph.model import REASONING, REFUSAL
+from graph.events import (
+    ClientCall,
+    MessageEnded,
+    Reasoning,
+    Refusal,
+    RunEvent,
+    Text,
+    ToolEnded,
+    ToolProgress,
+    ToolStarted,
+)
 from server.answers import (
     AgentEvent,
     Answer,
@@ -29,52 +36,23 @@ from server.answers import (
     ToolEvent,
     Usage,
 )
-from server.messages import dump_arguments
+from server.speech import Speech
 from server.wire import CalledFunction, ToolCall
 
-# Not an upstream's `tool_calls`: our tools run inside the turn.
+# Only these are passed on: the model endpoint's `tool_calls` may mean tools of ours, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 
 # Characters, of which JSON makes six bytes at the most: some clients read no more than 64 KB at once.
 MAX_PIECE = 10_000
 
-# Between the texts of two model messages of one turn, such as one before a tool call and one after it.
-MESSAGE_SEPARATOR = "\n\n"
-
-
-class Speech:
-    """What the client is told of a turn, message by message, with a blank line between two."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[str | None, list[str]] = {}
-
-    def hear(self, message_id: str | None, said: str) -> str:
-        """Take in the next piece of a message, and return what it adds to the whole."""
-        if not said:
-            return ""
-        is_new = message_id not in self._pieces
-        delta = MESSAGE_SEPARATOR + said if is_new and self._pieces else said
-        self._pieces.setdefault(message_id, []).append(said)
-        return delta
-
-    @property
-    def text(self) -> str:
-        """All that the client was told."""
-        return MESSAGE_SEPARATOR.join(self.texts.values())
-
-    @property
-    def texts(self) -> dict[str | None, str]:
-        """What was said of each model message, by its id."""
-        return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}
-
 
 async def dump_chunks(
     choices: Sequence[AsyncIterator[RunEvent]], *, model: str, include_usage: bool, include_tool_events: bool = False
 ) -> AsyncIterator[Chunk | AgentEvent]:
-    """Turn the messages of runs into the chunks of one answer, a choice for each run.
+    """Turn the events of runs into the chunks of one answer, a choice for each run.
 
-    The grammar of a choice: a role chunk, deltas of text and reasoning, one chunk for each call of the client's tools,
-    one chunk with the finish reason. One choice follows the other, as clients that add up all text need it. With
+    The grammar of a choice: a role chunk, deltas of text and reasoning, then those of the client's tool calls, one
+    chunk with the finish reason. One choice follows the other, as clients that add up all text need it. With
     `include_usage` a last chunk without choices has the usage of all model calls together. With `include_tool_events`,
     chunks without choices in between tell of the server's tools.
     """
@@ -82,65 +60,59 @@ async def dump_chunks(
     if include_usage:
         head["usage"] = None
     usage: UsageMetadata | None = None
-    for index, messages in enumerate(choices):
-        deltas = Deltas()
+    for index, events in enumerate(choices):
+        deltas, activity = Deltas(), ToolActivity()
         yield _chunk(head, index, Delta(role="assistant", content="", refusal=None))
-        async for message in messages:
-            for delta in deltas.of(message):
+        async for event in events:
+            for delta in deltas.of(event):
                 yield _chunk(head, index, delta)
-            for event in deltas.activity.of(message) if include_tool_events else ():
+            if include_tool_events and (told := activity.of(event)):
                 # A chunk without choices, which every client that was tried takes.
-                yield AgentEvent(**head, object="agent.event", choices=[], event=event)
-        for call in dump_client_calls(deltas.last):
-            yield _chunk(head, index, Delta(tool_calls=[call]))
-        yield _chunk(head, index, Delta(), finish_reason(deltas.last))
+                yield AgentEvent(**head, object="agent.event", choices=[], event=told)
+        yield _chunk(head, index, Delta(), deltas.finish_reason)
         usage = add_usage(usage, deltas.usage)
     if include_usage:
         yield Chunk(**{**head, "usage": _dump_usage(usage)}, object="chat.completion.chunk", choices=[])
 
 
 class Deltas:
-    """What the messages of one run add to its choice, until then and one by one."""
+    """What the events of one run add to its choice, until then and one by one."""
 
     def __init__(self) -> None:
-        self.activity = ToolActivity()
-        self.last = AIMessage("")
-        """The newest model message that is whole."""
+        self.finish_reason: FinishReason = "stop"
         self.usage: UsageMetadata | None = None
         self._speech, self._thought = Speech(), Speech()
+        self._calls = 0
 
-    def of(self, message: RunEvent) -> Iterator[Delta]:
-        """Take in the next message, or a chunk of one, and yield what it adds."""
-        match message:
-            case AIMessageChunk():
-                thought = self._thought.hear(message.id, message.additional_kwargs.get(REASONING, ""))
-                for piece in pieces(thought, MAX_PIECE // 2):
+    def of(self, event: RunEvent) -> Iterator[Delta]:
+        """Take in the next event, and yield what it adds."""
+        match event:
+            case Text():
+                for piece in pieces(self._speech.hear(event.message_id, event.text)):
+                    yield Delta(content=piece)
+            case Refusal():
+                for piece in pieces(self._speech.hear(event.message_id, event.text)):
+                    yield Delta(refusal=piece)
+            case Reasoning():
+                for piece in pieces(self._thought.hear(event.message_id, event.text), MAX_PIECE // 2):
                     # Under both names, since some clients read the one, some the other.
                     yield Delta(reasoning_content=piece, reasoning=piece)
-                is_refusal = REFUSAL in message.additional_kwargs
-                for piece in pieces(self._speech.hear(message.id, str(message.text))):
-                    yield Delta(refusal=piece) if is_refusal else Delta(content=piece)
-            case AIMessage():  # whole, when its step is done
-                self.last, self.usage = message, add_usage(self.usage, message.usage_metadata)
+            case ClientCall():
+                self.finish_reason = "tool_calls"
+                for call in dump_call(event, self._calls):
+                    yield Delta(tool_calls=[call])
+                self._calls += 1
+            case MessageEnded():
+                self.finish_reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
+                self.usage = add_usage(self.usage, event.usage)
 
 
-def finish_reason(last: AIMessage) -> FinishReason:
-    """Return why a turn ended, of which this is the last model message."""
-    if client_calls(last):
-        return "tool_calls"
-    return FINISH_REASONS.get(last.response_metadata.get("finish_reason", ""), "stop")
-
-
-def dump_client_calls(message: AIMessage) -> Iterator[CallDelta]:
-    """Yield the calls of the client's tools that a model message ends with, one after the other."""
-    clients = client_calls(message)
-    calls = (call for call in all_calls(message) if call["id"] in clients)
-    for index, call in enumerate(calls):
-        arguments = dump_arguments(call)
-        name = FunctionDelta(name=call["name"] or "", arguments=arguments[:MAX_PIECE])
-        yield CallDelta(index=index, id=call["id"] or "", type="function", function=name)
-        for piece in pieces(arguments[MAX_PIECE:]):
-            yield CallDelta(index=index, function=FunctionDelta(arguments=piece))
+def dump_call(call: ClientCall, index: int) -> Iterator[CallDelta]:
+    """Yield a call of one of the client's tools in pieces that fit into a frame, the first one with its name."""
+    name = FunctionDelta(name=call.name, arguments=call.arguments[:MAX_PIECE])
+    yield CallDelta(index=index, id=call.call_id, type="function", function=name)
+    for piece in pieces(call.arguments[MAX_PIECE:]):
+        yield CallDelta(index=index, function=FunctionDelta(arguments=piece))
 
 
 def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
@@ -155,29 +127,24 @@ class ToolActivity:
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, ToolEvent]] = {}
 
-    def of(self, message: RunEvent) -> Iterator[ToolEvent]:
-        """Yield the events that a message tells of: calls that begin, go on or end; durations are in seconds."""
-        match message:
-            case ToolProgress(call_id=call_id, progress=said) if call_id in self._begun:
-                began, event = self._begun[call_id]
-                so_far: dict[str, Any] = {"status": "running", "duration": round(time.monotonic() - began, 3)}
-                yield event.model_copy(update={**so_far, **asdict(said)})
-            case ToolMessage():
-                began, event = self._begun.pop(message.tool_call_id)
-                told = {
-                    "status": "failed" if message.status == "error" else "succeeded",
-                    "duration": round(time.monotonic() - began, 3),
-                    "size": len(str(message.text).encode()),
-                }
-                yield event.model_copy(update=told)
-            case AIMessage() if not isinstance(message, AIMessageChunk):
-                clients = client_calls(message)
-                for ours in (call for call in all_calls(message) if call["id"] not in clients):
-                    event = ToolEvent(
-                        type="tool_call", id=ours["id"], name=ours["name"], arguments=ours["args"], status="started"
-                    )
-                    self._begun[ours["id"] or ""] = time.monotonic(), event
-                    yield event
+    def of(self, event: RunEvent) -> ToolEvent | None:
+        """Return what an event tells of a call that begins, goes on or ends; durations are in seconds."""
+        match event:
+            case ToolStarted(call_id, name, arguments):
+                started = ToolEvent(type="tool_call", id=call_id, name=name, arguments=arguments, status="started")
+                self._begun[call_id] = time.monotonic(), started
+                return started
+            case ToolProgress(call_id, progress):
+                return self._told(call_id, status="running", **asdict(progress))
+            case ToolEnded(call_id, failed, size):
+                return self._told(call_id, status="failed" if failed else "succeeded", size=size)
+        return None
+
+    def _told(self, call_id: str, **news: Any) -> ToolEvent | None:
+        if call_id not in self._begun:
+            return None
+        began, started = self._begun[call_id]
+        return started.model_copy(update={"duration": round(time.monotonic() - began, 3), **news})
 
 
 async def collect(chunks: AsyncIterator[Chunk | AgentEvent]) -> Completion:

@@ -57,7 +57,7 @@ class SessionsAsThreads:
             if record.turns and self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
-                    graph_id=services.assembly.agent.name,
+                    graph_id=services.assembly.agent.graph.name,
                     metadata={"session_id": record.session.id},
                     if_exists="do_nothing",
                 )

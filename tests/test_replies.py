@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
-from langchain_core.messages import AIMessageChunk, BaseMessage
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
+from graph.events import RunEvent, Text
 from server.replies import RunStream
 from server.runs import RunOwner
 from server.stream import dump_chunks
@@ -19,19 +19,19 @@ from tests.loopback import served
 from tests.waiting import until
 
 
-async def endless() -> AsyncGenerator[BaseMessage]:
+async def endless() -> AsyncGenerator[RunEvent]:
     while True:
-        yield AIMessageChunk(content="x" * 100_000)
+        yield Text("m", "x" * 100_000)
 
 
-async def silent() -> AsyncGenerator[BaseMessage]:
-    yield AIMessageChunk(content="x")
+async def silent() -> AsyncGenerator[RunEvent]:
+    yield Text("m", "x")
     await asyncio.Event().wait()
 
 
-def stream_of(events: AsyncGenerator[BaseMessage]) -> RunStream:
+def stream_of(events: AsyncGenerator[RunEvent]) -> RunStream:
     run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
-    return RunStream([run], dump_chunks([run.messages()], model="m", include_usage=False))
+    return RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
 
 
 async def answer(_: Request) -> RunStream:

@@ -5,24 +5,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 
-from graph.history import with_client_calls
+from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
 from server.runs import RunOwner
 
-HELLO = AIMessage("Hello.")
-CALL = AIMessage("", tool_calls=[ToolCall(name="get_weather", args={}, id="call-1")])
+HELLO = Text("m", "Hello.")
+CALL = ToolStarted("call-1", "get_weather", {})
 
 
-async def saying(*messages: BaseMessage) -> AsyncGenerator[BaseMessage]:
-    for message in messages:
-        yield message
+async def saying(*events: RunEvent) -> AsyncGenerator[RunEvent]:
+    for event in events:
+        yield event
 
 
-async def hanging_after(*messages: BaseMessage) -> AsyncGenerator[BaseMessage]:
-    for message in messages:
-        yield message
+async def hanging_after(*events: RunEvent) -> AsyncGenerator[RunEvent]:
+    for event in events:
+        yield event
     await asyncio.Event().wait()
 
 
@@ -35,11 +34,11 @@ async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() ->
         run.stop(RunCancelled())
         async with asyncio.timeout(1):
             with pytest.raises(RunCancelled):
-                await anext(run.messages())
+                await anext(run.events())
 
 
 async def test_a11_a_stream_does_not_wait_for_ever_for_a_run_that_is_slow_to_begin() -> None:
-    async def slow() -> AsyncGenerator[BaseMessage]:
+    async def slow() -> AsyncGenerator[RunEvent]:
         await begin.wait()
         yield HELLO
 
@@ -48,11 +47,11 @@ async def test_a11_a_stream_does_not_wait_for_ever_for_a_run_that_is_slow_to_beg
         await run.begun(within=0.01)
         begin.set()
         await run.begun(within=60)
-        assert [message async for message in run.messages()] == [HELLO]
+        assert [event async for event in run.events()] == [HELLO]
 
 
 async def test_d5_what_fails_before_its_first_event_is_an_error_and_no_stream() -> None:
-    async def broken() -> AsyncGenerator[BaseMessage]:
+    async def broken() -> AsyncGenerator[RunEvent]:
         raise ZeroDivisionError
         yield HELLO
 
@@ -67,64 +66,64 @@ async def test_the_runs_of_a_thread_are_known_in_their_order() -> None:
     assert runs.of("a") == [first, second]
     for run in (first, other, second):
         async with aclosing(run):
-            assert [message async for message in run.messages()] == [HELLO]
+            assert [event async for event in run.events()] == [HELLO]
     assert runs.of("a") == []
 
 
 @pytest.mark.parametrize(
     ("heard", "repeated"),
     [
-        ([AIMessageChunk(content="Hel")], True),
-        ([AIMessageChunk(content="", tool_calls=CALL.tool_calls)], True),
-        ([with_client_calls(CALL, {"get_weather"})], True),
+        ([Text("m", "Hel")], True),
+        ([Text("m", "Hel"), MessageEnded("m", "stop", None)], True),
+        ([ClientCall("c", "ask_user", "{}")], True),
         ([CALL], False),
-        ([CALL, AIMessageChunk(content="It ")], False),
+        ([CALL, Text("m", "It ")], False),
     ],
-    ids=["text", "half a call", "a call of the client's", "a call", "text after a call"],
+    ids=["text", "a message", "a call of the client's", "a call", "text after a call"],
 )
 async def test_a9_a_run_that_is_stopped_is_repeated_only_if_no_tool_had_run(
-    heard: list[BaseMessage], repeated: bool
+    heard: list[RunEvent], repeated: bool
 ) -> None:
     async with aclosing(owner().start("thread", hanging_after(*heard))) as run:
-        messages = run.messages()
-        assert [await anext(messages) for _ in heard] == heard
+        events = run.events()
+        assert [await anext(events) for _ in heard] == heard
         run.stop()
         with pytest.raises(ApiError) as stopped:
-            await anext(messages)
+            await anext(events)
     assert (stopped.value.status_code, "x-should-retry" in stopped.value.headers) == (503, not repeated)
 
 
 async def test_a10_a_run_that_loses_a_cancellation_stops_at_its_next_event() -> None:
-    async def losing() -> AsyncGenerator[BaseMessage]:
+    async def losing() -> AsyncGenerator[RunEvent]:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
             yield HELLO
 
     async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
-        messages = run.messages()
-        await anext(messages)
+        events = run.events()
+        await anext(events)
         run.stop()
         with pytest.raises(ApiError):
-            async for _ in messages:
+            async for _ in events:
                 pass
 
 
 async def test_a10_a_run_that_loses_a_cancellation_and_says_nothing_is_cancelled_again() -> None:
-    async def losing() -> AsyncGenerator[BaseMessage]:
+    async def losing() -> AsyncGenerator[RunEvent]:
         yield HELLO
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
 
     async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
-        await anext(run.messages())
+        await anext(run.events())
         run.stop()
         await run.ended()
 
 
 async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> None:
-    async def losing() -> AsyncGenerator[BaseMessage]:
+    async def losing() -> AsyncGenerator[RunEvent]:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
@@ -133,5 +132,5 @@ async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> 
     quick = RunOwner(session_wait=1, run_timeout=0.1)
     async with aclosing(quick.start("thread", losing())) as run, asyncio.timeout(2):
         with pytest.raises(RunTimedOut):
-            async for _ in run.messages():
+            async for _ in run.events():
                 pass

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
-from graph.agent import Agent, build_agent
+from graph.agent import AgentGraph, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.model import open_model
 from graph.settings import AgentSettings
@@ -27,7 +27,7 @@ ALL = {table: f"SELECT * FROM {table} ORDER BY rowid" for table in ("checkpoints
 class Thread:
     """A thread of an agent whose saver is open."""
 
-    agent: Agent
+    agent: AgentGraph
     saver: ShieldedSqliteSaver
     id: str
 

@@ -156,12 +156,11 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     from graph.state import TurnContext
     from server.errors import AgentError
     from server.foreign_errors import as_api_error
-    from server.turns import run_unstored
 
     print("Letting the model read what tools it has …", flush=True)
     once = TurnContext(parameters={"max_completion_tokens": 1})
     try:
-        async for _ in run_unstored(app.state.services.assembly, [HumanMessage("hello")], once):
+        async for _ in app.state.services.assembly.agent.run([HumanMessage("hello")], once):
             pass
     except Exception as error:
         answer = as_api_error(error)

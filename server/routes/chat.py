@@ -1,6 +1,7 @@
 """POST /v1/chat/completions."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request
 from langchain_core.messages import AnyMessage, SystemMessage
@@ -10,13 +11,14 @@ from graph.state import TurnContext
 from server.answers import Completion
 from server.errors import InvalidRequest
 from server.json_body import JsonRoute
-from server.messages import instructions, load_messages
+from server.messages import instructions, load_messages, unpaired
 from server.openapi import may_fail
+from server.pairing import UnpairedMessage, check_paired
 from server.replies import run_response
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
 from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode
-from server.turns import Turn, run_turn, run_unstored
+from server.turns import Turn, TurnRequest
 from server.validation import check_supported
 from server.wire import ChatRequest
 
@@ -30,43 +32,44 @@ router = APIRouter(tags=["chat"], route_class=JsonRoute)
 )
 async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
-    runs = start_runs(await load_turn(body, request, services), body.n or 1, services)
-    return await run_response(runs, body, request.receive)
-
-
-async def load_turn(body: ChatRequest, request: Request, services: Services) -> Turn:
-    """Return the request as a turn of its session; system messages are asked for this turn alone."""
     name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
     session = session_of(request, name.id if name else request.state.session_id)
     check_supported(body)
     messages = load_messages(body.messages)
     if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), session_of(request, waiting.id)
-    context = TurnContext(
-        instructions=instructions(messages),
-        client_tools=tuple(body.client_tools()),
-        tool_choice=body.choice(),
-        parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
-    )
-    return Turn(
+    turn = TurnRequest(
         session=session,
         is_named=name is not None,
         mode=session_mode(request.headers, name),
-        stored=is_stored(body, messages, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],
-        context=context,
-        positions={message.id: position for position, message in enumerate(messages)},
+        context=TurnContext(
+            instructions=instructions(messages),
+            client_tools=tuple(body.client_tools()),
+            tool_choice=body.choice(),
+            parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
+        ),
+        refuse=partial(unpaired, messages),
     )
+    if is_stored(body, messages, name):
+        runs = [services.runs.start(turn.session.thread_id, Turn(turn, services.assembly, services.index).run())]
+    else:
+        runs = start_unstored(turn, body.n or 1, services)
+    return await run_response(runs, body, request.receive)
 
 
-def start_runs(turn: Turn, n: int, services: Services) -> list[Run]:
-    """Start the turn in its session; or `n` times beside it, all at once, where nothing of it is to be kept."""
-    if turn.stored:
-        return [services.runs.start(turn.session.thread_id, run_turn(services.assembly, services.index, turn))]
-    turn.check_paired()
-    return services.runs.start_together(
-        [run_unstored(services.assembly, turn.messages, turn.context) for _ in range(n)]
-    )
+def start_unstored(turn: TurnRequest, n: int, services: Services) -> list[Run]:
+    """Start `n` runs of a turn of which nothing is kept, all at once.
+
+    Raises:
+        InvalidRequest: tool results without their calls, or calls without all of their results.
+    """
+    try:
+        check_paired(turn.messages)
+    except UnpairedMessage as error:
+        raise turn.refuse(error) from error
+    agent = services.assembly.agent
+    return services.runs.start_together([agent.run(turn.messages, turn.context) for _ in range(n)])
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
+from graph.run import Position
 from server.errors import NotFound, RunCancelled
 from server.index import SessionRecord, unknown_session
 from server.messages import dump_messages
@@ -12,7 +13,6 @@ from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
 from server.sessions import ID, Session, checked_id
-from server.turns import stored_messages
 from server.wire import Message
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -100,7 +100,8 @@ async def list_messages(
     checkpoint_id = await services.index.end_of_branch(session, branch)
     if checkpoint_id is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
-    messages = await stored_messages(services.assembly, session, checkpoint_id) if checkpoint_id else []
+    position = Position(session.thread_id, checkpoint_id)
+    messages = await services.assembly.agent.read(position) if checkpoint_id else []
     return MessageList(object="list", data=dump_messages(messages), has_more=False)
 
 

@@ -36,7 +36,7 @@ from langchain_core.messages import (
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import EMBEDDED, answered_by
 from graph.factory import open_tools
-from graph.model import open_model
+from graph.model.client import open_model
 from graph.prompts import layered_prompt
 from graph.settings import AgentSettings
 from graph.weights import find_weights

@@ -20,8 +20,8 @@ from langgraph.types import Send
 
 from graph.events import ToolProgress
 from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
-from graph.images import has_tool_images
-from graph.model import ChatModel
+from graph.model.client import ChatModel
+from graph.model.images import has_tool_images
 from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import AgentState, TurnContext, tool_names

@@ -11,7 +11,7 @@ from graph.agent import AgentGraph, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
-from graph.model import ChatModel, open_model
+from graph.model.client import ChatModel, open_model
 from graph.run import Agent
 from graph.settings import AgentSettings
 from tools.mcp.config import bundled_server, http_server, load_servers

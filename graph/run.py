@@ -19,7 +19,6 @@ from langgraph.constants import START
 from langgraph.types import StreamMode
 
 from graph.agent import AgentGraph
-from graph.calls import dump_arguments
 from graph.events import (
     ClientCall,
     MessageEnded,
@@ -31,9 +30,10 @@ from graph.events import (
     ToolProgress,
     ToolStarted,
 )
-from graph.flow import Flow, flow_of_run
 from graph.history import all_calls, client_calls
-from graph.model import REASONING, REFUSAL
+from graph.model.calls import dump_arguments
+from graph.model.client import REASONING, REFUSAL
+from graph.model.flow import Flow, flow_of_run
 from graph.state import TurnContext
 from tools.mcp.toolbox import Toolbox
 

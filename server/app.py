@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from graph.factory import Assembly, open_agent
-from graph.failures import ModelFailure
+from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__
 from server.auth import KeyGuard

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from graph.database import DatabaseMoved
-from graph.failures import Failure, Meaning, ModelFailure
+from graph.model.failures import Failure, Meaning, ModelFailure
 from server.errors import AgentError, ApiError, InvalidRequest, Unavailable, UpstreamError
 
 

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.responses import Response
 
-from graph.text import paired_surrogates
+from graph.model.text import paired_surrogates
 from server.errors import InvalidRequest
 from server.validation import NOT_JSON
 

@@ -15,9 +15,9 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from graph.calls import dump_arguments, load_call
 from graph.history import all_calls
-from graph.model import REFUSAL
+from graph.model.calls import dump_arguments, load_call
+from graph.model.client import REFUSAL
 from server.errors import InvalidRequest
 from server.pairing import UnpairedMessage
 from server.wire import ContentPart, File, Message

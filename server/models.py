@@ -5,8 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from graph.endpoint import is_among, listed
-from graph.failures import ModelFailure
+from graph.model.endpoint import is_among, listed
+from graph.model.failures import ModelFailure
 from server.errors import NotFound
 from server.foreign_errors import as_api_error
 

@@ -13,7 +13,7 @@ from langchain_core.tools import BaseTool, tool
 
 from graph.agent import build_agent
 from graph.checkpoints import open_checkpointer
-from graph.model import open_model
+from graph.model.client import open_model
 from graph.settings import AgentSettings
 from tests.mcp_servers import PIXEL
 from tests.upstream import Answer, Call, Upstream

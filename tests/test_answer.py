@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.answer import AnswerReader
-from graph.calls import CallAssembly, Fragment
-from graph.deltas import load_finish, load_usage
-from graph.failures import ModelFailure
+from graph.model.answer import AnswerReader
+from graph.model.calls import CallAssembly, Fragment
+from graph.model.deltas import load_finish, load_usage
+from graph.model.failures import ModelFailure
 
 W, A, B = "get_weather", '{"city":"Seoul"}', '{"city":"Busan"}'
 TOOLS = [W, "get", "search_web", "dada"]

@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from graph.endpoint import addresses, load_names
-from graph.model import open_model
+from graph.model.client import open_model
+from graph.model.endpoint import addresses, load_names
 from graph.settings import AgentSettings
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server, frames_of
 from tests.loopback import served

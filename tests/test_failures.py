@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graph.failures import Meaning, read_failure, reported_failure, words
+from graph.model.failures import Meaning, read_failure, reported_failure, words
 
 TOO_LONG: Meaning = "context too long"
 NO_TOOLS: Meaning = "no tools"

@@ -8,9 +8,9 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolCall
 from langchain_core.tools import tool
 
-from graph.calls import load_call
-from graph.failures import ModelFailure
-from graph.model import ChatModel, open_model
+from graph.model.calls import load_call
+from graph.model.client import ChatModel, open_model
+from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from tests.loopback import proxied
 from tests.upstream import Answer, Call, Upstream

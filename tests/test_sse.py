@@ -2,7 +2,7 @@
 
 import pytest
 
-from graph.sse import EventDecoder, ServerSentEvent
+from graph.model.sse import EventDecoder, ServerSentEvent
 
 ONE = [ServerSentEvent("x")]
 

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from graph.agent import build_agent
 from graph.checkpoints import open_checkpointer
-from graph.model import open_model
+from graph.model.client import open_model
 from graph.settings import AgentSettings
 from tests.agent_server import AgentServer, agent_server
 from tests.upstream import Answer, Call, Upstream

@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 
 from graph.agent import AgentGraph, build_agent
 from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
-from graph.model import open_model
+from graph.model.client import open_model
 from graph.settings import AgentSettings
 from graph.thread_rows import StillNeeded
 from tests.agent_server import MODEL, AgentServer

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from graph.text import paired_surrogates
+from graph.model.text import paired_surrogates
 
 Meaning = Literal[
     "context too long",

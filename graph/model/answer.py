@@ -7,11 +7,11 @@ from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata
 
-from graph.calls import CallAssembly
-from graph.deltas import Delta, Finish, load_chunk, more_severe
-from graph.failures import Failure, ModelFailure, is_page, read_failure, words
-from graph.sse import BOM, EventDecoder, ServerSentEvent
-from graph.text import AnswerText
+from graph.model.calls import CallAssembly
+from graph.model.deltas import Delta, Finish, load_chunk, more_severe
+from graph.model.failures import Failure, ModelFailure, is_page, read_failure, words
+from graph.model.sse import BOM, EventDecoder, ServerSentEvent
+from graph.model.text import AnswerText
 
 DONE = "[DONE]"
 # What a body begins with that is no stream of events: JSON, or a web page.

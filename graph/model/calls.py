@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.messages import InvalidToolCall, ToolCall
 
-from graph.text import paired_surrogates
+from graph.model.text import paired_surrogates
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 # What strict endpoints take as the name of a function, when the call is sent back to them.

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
-from graph.calls import Fragment
-from graph.failures import Failure, ModelFailure, reported_failure
+from graph.model.calls import Fragment
+from graph.model.failures import Failure, ModelFailure, reported_failure
 
 Finish = Literal["stop", "length", "content_filter"]
 

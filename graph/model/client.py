@@ -20,13 +20,13 @@ from langchain_openai import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import PrivateAttr
 
-from graph.answer import AnswerReader, Said
-from graph.endpoint import Endpoint, alternatives, endpoint_failures, is_among
-from graph.failures import Failure, Meaning, ModelFailure
-from graph.flow import flow_of_run, flowing
-from graph.images import has_tool_images, with_tool_images
+from graph.model.answer import AnswerReader, Said
+from graph.model.endpoint import Endpoint, alternatives, endpoint_failures, is_among
+from graph.model.failures import Failure, Meaning, ModelFailure
+from graph.model.flow import flow_of_run, flowing
+from graph.model.images import has_tool_images, with_tool_images
+from graph.model.tokens import estimated_usage
 from graph.settings import AgentSettings
-from graph.tokens import estimated_usage
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 log = logging.getLogger(__name__)

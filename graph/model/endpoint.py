@@ -11,7 +11,7 @@ import httpx
 import httpx2
 import openai
 
-from graph.failures import Failure, ModelFailure, read_failure
+from graph.model.failures import Failure, ModelFailure, read_failure
 
 log = logging.getLogger(__name__)
 

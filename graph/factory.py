@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from graph.agent import AgentGraph, build_agent
-from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.embedded import EmbeddedModel
 from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.model.client import ChatModel, open_model
 from graph.run import Agent
 from graph.settings import AgentSettings
+from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
 from tools.mcp.config import bundled_server, http_server, load_servers
 from tools.mcp.spec import ServerSpec
 from tools.mcp.toolbox import Toolbox

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
-from graph.database import DatabaseMoved
 from graph.model.failures import Failure, Meaning, ModelFailure
+from graph.storage.database_file import DatabaseMoved
 from server.errors import AgentError, ApiError, InvalidRequest, Unavailable, UpstreamError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_core.messages import AnyMessage
 
-from graph.checkpoints import ShieldedSqliteSaver
+from graph.storage.sqlite import ShieldedSqliteSaver
 from server.errors import NotFound
 from server.pairing import results_at_end, unanswered_calls
 from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step

@@ -6,7 +6,7 @@ a table, add one at the end.
 
 import time
 
-from graph.checkpoints import CheckpointUrlError, ShieldedSqliteSaver
+from graph.storage.sqlite import CheckpointUrlError, ShieldedSqliteSaver
 
 APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
 

@@ -10,8 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from graph.checkpoints import claimed, open_checkpointer
 from graph.factory import mcp_servers
+from graph.storage.sqlite import claimed, open_checkpointer
 from server.app import create_app
 from server.http1 import SPEAKING
 from server.logs import log_config

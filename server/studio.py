@@ -18,9 +18,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.checkpoints import CheckpointUrlError, claimed
 from graph.embedded_settings import settings_or_embedded
 from graph.factory import opened_agent
+from graph.storage.sqlite import CheckpointUrlError, claimed
 from server.app import create_app
 from server.command.mistakes import unusable
 from server.services import Services

@@ -12,9 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, tool
 
 from graph.agent import build_agent
-from graph.checkpoints import open_checkpointer
 from graph.model.client import open_model
 from graph.settings import AgentSettings
+from graph.storage.sqlite import open_checkpointer
 from tests.mcp_servers import PIXEL
 from tests.upstream import Answer, Call, Upstream
 

@@ -12,7 +12,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
-from graph.checkpoints import CheckpointUrlError, ShieldedSqliteSaver, open_checkpointer, sqlite_path
+from graph.storage.sqlite import CheckpointUrlError, ShieldedSqliteSaver, open_checkpointer, sqlite_path
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 
-from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
+from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
 
 
 @checkpointer_test(name="ours")

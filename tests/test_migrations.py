@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from graph.checkpoints import CheckpointUrlError, open_checkpointer
+from graph.storage.sqlite import CheckpointUrlError, open_checkpointer
 from server.migrations import MIGRATIONS, migrate
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.test_command import run

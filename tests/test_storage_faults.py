@@ -16,9 +16,9 @@ import httpx
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
-from graph.checkpoints import open_checkpointer
-from graph.database import DatabaseMoved
-from graph.write_lock import BUSY_TIMEOUT
+from graph.storage.database_file import DatabaseMoved
+from graph.storage.sqlite import open_checkpointer
+from graph.storage.write_lock import BUSY_TIMEOUT
 from server.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_command import Serving, serving

@@ -12,10 +12,10 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from graph.agent import AgentGraph, build_agent
-from graph.checkpoints import ShieldedSqliteSaver, open_checkpointer
 from graph.model.client import open_model
 from graph.settings import AgentSettings
-from graph.thread_rows import StillNeeded
+from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
+from graph.storage.thread_rows import StillNeeded
 from tests.agent_server import MODEL, AgentServer
 from tests.upstream import Answer, Call, Upstream
 

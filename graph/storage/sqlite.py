@@ -15,9 +15,9 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from graph.database import DatabaseFile, DatabaseInUse, make_private, used_alone
-from graph.thread_rows import copy_thread, delete_runs, keep_latest
-from graph.write_lock import WriteLock
+from graph.storage.database_file import DatabaseFile, DatabaseInUse, make_private, used_alone
+from graph.storage.thread_rows import copy_thread, delete_runs, keep_latest
+from graph.storage.write_lock import WriteLock
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"

@@ -33,13 +33,13 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from graph.embedded import EmbeddedModel
-from graph.embedded_settings import EMBEDDED, answered_by
 from graph.factory import open_tools
 from graph.model.client import open_model
+from graph.offline.process import EmbeddedModel
+from graph.offline.settings import EMBEDDED, answered_by
+from graph.offline.weights import find_weights
 from graph.prompts import layered_prompt
 from graph.settings import AgentSettings
-from graph.weights import find_weights
 
 QUESTIONS = Path(__file__).with_name("tool_choice.jsonl")
 TODAY = date(2026, 11, 26)  # the day of the weather in the file; the prompt names it

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from graph.agent import AgentGraph, build_agent
-from graph.embedded import EmbeddedModel
-from graph.embedded_settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.model.client import ChatModel, open_model
+from graph.offline.process import EmbeddedModel
+from graph.offline.settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.run import Agent
 from graph.settings import AgentSettings
 from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
@@ -84,7 +84,7 @@ async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSe
     if settings.ollama_base_url != UNSTARTED:
         yield settings
         return
-    from graph.weights import find_weights  # needs the demo's extra packages
+    from graph.offline.weights import find_weights  # needs the demo's extra packages
 
     with ThreadPoolExecutor(1) as beside:  # its thread stays: the model ends with the thread that started it
         loop = asyncio.get_running_loop()

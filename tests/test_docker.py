@@ -320,4 +320,4 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(tmp_path: Pat
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     assert held == {file for package in ("graph", "server", "tools") for file in files_of(package)}
-    assert {"graph/embedded_template.jinja", "graph/embedded_carriers.txt"} <= held
+    assert {"graph/offline/template.jinja", "graph/embedded_carriers.txt"} <= held

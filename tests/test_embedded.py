@@ -15,12 +15,11 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from graph.embedded import MODEL_NAME, EmbeddedModel, EmbeddedModelError
-from graph.embedded_memory import GIB, free_memory, window_for
-from graph.embedded_settings import answered_by, settings_or_embedded
 from graph.factory import embedded_where_named
-from graph.settings import AgentSettings
-from graph.weights import (
+from graph.offline.memory import GIB, free_memory, window_for
+from graph.offline.process import MODEL_NAME, EmbeddedModel, EmbeddedModelError
+from graph.offline.settings import answered_by, settings_or_embedded
+from graph.offline.weights import (
     CARRIERS,
     FILE_NAME,
     WeightsError,
@@ -29,6 +28,7 @@ from graph.weights import (
     find_weights,
     is_genuine,
 )
+from graph.settings import AgentSettings
 from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
@@ -163,7 +163,7 @@ def test_the_child_is_started_again_under_the_same_address_when_it_crashes(weigh
 
 def test_the_child_dies_with_its_parent(weights: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from graph.embedded import EmbeddedModel\n"
+        "import sys; from pathlib import Path; from graph.offline.process import EmbeddedModel\n"
         "with EmbeddedModel(Path(sys.argv[1])) as model:\n"
         "    print(model.process_id, flush=True); sys.stdin.read()"
     )

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from graph.embedded import EmbeddedModel
-from graph.weights import find_weights
+from graph.offline.process import EmbeddedModel
+from graph.offline.weights import find_weights
 from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port
 from tests.processes import running

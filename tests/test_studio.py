@@ -17,7 +17,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 from langgraph_sdk.errors import BadRequestError, NotFoundError
 
-from graph.embedded import MODEL_NAME
+from graph.offline.process import MODEL_NAME
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.loopback import free_port
 from tests.test_command import Serving, serving

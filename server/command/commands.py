@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from graph.embedded import EmbeddedModel, EmbeddedModelError
-from graph.embedded_settings import EMBEDDED, answered_by
+from graph.offline.process import EmbeddedModel, EmbeddedModelError
+from graph.offline.settings import EMBEDDED, answered_by
 from server import __version__
 from server.command import flags
 from server.command.address import AddressError, require_free_address
@@ -61,7 +61,7 @@ def demo(options: argparse.Namespace) -> None:
     _warn_of_misspelt_names()
     require_free_address(settings.api_host, settings.api_port, of="API")
     try:
-        from graph.weights import WeightsError, find_weights
+        from graph.offline.weights import WeightsError, find_weights
     except ModuleNotFoundError as error:
         raise CommandError(f"The demo needs its extra packages ({error.name}); run `make setup`.") from error
     # Two seconds of imports, in which the model can be checked and loaded.

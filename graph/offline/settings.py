@@ -1,11 +1,11 @@
-"""Settings that name the embedded model; apart from graph/embedded.py, whose child process starts without them."""
+"""Settings that name the embedded model; apart from graph/offline/process.py, whose child process starts without them."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
 
-from graph.embedded import MODEL_NAME, EmbeddedModel
+from graph.offline.process import MODEL_NAME, EmbeddedModel
 from graph.settings import AgentSettings
 
 # It has an address and a key of its own once it runs.

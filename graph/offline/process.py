@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from graph.embedded_memory import WINDOWS, free_memory, window_for
+from graph.offline.memory import WINDOWS, free_memory, window_for
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class EmbeddedModel:
         """Start the child, hand it its orders on standard input and wait for its address on standard output."""
         child = subprocess.Popen(
             # Our package, not a folder "graph" that happens to be where the user works.
-            [sys.executable, "-P", "-m", "graph.embedded_server"],
+            [sys.executable, "-P", "-m", "graph.offline.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,4 +1,4 @@
-"""The child process of the embedded model; see graph/embedded.py. Reads a line, writes a line, serves until told."""
+"""The child process of the embedded model; see graph/offline/process.py. Reads a line, writes a line, serves until told."""
 
 import ctypes
 import os
@@ -8,8 +8,8 @@ from types import FrameType
 
 import xllamacpp
 
-from graph.embedded import MODEL_NAME, Orders
-from graph.embedded_memory import MIB, TOKEN
+from graph.offline.memory import MIB, TOKEN
+from graph.offline.process import MODEL_NAME, Orders
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 5

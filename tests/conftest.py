@@ -11,7 +11,7 @@ from tests.agent_server import AgentServer, agent_server
 from tests.loopback import served
 from tests.open_meteo import OpenMeteo
 from tests.upstream import Upstream
-from tools.settings import ToolSettings
+from tools.bundled.settings import ToolSettings
 
 SETTINGS = {name.upper() for kind in (ServerSettings, ToolSettings) for name in kind.model_fields}
 

@@ -28,7 +28,7 @@ from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port
 from tests.upstream import Answer, Upstream
 from tests.waiting import until
-from tools.settings import ToolSettings
+from tools.bundled.settings import ToolSettings
 
 ROOT = Path(__file__).parents[1]
 RULE = "=" * 60

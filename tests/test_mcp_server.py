@@ -28,7 +28,7 @@ from tests.open_meteo import OpenMeteo
 from tests.processes import running
 
 TRANSPORTS = ("stdio", "chat-agent mcp --stdio", "chat-agent mcp")
-STDIO_COMMANDS = (["-m", "tools.mcp_server"], ["-m", "server", "mcp", "--stdio"])
+STDIO_COMMANDS = (["-m", "tools.bundled.server"], ["-m", "server", "mcp", "--stdio"])
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -243,7 +243,7 @@ async def test_langchain_s_own_client_has_its_tools(open_meteo_url: str) -> None
     bundled: StdioConnection = {
         "transport": "stdio",
         "command": sys.executable,
-        "args": ["-m", "tools.mcp_server"],
+        "args": ["-m", "tools.bundled.server"],
         "env": environment,
     }
     client = MultiServerMCPClient({"chat-agent": bundled})

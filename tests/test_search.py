@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from tests.loopback import free_port, served
-from tools.failure import ToolFailure
-from tools.search import search_report
+from tools.bundled.failure import ToolFailure
+from tools.bundled.search import search_report
 
 NO_ANSWER = "The web search does not answer right now."
 

@@ -17,8 +17,8 @@ from server.settings import ServerSettings
 from tests.agent_server import MODEL
 from tests.loopback import free_port
 from tests.test_command import run
+from tools.bundled.settings import ToolSettings
 from tools.environment import listed, tidy
-from tools.settings import ToolSettings
 
 ENDPOINT = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1"}
 

@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from tests.loopback import free_port, served
 from tests.open_meteo import FORECAST, SEOUL, SEOUL_IN_KOREAN, OpenMeteo
-from tools.failure import ToolFailure
-from tools.weather import weather_report
-from tools.weather_words import ENGLISH, KOREAN, words_for
+from tools.bundled.failure import ToolFailure
+from tools.bundled.weather import weather_report
+from tools.bundled.weather_words import ENGLISH, KOREAN, words_for
 
 SEOUL_REPORT = """\
 Seoul, South Korea, now (2026-11-22 20:15 local time): light rain, 5.3 °C, feels like 2.1 °C, humidity 60 %, \

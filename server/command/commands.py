@@ -20,8 +20,8 @@ from server.command.mistakes import misspelt, unusable
 from server.screens import address, banner, doors, invitation
 from server.settings import ServerSettings
 from server.signals import end_in_order_on_hangup
+from tools.bundled.settings import ToolSettings
 from tools.environment import EnvironmentSettings
-from tools.settings import ToolSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -94,13 +94,13 @@ def mcp(options: argparse.Namespace) -> None:
     """Serve the bundled tools to any MCP client."""
     settings = load_settings(ToolSettings, flags.given(options))
     if options.stdio:
-        from tools.mcp_server import main as serve_stdio
+        from tools.bundled.server import main as serve_stdio
 
         serve_stdio()
         return
     _warn_of_misspelt_names()
     require_free_address(settings.mcp_host, settings.mcp_port, of="MCP")
-    from tools.mcp_server import build_server
+    from tools.bundled.server import build_server
 
     print(f"MCP server on http://{settings.mcp_host}:{settings.mcp_port}/mcp (streamable HTTP)", flush=True)
     build_server(settings).run("streamable-http")

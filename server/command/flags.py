@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from server.settings import ServerSettings
-from tools.settings import ToolSettings
+from tools.bundled.settings import ToolSettings
 
 FIELDS: Mapping[str, FieldInfo] = {**ServerSettings.model_fields, **ToolSettings.model_fields}
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from tools.bundled.settings import ToolSettings
 from tools.mcp.entry import server_spec
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
 from tools.mcp.variables import Variables, workspace_of
-from tools.settings import ToolSettings
 
 PROJECT = Path(__file__).parents[2]
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -46,7 +46,7 @@ def bundled_server() -> ServerSpec:
     address = StdioAddress(
         command=sys.executable,
         # Our package, not a folder "tools" that happens to be where the user works.
-        args=("-P", "-m", "tools.mcp_server"),
+        args=("-P", "-m", "tools.bundled.server"),
         env=environment | {"PYTHONPATH": str(PROJECT)},
     )
     return ServerSpec(address=address, first_wait=BUNDLED_WAIT)

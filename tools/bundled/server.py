@@ -13,13 +13,13 @@ from mcp.server.fastmcp import FastMCP
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
-from tools.failure import ToolFailure
+from tools.bundled.failure import ToolFailure
+from tools.bundled.search import TIMEOUT, search_report
+from tools.bundled.settings import ToolSettings
+from tools.bundled.weather import weather_report
 from tools.identity import NAME, version
-from tools.search import TIMEOUT, search_report
-from tools.settings import ToolSettings
-from tools.weather import weather_report
 
-log = logging.getLogger("tools.mcp_server")  # not __main__, which it is in a process of its own
+log = logging.getLogger("tools.bundled.server")  # not __main__, which it is in a process of its own
 
 MAX_RESULTS = 10
 
@@ -81,7 +81,7 @@ async def _relayed(report: Awaitable[str]) -> CallToolResult:
 
 
 def main() -> None:
-    """Serve over stdio until standard input closes; `python -m tools.mcp_server`."""
+    """Serve over stdio until standard input closes; `python -m tools.bundled.server`."""
     # The SDK reads standard input in a thread that no KeyboardInterrupt reaches.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     build_server(ToolSettings()).run("stdio")

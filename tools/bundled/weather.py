@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from tools.failure import ToolFailure
-from tools.weather_words import HANGUL, Words, words_for
+from tools.bundled.failure import ToolFailure
+from tools.bundled.weather_words import HANGUL, Words, words_for
 
 FORECAST_DAYS = 3
 KOREAN_CITY_SUFFIX = re.compile(r"(특별자치시|특별시|광역시|시|군)$")

@@ -10,7 +10,7 @@ import httpx
 from ddgs import DDGS
 from ddgs.exceptions import DDGSException
 
-from tools.failure import ToolFailure
+from tools.bundled.failure import ToolFailure
 
 SNIPPET_LENGTH = 400
 TIMEOUT = 10

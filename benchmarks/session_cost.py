@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from graph.factory import Assembly, open_agent
+from graph.assembly import Assembly, open_agent
 from graph.run import Position
 from graph.state import TurnContext
 from server.index import SessionIndex

@@ -33,7 +33,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from graph.factory import open_tools
+from graph.assembly import open_tools
 from graph.model.client import open_model
 from graph.offline.process import EmbeddedModel
 from graph.offline.settings import EMBEDDED, answered_by

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
-from graph.factory import Assembly, open_agent
+from graph.assembly import Assembly, open_agent
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__

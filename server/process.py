@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from graph.factory import mcp_servers
+from graph.assembly import mcp_servers
 from graph.storage.sqlite import claimed, open_checkpointer
 from server.app import create_app
 from server.http1 import SPEAKING

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from graph.factory import Assembly
+from graph.assembly import Assembly
 from server.index import SessionIndex
 from server.models import Models
 from server.runs import RunOwner

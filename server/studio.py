@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.factory import opened_agent
+from graph.assembly import opened_agent
 from graph.offline.settings import settings_or_embedded
 from graph.storage.sqlite import CheckpointUrlError, claimed
 from server.app import create_app

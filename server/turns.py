@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 
+from graph.assembly import Assembly
 from graph.events import ClientCall, Refusal, RunEvent, Text
-from graph.factory import Assembly
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import TurnContext

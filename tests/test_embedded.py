@@ -15,7 +15,7 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from graph.factory import embedded_where_named
+from graph.assembly import embedded_where_named
 from graph.offline.memory import GIB, free_memory, window_for
 from graph.offline.process import MODEL_NAME, EmbeddedModel, EmbeddedModelError
 from graph.offline.settings import answered_by, settings_or_embedded

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from graph.factory import mcp_servers
+from graph.assembly import mcp_servers
 from graph.settings import AgentSettings
 from tools.mcp.config import PROJECT, McpConfigError, bundled_server, load_servers, parse_json
 from tools.mcp.connections import fallbacks, greeted

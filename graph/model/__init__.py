@@ -1,0 +1,1 @@
+"""The client of the model endpoint: requests, the stream of an answer, failures."""

@@ -22,7 +22,7 @@ from graph.offline.memory import WINDOWS, free_memory, window_for
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "qwen2.5-coder-1.5b"
-TEMPLATE = Path(__file__).with_name("embedded_template.jinja")
+TEMPLATE = Path(__file__).with_name("template.jinja")
 STOP_TIMEOUT = 5.0
 FIRST_RETRY, LAST_RETRY = 0.5, 10.0
 
@@ -75,7 +75,7 @@ class EmbeddedModel:
             stdout=subprocess.PIPE,
             text=True,
             # Spinning threads starve a neighbour, and are starved by one, by a factor of eight.
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         assert child.stdin is not None
         assert child.stdout is not None

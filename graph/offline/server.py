@@ -1,4 +1,4 @@
-"""The child process of the embedded model; see graph/offline/process.py. Reads a line, writes a line, serves until told."""
+"""The child process of the embedded model, see graph/offline/process.py: reads a line, writes a line, serves."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Settings that name the embedded model; apart from graph/offline/process.py, whose child process starts without them."""
+"""Settings that name the embedded model. Its child process starts without them."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

@@ -1,0 +1,1 @@
+"""The bundled MCP server and its tools."""

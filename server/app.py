@@ -18,27 +18,27 @@ from graph.assembly import Assembly, open_agent
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__
-from server.auth import KeyGuard
-from server.body_limit import BodyLimit
 from server.docs import add_docs
 from server.errors import ApiError, InvalidRequest, NotFound
-from server.foreign_errors import as_api_error
-from server.headers import Identified
+from server.http.body_limit import BodyLimit
+from server.http.complaints import NOT_JSON, invalid_body, wrong_type
+from server.http.event_stream import error_response
+from server.http.foreign_errors import as_api_error
+from server.http.guard import KeyGuard
+from server.http.identity import Identified
+from server.http.json_body import is_json
+from server.http.keys import Keys
+from server.http.login import login_router
+from server.http.normalized import Normalized
 from server.index import SessionIndex
-from server.json_body import is_json
-from server.keys import Keys
-from server.login import login_router
 from server.migrations import migrate
 from server.models import Models
-from server.normalized import Normalized
 from server.openapi import describes
-from server.replies import error_response
 from server.routes import chat, health, models, playground, runnable, sessions
 from server.runs import RunOwner
 from server.services import Services
 from server.settings import ServerSettings
 from server.sweeping import sweep
-from server.validation import NOT_JSON, invalid_body, wrong_type
 from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)

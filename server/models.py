@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from graph.model.endpoint import is_among, listed
 from graph.model.failures import ModelFailure
 from server.errors import NotFound
-from server.foreign_errors import as_api_error
+from server.http.foreign_errors import as_api_error
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from server.errors import (
     Unavailable,
     UpstreamError,
 )
-from server.foreign_errors import as_api_error
+from server.http.complaints import wrong_type
+from server.http.foreign_errors import as_api_error
 from server.sessions import ID_OR_BLANK, MODE_HEADER, OWN_HEADER
-from server.validation import wrong_type
 
 Json = dict[str, Any]
 

@@ -13,10 +13,10 @@ from uvicorn.config import LOGGING_CONFIG
 from graph.assembly import mcp_servers
 from graph.storage.sqlite import claimed, open_checkpointer
 from server.app import create_app
-from server.http1 import SPEAKING
-from server.logs import log_config
+from server.http.event_stream import DRAIN_SECONDS
+from server.http.http1 import SPEAKING
+from server.http.logs import log_config
 from server.migrations import migrate
-from server.replies import DRAIN_SECONDS
 from server.screens import open_to_all
 from server.settings import ServerSettings
 from server.signals import end_uninterrupted

@@ -19,14 +19,14 @@ from graph.events import Text
 from graph.state import TurnContext
 from server.conversation import load_conversation
 from server.errors import Unavailable
-from server.json_body import is_json
+from server.http.complaints import wrong_type
+from server.http.event_stream import on_disconnect
+from server.http.json_body import is_json
 from server.messages import instructions, unpaired
-from server.replies import on_disconnect
 from server.services import Services, session_of
 from server.sessions import named_session, session_mode
 from server.speech import Speech
 from server.turns import Turn, TurnRequest
-from server.validation import wrong_type
 
 PATH = "/agent"
 

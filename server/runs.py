@@ -17,8 +17,8 @@ import anyio
 
 from graph.events import RunEvent, ToolStarted
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
-from server.foreign_errors import as_api_error
-from server.logs import own_context
+from server.http.foreign_errors import as_api_error
+from server.http.logs import own_context
 
 log = logging.getLogger(__name__)
 

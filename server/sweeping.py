@@ -5,7 +5,7 @@ import logging
 import time
 
 from server.errors import AgentError, SessionBusy
-from server.foreign_errors import as_api_error
+from server.http.foreign_errors import as_api_error
 from server.index import SessionIndex
 from server.runs import RunOwner
 from server.settings import ServerSettings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from server.http1 import SPEAKING
+from server.http.http1 import SPEAKING
 
 
 @contextmanager

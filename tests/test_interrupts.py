@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from server.replies import DRAIN_SECONDS
+from server.http.event_stream import DRAIN_SECONDS
 from tests.agent_server import MODEL
 from tests.loopback import free_port
 from tests.terminal import Terminal, at_terminal, chat_agent

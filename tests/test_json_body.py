@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.json_body import decoded, is_json
+from server.http.json_body import decoded, is_json
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.test_errors import error_of
 from tests.upstream import Answer, Call, Upstream

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.keys import Keys
-from server.login import COOKIE
+from server.http.keys import Keys
+from server.http.login import COOKIE
 from tests.agent_server import AgentServer, agent_server
 
 HTML = {"Accept": "text/html"}

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from server.replies import PING_INTERVAL
+from server.http.event_stream import PING_INTERVAL
 from server.settings import ServerSettings
 from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port, served

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from graph.events import RunEvent, Text
-from server.replies import RunStream
+from server.http.event_stream import RunStream
 from server.runs import RunOwner
 from server.stream import dump_chunks
 from tests.loopback import served

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from graph.state import TurnContext
 from server.errors import InvalidRequest
+from server.http.complaints import check_supported, invalid_body
 from server.unsaid import NOTHING as UNSAID
-from server.validation import check_supported, invalid_body
 from server.wire import ChatRequest
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.test_compatibility import PAGE

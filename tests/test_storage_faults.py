@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from graph.storage.database_file import DatabaseMoved
 from graph.storage.sqlite import open_checkpointer
 from graph.storage.write_lock import BUSY_TIMEOUT
-from server.foreign_errors import as_api_error
+from server.http.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_command import Serving, serving
 from tests.test_errors import error_of

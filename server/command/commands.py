@@ -155,7 +155,7 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
 
     from graph.state import TurnContext
     from server.errors import AgentError
-    from server.foreign_errors import as_api_error
+    from server.http.foreign_errors import as_api_error
 
     print("Letting the model read what tools it has …", flush=True)
     once = TurnContext(parameters={"max_completion_tokens": 1})

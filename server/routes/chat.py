@@ -10,16 +10,16 @@ from starlette.responses import Response
 from graph.state import TurnContext
 from server.answers import Completion
 from server.errors import InvalidRequest
-from server.json_body import JsonRoute
+from server.http.complaints import check_supported
+from server.http.event_stream import run_response
+from server.http.json_body import JsonRoute
 from server.messages import instructions, load_messages, unpaired
 from server.openapi import may_fail
 from server.pairing import UnpairedMessage, check_paired
-from server.replies import run_response
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
 from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode
 from server.turns import Turn, TurnRequest
-from server.validation import check_supported
 from server.wire import ChatRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from server.errors import AgentError
-from server.foreign_errors import as_api_error
+from server.http.foreign_errors import as_api_error
 from server.openapi import may_fail
 from server.services import ServicesDep
 from tools.mcp.health import ServerHealth

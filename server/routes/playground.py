@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.errors import NotFound
-from server.json_body import JsonRoute
+from server.http.json_body import JsonRoute
 from server.routes.runnable import event_stream, handler, input_schema, output_schema
 from server.runnable import PATH, read_conversation
 from server.sessions import SessionName

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.errors import ApiError
-from server.json_body import JsonRoute
-from server.replies import EventStream
+from server.http.event_stream import EventStream
+from server.http.json_body import JsonRoute
 from server.runnable import PATH, api_handler, read_conversation, run_conversation, while_connected
 from server.sse import one_line
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from graph.model.text import paired_surrogates
 from server.errors import InvalidRequest
-from server.validation import NOT_JSON
+from server.http.complaints import NOT_JSON
 
 # The escapes of a JSON string: both halves of a character, half of one, any other.
 ESCAPE = re.compile(

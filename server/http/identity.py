@@ -10,9 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AgentError, InvalidRequest
-from server.foreign_errors import as_api_error
-from server.logs import REQUEST_ID, log_request
-from server.replies import error_response
+from server.http.event_stream import error_response
+from server.http.foreign_errors import as_api_error
+from server.http.logs import REQUEST_ID, log_request
 from server.sessions import OWN_HEADER, fresh_session, named_session
 
 log = logging.getLogger(__name__)

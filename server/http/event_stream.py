@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.answers import AgentEvent, Chunk
 from server.errors import ApiError
-from server.foreign_errors import as_api_error
+from server.http.foreign_errors import as_api_error
 from server.runs import Run
 from server.sse import DONE, chunk_frame, error_frame
 from server.stream import collect, dump_chunks

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from server.errors import InvalidRequest
-from server.keys import PASS_SECONDS, Keys
+from server.http.keys import PASS_SECONDS, Keys
 
 COOKIE = "chat_agent_pass"
 

@@ -7,9 +7,9 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
-from server.keys import Keys
-from server.login import COOKIE, from_own_page, login_page
-from server.replies import error_response
+from server.http.event_stream import error_response
+from server.http.keys import Keys
+from server.http.login import COOKIE, from_own_page, login_page
 from server.sessions import NO_PRINCIPAL
 
 OPEN_PATHS = ("/health", "/login")

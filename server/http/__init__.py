@@ -1,0 +1,1 @@
+"""What every request passes: its id, its key, the bounds of its body, and how answers leave."""

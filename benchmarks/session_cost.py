@@ -24,7 +24,7 @@ from graph.assembly import Assembly, open_agent
 from graph.run import Position
 from graph.state import TurnContext
 from server.index import SessionIndex
-from server.messages import unpaired
+from server.messages.convert import unpaired
 from server.migrations import migrate
 from server.sessions import Session
 from server.settings import ServerSettings

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from server.errors import InvalidRequest
 from server.http.complaints import NOT_JSON, invalid_body
-from server.messages import load_messages
+from server.messages.convert import load_messages
 from server.wire import Message
 
 KINDS = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "function"}

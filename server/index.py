@@ -16,7 +16,7 @@ from langchain_core.messages import AnyMessage
 
 from graph.storage.sqlite import ShieldedSqliteSaver
 from server.errors import NotFound
-from server.pairing import results_at_end, unanswered_calls
+from server.messages.tool_results import results_at_end, unanswered_calls
 from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
 from server.sessions import Session
 from server.transcript import Transcript

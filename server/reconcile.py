@@ -14,7 +14,7 @@ from typing import Literal
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import call_ids
-from server.pairing import check_paired, results_at_end
+from server.messages.tool_results import check_paired, results_at_end
 from server.transcript import Transcript
 
 Mode = Literal["append", "full", "auto"]

@@ -22,7 +22,7 @@ from server.errors import Unavailable
 from server.http.complaints import wrong_type
 from server.http.event_stream import on_disconnect
 from server.http.json_body import is_json
-from server.messages import instructions, unpaired
+from server.messages.convert import instructions, unpaired
 from server.services import Services, session_of
 from server.sessions import named_session, session_mode
 from server.speech import Speech

@@ -14,7 +14,7 @@ from graph.run import NOWHERE, Position
 from graph.state import TurnContext
 from server.errors import ApiError
 from server.index import AnsweredTurn, SessionIndex
-from server.pairing import UnpairedMessage, unanswered_calls
+from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions import Session
 from server.speech import Speech

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
 from graph.history import call_ids, paired, unanswered
-from server.pairing import UnpairedMessage, check_paired, results_at_end, unanswered_calls
+from server.messages.tool_results import UnpairedMessage, check_paired, results_at_end, unanswered_calls
 from server.reconcile import Knowledge, NewRoot, reconcile
 from server.transcript import Transcript
 from tests.agent_server import MODEL, AgentServer

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from server.pairing import UnpairedMessage
+from server.messages.tool_results import UnpairedMessage
 from server.reconcile import (
     CANCELLED,
     Append,

@@ -13,9 +13,9 @@ from server.errors import InvalidRequest
 from server.http.complaints import check_supported
 from server.http.event_stream import run_response
 from server.http.json_body import JsonRoute
-from server.messages import instructions, load_messages, unpaired
+from server.messages.convert import instructions, load_messages, unpaired
+from server.messages.tool_results import UnpairedMessage, check_paired
 from server.openapi import may_fail
-from server.pairing import UnpairedMessage, check_paired
 from server.runs import Run
 from server.services import Services, ServicesDep, session_of
 from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode

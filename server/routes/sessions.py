@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from graph.run import Position
 from server.errors import NotFound, RunCancelled
 from server.index import SessionRecord, unknown_session
-from server.messages import dump_messages
+from server.messages.convert import dump_messages
 from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of

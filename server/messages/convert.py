@@ -19,7 +19,7 @@ from graph.history import all_calls
 from graph.model.calls import dump_arguments, load_call
 from graph.model.client import REFUSAL
 from server.errors import InvalidRequest
-from server.pairing import UnpairedMessage
+from server.messages.tool_results import UnpairedMessage
 from server.wire import ContentPart, File, Message
 
 USER_PARTS = ("text", "image_url", "file", "input_audio")

@@ -1,0 +1,1 @@
+"""OpenAI's messages: their shapes, LangChain's made of them, and back."""

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from server.answers import AgentEvent, Answer, Choice, Chunk, Completion, Usage
+from server.chat.response import AgentEvent, Answer, Choice, Chunk, Completion, Usage
 from server.descriptions import describe_answers, describe_fields
 from server.errors import (
     ErrorEnvelope,

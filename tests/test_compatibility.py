@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.wire import PASSED_ON, REFUSED, ChatRequest
+from server.chat.request import PASSED_ON, REFUSED, ChatRequest
 from tests.agent_server import MODEL, AgentServer
 from tests.test_client_tools import ASK
 from tests.upstream import Upstream

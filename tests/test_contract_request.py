@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from server.chat.request import ChatRequest, Message
 from server.settings import ServerSettings
-from server.wire import ChatRequest, Message
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_client_tools import answer, calling
 from tests.test_errors import error_of

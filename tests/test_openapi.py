@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import expect
 from pydantic import TypeAdapter
 
-from server.answers import Chunk, Completion
+from server.chat.response import Chunk, Completion
 from server.descriptions import FIELDS
 from server.errors import ErrorEnvelope
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from graph.events import RunEvent, Text
+from server.chat.chunks import dump_chunks
 from server.http.event_stream import RunStream
 from server.runs import RunOwner
-from server.stream import dump_chunks
 from tests.loopback import served
 from tests.waiting import until
 

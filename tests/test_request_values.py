@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from graph.state import TurnContext
+from server.chat.request import ChatRequest
+from server.chat.unsaid import NOTHING as UNSAID
 from server.errors import InvalidRequest
 from server.http.complaints import check_supported, invalid_body
-from server.unsaid import NOTHING as UNSAID
-from server.wire import ChatRequest
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.test_compatibility import PAGE
 from tests.upstream import Upstream

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.chat.request import REFUSED, ChatRequest
+from server.chat.unsaid import is_same
 from server.errors import InvalidRequest
-from server.unsaid import is_same
-from server.wire import REFUSED, ChatRequest
 
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
 UNION_TAGS = {"text", "parts", "mode", "named tool", "allowed tools"}

@@ -13,13 +13,13 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.answers import AgentEvent, Chunk
+from server.chat.chunks import collect, dump_chunks
+from server.chat.frames import DONE, chunk_frame, error_frame
+from server.chat.request import ChatRequest, StreamOptions
+from server.chat.response import AgentEvent, Chunk
 from server.errors import ApiError
 from server.http.foreign_errors import as_api_error
 from server.runs import Run
-from server.sse import DONE, chunk_frame, error_frame
-from server.stream import collect, dump_chunks
-from server.wire import ChatRequest, StreamOptions
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from server.answers import Model
+from server.chat.response import Model
 from server.models import Models
 from server.openapi import may_fail
 from server.services import ServicesDep

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
 from graph.run import Position
+from server.chat.request import Message
 from server.errors import NotFound, RunCancelled
 from server.index import SessionRecord, unknown_session
 from server.messages.convert import dump_messages
@@ -13,7 +14,6 @@ from server.openapi import may_fail
 from server.runs import RunOwner
 from server.services import Services, ServicesDep, session_of
 from server.sessions import ID, Session, checked_id
-from server.wire import Message
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from server.chat.unsaid import asks_for_nothing
 from server.sessions import ID
-from server.unsaid import asks_for_nothing
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -251,7 +251,7 @@ MaxTokens = Annotated[
     INTEGRAL,
     WithJsonSchema(
         {"type": "integer", "minimum": -1, "maximum": MAX_INTEGER, "not": {"const": 0}}
-    ),  # see server.unsaid
+    ),  # see server.chat.unsaid
 ]
 
 Stop = Annotated[

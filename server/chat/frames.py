@@ -3,7 +3,7 @@
 import json
 import re
 
-from server.answers import AgentEvent, Chunk
+from server.chat.response import AgentEvent, Chunk
 from server.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"

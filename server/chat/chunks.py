@@ -20,7 +20,8 @@ from graph.events import (
     ToolProgress,
     ToolStarted,
 )
-from server.answers import (
+from server.chat.request import CalledFunction, ToolCall
+from server.chat.response import (
     AgentEvent,
     Answer,
     CallDelta,
@@ -37,7 +38,6 @@ from server.answers import (
     Usage,
 )
 from server.speech import Speech
-from server.wire import CalledFunction, ToolCall
 
 # Only these are passed on: the model endpoint's `tool_calls` may mean tools of ours, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}

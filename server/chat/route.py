@@ -8,7 +8,8 @@ from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
-from server.answers import Completion
+from server.chat.request import ChatRequest
+from server.chat.response import Completion
 from server.errors import InvalidRequest
 from server.http.complaints import check_supported
 from server.http.event_stream import run_response
@@ -20,7 +21,6 @@ from server.runs import Run
 from server.services import Services, ServicesDep, session_of
 from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode
 from server.turns import Turn, TurnRequest
-from server.wire import ChatRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from server.wire import ToolCall
+from server.chat.request import ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 

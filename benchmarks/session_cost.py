@@ -23,13 +23,13 @@ from langchain_core.messages import AnyMessage, HumanMessage
 from graph.assembly import Assembly, open_agent
 from graph.run import Position
 from graph.state import TurnContext
-from server.index import SessionIndex
 from server.messages.convert import unpaired
-from server.migrations import migrate
-from server.sessions import Session
+from server.sessions.index import SessionIndex
+from server.sessions.migrations import migrate
+from server.sessions.naming import Session
+from server.sessions.transcript import Transcript
+from server.sessions.turn import Turn, TurnRequest
 from server.settings import ServerSettings
-from server.transcript import Transcript
-from server.turns import Turn, TurnRequest
 from tests.loopback import served
 from tests.upstream import Answer, Call, Json, Upstream
 

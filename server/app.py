@@ -30,15 +30,15 @@ from server.http.json_body import is_json
 from server.http.keys import Keys
 from server.http.login import login_router
 from server.http.normalized import Normalized
-from server.index import SessionIndex
-from server.migrations import migrate
 from server.models import Models
 from server.openapi import describes
 from server.routes import chat, health, models, playground, runnable, sessions
-from server.runs import RunOwner
-from server.services import Services
+from server.sessions.dependencies import Services
+from server.sessions.index import SessionIndex
+from server.sessions.migrations import migrate
+from server.sessions.runs import RunOwner
+from server.sessions.sweeper import sweep
 from server.settings import ServerSettings
-from server.sweeping import sweep
 from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)

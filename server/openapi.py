@@ -24,7 +24,7 @@ from server.errors import (
 )
 from server.http.complaints import wrong_type
 from server.http.foreign_errors import as_api_error
-from server.sessions import ID_OR_BLANK, MODE_HEADER, OWN_HEADER
+from server.sessions.naming import ID_OR_BLANK, MODE_HEADER, OWN_HEADER
 
 Json = dict[str, Any]
 

@@ -16,8 +16,8 @@ from server.app import create_app
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
 from server.http.logs import log_config
-from server.migrations import migrate
 from server.screens import open_to_all
+from server.sessions.migrations import migrate
 from server.settings import ServerSettings
 from server.signals import end_uninterrupted
 

@@ -23,10 +23,10 @@ from server.http.complaints import wrong_type
 from server.http.event_stream import on_disconnect
 from server.http.json_body import is_json
 from server.messages.convert import instructions, unpaired
-from server.services import Services, session_of
-from server.sessions import named_session, session_mode
-from server.speech import Speech
-from server.turns import Turn, TurnRequest
+from server.sessions.dependencies import Services, session_of
+from server.sessions.naming import named_session, session_mode
+from server.sessions.speech import Speech
+from server.sessions.turn import Turn, TurnRequest
 
 PATH = "/agent"
 

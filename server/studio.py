@@ -23,8 +23,8 @@ from graph.offline.settings import settings_or_embedded
 from graph.storage.sqlite import CheckpointUrlError, claimed
 from server.app import create_app
 from server.command.mistakes import unusable
-from server.services import Services
-from server.sessions import NO_PRINCIPAL
+from server.sessions.dependencies import Services
+from server.sessions.naming import NO_PRINCIPAL
 from server.settings import ServerSettings
 
 OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready")

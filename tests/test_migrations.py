@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from graph.storage.sqlite import CheckpointUrlError, open_checkpointer
-from server.migrations import MIGRATIONS, migrate
+from server.sessions.migrations import MIGRATIONS, migrate
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.test_command import run
 from tests.upstream import Upstream, last_text

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCal
 
 from graph.history import call_ids, paired, unanswered
 from server.messages.tool_results import UnpairedMessage, check_paired, results_at_end, unanswered_calls
-from server.reconcile import Knowledge, NewRoot, reconcile
-from server.transcript import Transcript
+from server.sessions.reconcile import Knowledge, NewRoot, reconcile
+from server.sessions.transcript import Transcript
 from tests.agent_server import MODEL, AgentServer
 from tests.upstream import Json, Upstream
 

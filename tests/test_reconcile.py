@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
 from server.messages.tool_results import UnpairedMessage
-from server.reconcile import (
+from server.sessions.reconcile import (
     CANCELLED,
     Append,
     ForkAt,
@@ -24,7 +24,7 @@ from server.reconcile import (
     reconcile,
     whole_transcript,
 )
-from server.transcript import Transcript, digest_of
+from server.sessions.transcript import Transcript, digest_of
 
 
 def user(text: str) -> AnyMessage:

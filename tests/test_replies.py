@@ -14,7 +14,7 @@ from starlette.routing import Route
 from graph.events import RunEvent, Text
 from server.chat.chunks import dump_chunks
 from server.http.event_stream import RunStream
-from server.runs import RunOwner
+from server.sessions.runs import RunOwner
 from tests.loopback import served
 from tests.waiting import until
 

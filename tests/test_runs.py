@@ -8,7 +8,7 @@ import pytest
 
 from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
-from server.runs import RunOwner
+from server.sessions.runs import RunOwner
 
 HELLO = Text("m", "Hello.")
 CALL = ToolStarted("call-1", "get_weather", {})

@@ -16,7 +16,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from server.sessions import Session
+from server.sessions.naming import Session
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.upstream import Answer, Call, Json, Upstream
 from tests.waiting import until

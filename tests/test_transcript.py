@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from server.transcript import Transcript, beginnings, digest_of
+from server.sessions.transcript import Transcript, beginnings, digest_of
 
 
 def calling(text: str, arguments: dict[str, int], call: str = "a") -> AIMessage:

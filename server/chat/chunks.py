@@ -37,7 +37,7 @@ from server.chat.response import (
     ToolEvent,
     Usage,
 )
-from server.speech import Speech
+from server.sessions.speech import Speech
 
 # Only these are passed on: the model endpoint's `tool_calls` may mean tools of ours, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}

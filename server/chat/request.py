@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from server.chat.unsaid import asks_for_nothing
-from server.sessions import ID
+from server.sessions.naming import ID
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 

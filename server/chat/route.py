@@ -17,10 +17,10 @@ from server.http.json_body import JsonRoute
 from server.messages.convert import instructions, load_messages, unpaired
 from server.messages.tool_results import UnpairedMessage, check_paired
 from server.openapi import may_fail
-from server.runs import Run
-from server.services import Services, ServicesDep, session_of
-from server.sessions import SessionName, is_side_task, is_temporary, named_session, session_mode
-from server.turns import Turn, TurnRequest
+from server.sessions.dependencies import Services, ServicesDep, session_of
+from server.sessions.naming import SessionName, is_side_task, is_temporary, named_session, session_mode
+from server.sessions.runs import Run
+from server.sessions.turn import Turn, TurnRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 

@@ -19,7 +19,7 @@ from server.chat.request import ChatRequest, StreamOptions
 from server.chat.response import AgentEvent, Chunk
 from server.errors import ApiError
 from server.http.foreign_errors import as_api_error
-from server.runs import Run
+from server.sessions.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from server.errors import Unauthorized
 from server.http.event_stream import error_response
 from server.http.keys import Keys
 from server.http.login import COOKIE, from_own_page, login_page
-from server.sessions import NO_PRINCIPAL
+from server.sessions.naming import NO_PRINCIPAL
 
 OPEN_PATHS = ("/health", "/login")
 NO_KEY = (

@@ -13,7 +13,7 @@ from server.errors import AgentError, InvalidRequest
 from server.http.event_stream import error_response
 from server.http.foreign_errors import as_api_error
 from server.http.logs import REQUEST_ID, log_request
-from server.sessions import OWN_HEADER, fresh_session, named_session
+from server.sessions.naming import OWN_HEADER, fresh_session, named_session
 
 log = logging.getLogger(__name__)
 

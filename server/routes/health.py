@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from server.errors import AgentError
 from server.http.foreign_errors import as_api_error
 from server.openapi import may_fail
-from server.services import ServicesDep
+from server.sessions.dependencies import ServicesDep
 from tools.mcp.health import ServerHealth
 
 log = logging.getLogger(__name__)

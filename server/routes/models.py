@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from server.chat.response import Model
 from server.models import Models
 from server.openapi import may_fail
-from server.services import ServicesDep
+from server.sessions.dependencies import ServicesDep
 
 router = APIRouter(tags=["models"])
 

@@ -13,12 +13,12 @@ from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import TurnContext
 from server.errors import ApiError
-from server.index import AnsweredTurn, SessionIndex
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
-from server.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
-from server.sessions import Session
-from server.speech import Speech
-from server.transcript import Transcript
+from server.sessions.index import AnsweredTurn, SessionIndex
+from server.sessions.naming import Session
+from server.sessions.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
+from server.sessions.speech import Speech
+from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"

@@ -8,12 +8,12 @@ from pydantic import BaseModel
 from graph.run import Position
 from server.chat.request import Message
 from server.errors import NotFound, RunCancelled
-from server.index import SessionRecord, unknown_session
 from server.messages.convert import dump_messages
 from server.openapi import may_fail
-from server.runs import RunOwner
-from server.services import Services, ServicesDep, session_of
-from server.sessions import ID, Session, checked_id
+from server.sessions.dependencies import Services, ServicesDep, session_of
+from server.sessions.index import SessionRecord, unknown_session
+from server.sessions.naming import ID, Session, checked_id
+from server.sessions.runs import RunOwner
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

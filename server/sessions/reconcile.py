@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import call_ids
 from server.messages.tool_results import check_paired, results_at_end
-from server.transcript import Transcript
+from server.sessions.transcript import Transcript
 
 Mode = Literal["append", "full", "auto"]
 Habit = Literal["append", "full"]

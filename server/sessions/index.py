@@ -17,9 +17,9 @@ from langchain_core.messages import AnyMessage
 from graph.storage.sqlite import ShieldedSqliteSaver
 from server.errors import NotFound
 from server.messages.tool_results import results_at_end, unanswered_calls
-from server.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
-from server.sessions import Session
-from server.transcript import Transcript
+from server.sessions.naming import Session
+from server.sessions.reconcile import Habit, Knowledge, KnownTurn, NewRoot, Step
+from server.sessions.transcript import Transcript
 
 # How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
 FIRST_LOOK, MAX_LOOK = 4, 4096

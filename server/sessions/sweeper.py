@@ -6,8 +6,8 @@ import time
 
 from server.errors import AgentError, SessionBusy
 from server.http.foreign_errors import as_api_error
-from server.index import SessionIndex
-from server.runs import RunOwner
+from server.sessions.index import SessionIndex
+from server.sessions.runs import RunOwner
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from langchain_core.messages import AnyMessage, HumanMessage
 
 from server.errors import InvalidRequest
-from server.reconcile import Mode
+from server.sessions.reconcile import Mode
 
 OWN_HEADER = "X-Session-ID"
 MODE_HEADER = "X-Session-Mode"

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from graph.assembly import Assembly
-from server.index import SessionIndex
 from server.models import Models
-from server.runs import RunOwner
-from server.sessions import Session
+from server.sessions.index import SessionIndex
+from server.sessions.naming import Session
+from server.sessions.runs import RunOwner
 
 
 @dataclass(frozen=True)

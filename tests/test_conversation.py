@@ -22,8 +22,8 @@ from langchain_core.messages import (
 )
 from langserve import RemoteRunnable
 
-from server.conversation import load_conversation
 from server.errors import InvalidRequest
+from server.langserve.conversation import load_conversation
 from tests.agent_server import AgentServer
 from tests.upstream import Upstream
 

@@ -17,11 +17,11 @@ from pydantic import BaseModel, Field
 
 from graph.events import Text
 from graph.state import TurnContext
-from server.conversation import load_conversation
 from server.errors import Unavailable
 from server.http.complaints import wrong_type
 from server.http.event_stream import on_disconnect
 from server.http.json_body import is_json
+from server.langserve.conversation import load_conversation
 from server.messages.convert import instructions, unpaired
 from server.sessions.dependencies import Services, session_of
 from server.sessions.naming import named_session, session_mode

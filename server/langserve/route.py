@@ -13,7 +13,7 @@ from server.chat.frames import one_line
 from server.errors import ApiError
 from server.http.event_stream import EventStream
 from server.http.json_body import JsonRoute
-from server.runnable import PATH, api_handler, read_conversation, run_conversation, while_connected
+from server.langserve.runnable import PATH, api_handler, read_conversation, run_conversation, while_connected
 
 router = APIRouter(
     prefix=PATH, include_in_schema=False, route_class=JsonRoute

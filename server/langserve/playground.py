@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from server.errors import NotFound
 from server.http.json_body import JsonRoute
-from server.routes.runnable import event_stream, handler, input_schema, output_schema
-from server.runnable import PATH, read_conversation
+from server.langserve.route import event_stream, handler, input_schema, output_schema
+from server.langserve.runnable import PATH, read_conversation
 from server.sessions.naming import SessionName
 
 # The page asks for its schemas, and for answers when it is shared, under the hash of a configuration: this is of none.

@@ -1,0 +1,1 @@
+"""The agent as LangServe serves it: a runnable, its REST door, the playground."""

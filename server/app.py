@@ -18,7 +18,8 @@ from graph.assembly import Assembly, open_agent
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__
-from server.docs import add_docs
+from server.docs.document import describes
+from server.docs.pages import add_docs
 from server.errors import ApiError, InvalidRequest, NotFound
 from server.http.body_limit import BodyLimit
 from server.http.complaints import NOT_JSON, invalid_body, wrong_type
@@ -31,7 +32,6 @@ from server.http.keys import Keys
 from server.http.login import login_router
 from server.http.normalized import Normalized
 from server.models import Models
-from server.openapi import describes
 from server.routes import chat, health, models, playground, runnable, sessions
 from server.sessions.dependencies import Services
 from server.sessions.index import SessionIndex

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from pydantic import TypeAdapter
 
 from server.chat.response import Chunk, Completion
-from server.descriptions import FIELDS
+from server.docs.descriptions import FIELDS
 from server.errors import ErrorEnvelope
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.browser import chromium

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from graph.state import TurnContext
 from server.chat.request import ChatRequest
 from server.chat.response import Completion
+from server.docs.document import may_fail
 from server.errors import InvalidRequest
 from server.http.complaints import check_supported
 from server.http.event_stream import run_response
 from server.http.json_body import JsonRoute
 from server.messages.convert import instructions, load_messages, unpaired
 from server.messages.tool_results import UnpairedMessage, check_paired
-from server.openapi import may_fail
 from server.sessions.dependencies import Services, ServicesDep, session_of
 from server.sessions.naming import SessionName, is_side_task, is_temporary, named_session, session_mode
 from server.sessions.runs import Run

@@ -8,9 +8,9 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from server.docs.document import may_fail
 from server.errors import AgentError
 from server.http.foreign_errors import as_api_error
-from server.openapi import may_fail
 from server.sessions.dependencies import ServicesDep
 from tools.mcp.health import ServerHealth
 

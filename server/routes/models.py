@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from server.chat.response import Model
+from server.docs.document import may_fail
 from server.models import Models
-from server.openapi import may_fail
 from server.sessions.dependencies import ServicesDep
 
 router = APIRouter(tags=["models"])

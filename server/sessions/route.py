@@ -7,9 +7,9 @@ from pydantic import BaseModel
 
 from graph.run import Position
 from server.chat.request import Message
+from server.docs.document import may_fail
 from server.errors import NotFound, RunCancelled
 from server.messages.convert import dump_messages
-from server.openapi import may_fail
 from server.sessions.dependencies import Services, ServicesDep, session_of
 from server.sessions.index import SessionRecord, unknown_session
 from server.sessions.naming import ID, Session, checked_id

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from server.chat.response import AgentEvent, Answer, Choice, Chunk, Completion, Usage
-from server.descriptions import describe_answers, describe_fields
+from server.docs.descriptions import describe_answers, describe_fields
 from server.errors import (
     ErrorEnvelope,
     InvalidRequest,

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from server.signals import end_uninterrupted
+from server.command.signals import end_uninterrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,7 +22,7 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from server.screens import invitation
+from server.command.screens import invitation
 from server.settings import ServerSettings
 from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port

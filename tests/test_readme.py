@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.command.process import SHUTDOWN_TIMEOUT
 from server.http.event_stream import DRAIN_SECONDS
-from server.process import SHUTDOWN_TIMEOUT
 from server.settings import ServerSettings
 from tests.agent_server import AgentServer, agent_server
 from tests.loopback import free_port, served

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from server.command.address import AddressError, require_free_address
 from server.command.flags import COMMON, FIELDS, FLAGS
 from server.command.mistakes import near_misses, unusable
-from server.screens import address, without_password
+from server.command.screens import address, without_password
 from server.settings import ServerSettings
 from tests.agent_server import MODEL
 from tests.loopback import free_port

@@ -17,9 +17,9 @@ from server import __version__
 from server.command import flags
 from server.command.address import AddressError, require_free_address
 from server.command.mistakes import misspelt, unusable
-from server.screens import address, banner, doors, invitation
+from server.command.screens import address, banner, doors, invitation
+from server.command.signals import end_in_order_on_hangup
 from server.settings import ServerSettings
-from server.signals import end_in_order_on_hangup
 from tools.bundled.settings import ToolSettings
 from tools.environment import EnvironmentSettings
 
@@ -65,7 +65,7 @@ def demo(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise CommandError(f"The demo needs its extra packages ({error.name}); run `make setup`.") from error
     # Two seconds of imports, in which the model can be checked and loaded.
-    threading.Thread(target=import_module, args=["server.process"], daemon=True).start()
+    threading.Thread(target=import_module, args=["server.command.process"], daemon=True).start()
     try:
         weights = find_weights(settings.embedded_model)
         print("Starting the embedded model …", flush=True)
@@ -134,7 +134,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     # What is imported stays: looking for garbage among it would take a tenth of the start, and of every later look.
     gc.disable()
     from graph.storage.sqlite import CheckpointUrlError
-    from server.process import run_server
+    from server.command.process import run_server
     from tools.mcp.config import McpConfigError
 
     gc.freeze()

@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
 from server.command.flags import FIELDS, FLAGS, SECRETS
-from server.screens import RULE, without_password
+from server.command.screens import RULE, without_password
 from tools.environment import ENCODING, ENV_FILE
 
 NAMES = [name.upper() for name in FIELDS]

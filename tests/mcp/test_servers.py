@@ -60,10 +60,10 @@ def calls(tmp_path: Path) -> Path:
 def http(calls: Path) -> Iterator[HttpServer]:
     server = HttpServer(calls)
     try:
-        server.process.start()
+        server.command.process.start()
         yield server
     finally:
-        server.process.kill()
+        server.command.process.kill()
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from uvicorn.config import LOGGING_CONFIG
 from graph.assembly import mcp_servers
 from graph.storage.sqlite import claimed, open_checkpointer
 from server.app import create_app
+from server.command.screens import open_to_all
+from server.command.signals import end_uninterrupted
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
 from server.http.logs import log_config
-from server.screens import open_to_all
 from server.sessions.migrations import migrate
 from server.settings import ServerSettings
-from server.signals import end_uninterrupted
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
 HURRIED_SECONDS = 2  # for the answers that are ended by a second Ctrl-C

@@ -3,23 +3,17 @@
 import re
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
+from graph.model.settings import ModelSettings
 from graph.prompts import DEFAULT_PROMPT
-from tools.environment import EnvironmentSettings
 
 
-class AgentSettings(EnvironmentSettings):
+class AgentSettings(ModelSettings):
     """The model, its prompt, its tools and where sessions are kept."""
 
     free_text = frozenset({"system_prompt"})
 
-    ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
-    ollama_base_url: str = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
-    ollama_api_key: SecretStr = Field(
-        SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
-    )
-    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
     system_prompt: str = Field(DEFAULT_PROMPT, description="What the agent is told before every conversation")
     max_tool_rounds: int = Field(
         8, ge=1, le=100, description="Rounds of tool calls in a turn before the model must answer"
@@ -41,13 +35,10 @@ class AgentSettings(EnvironmentSettings):
         "sqlite:///data/chat-agent.db",
         description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
     )
-    embedded_model: Path | None = Field(
-        None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
-    )
 
-    @field_validator("ollama_base_url", "mcp_base_url")
+    @field_validator("mcp_base_url")
     @classmethod
-    def _is_http_address(cls, value: str | None) -> str | None:
+    def _names_an_mcp_server(cls, value: str | None) -> str | None:
         from tools.addresses import http_address  # half a second of imports, which `--help` does without
 
         if value is not None:
@@ -60,11 +51,3 @@ class AgentSettings(EnvironmentSettings):
         if not re.match(r"sqlite:///.|memory://$", value):
             raise ValueError("sessions are kept in SQLite or in memory, written as below")
         return value
-
-    @field_validator("ollama_api_key")
-    @classmethod
-    def _fits_in_a_header(cls, value: SecretStr) -> SecretStr:
-        key = value.get_secret_value().strip()
-        if not (key.isascii() and key.isprintable()):
-            raise ValueError("it has characters that no HTTP header can have")
-        return SecretStr(key)

@@ -5,37 +5,36 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match
+from starlette.responses import RedirectResponse
 
 from graph.assembly import Assembly, open_agent
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from server import __version__
+from server.chat.document import describe_completions
+from server.chat.route import router as chat
 from server.docs.document import describes
 from server.docs.pages import add_docs
-from server.errors import ApiError, InvalidRequest, NotFound
+from server.health import router as health
 from server.http.body_limit import BodyLimit
-from server.http.complaints import NOT_JSON, invalid_body, wrong_type
-from server.http.event_stream import error_response
+from server.http.error_handlers import ERROR_HANDLERS
 from server.http.foreign_errors import as_api_error
 from server.http.guard import KeyGuard
 from server.http.identity import Identified
-from server.http.json_body import is_json
 from server.http.keys import Keys
 from server.http.login import login_router
 from server.http.normalized import Normalized
+from server.langserve.playground import router as playground
+from server.langserve.route import router as langserve
 from server.models import Models
-from server.routes import chat, health, models, playground, runnable, sessions
-from server.sessions.dependencies import Services
+from server.models import router as models
+from server.sessions.dependencies import Sessions
 from server.sessions.index import SessionIndex
 from server.sessions.migrations import migrate
+from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
 from server.sessions.sweeper import sweep
 from server.settings import ServerSettings
@@ -53,12 +52,12 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
         async with agent(settings) as assembly:
-            models = Models(
-                settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
-            )
             await migrate(assembly.checkpointer)
             index = SessionIndex(assembly.checkpointer)
-            app.state.services = Services(assembly, index, runs, models, settings.session_headers)
+            app.state.sessions = Sessions(assembly, index, runs)
+            app.state.models = Models(
+                settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
+            )
             beside = {
                 asyncio.create_task(sweep(index, runs, settings)),
                 asyncio.create_task(_warn_of_silent_model(assembly)),
@@ -86,22 +85,20 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
             Middleware(BodyLimit, limit=settings.max_request_bytes),
             Middleware(KeyGuard, keys=keys, pages=led_to),
         ],
-        exception_handlers={
-            ApiError: _answer_api_error,
-            RequestValidationError: _answer_invalid_body,
-            HTTPException: _answer_http_error,
-        },
+        exception_handlers=ERROR_HANDLERS,
     )
-    for route in (chat, models, sessions, health):
-        app.include_router(route.router)
+    app.include_router(chat)
+    app.include_router(models)
+    app.include_router(sessions)
+    app.include_router(health)
     if settings.playground:
-        app.include_router(runnable.router)
-        app.include_router(playground.router)
+        app.include_router(langserve)
+        app.include_router(playground)
     if keys:
         app.include_router(login_router(keys, led_to))
     add_docs(app)
     app.add_route("/", lambda _: RedirectResponse(led_to[0]))
-    app.openapi = describes(app, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
+    app.openapi = describes(app, [describe_completions], model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
 
 
@@ -133,45 +130,3 @@ async def _warn_of_silent_model(assembly: Assembly) -> None:
         await assembly.model.check()
     except ModelFailure as error:
         log.warning("%s Going on; requests fail until it does.", as_api_error(error).message)
-
-
-async def _answer_api_error(_: Request, error: Exception) -> Response:
-    return error_response(as_api_error(error))
-
-
-async def _answer_invalid_body(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    kind = request.headers.get("content-type", "")
-    if error.body is not None and not is_json(kind):
-        return error_response(wrong_type(kind))
-    return error_response(invalid_body(error.errors()))
-
-
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ApiError):  # FastAPI's, for what went wrong while it read the body
-        return error_response(error.__cause__)
-    match error.status_code:
-        case 404:
-            return error_response(NotFound(f"Invalid URL ({request.method} {request.url.path})"))
-        case 405:
-            return error_response(_not_allowed(request))
-        case 400:  # FastAPI's, for a body that it cannot decode
-            message = NOT_JSON
-        case _:
-            message = str(error.detail)
-    return error_response(InvalidRequest(message, status=error.status_code, headers=error.headers))
-
-
-def _not_allowed(request: Request) -> InvalidRequest:
-    # Starlette names the methods of one route, and a path of ours may have several.
-    routes = iter_route_contexts(request.app.routes)
-    others = [route.methods or () for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    methods = {method for methods in others for method in methods} or {"GET"}  # a file's
-    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
-    return InvalidRequest(
-        f"Not allowed to {request.method} on {request.url.path}. (HINT: use {allowed}.)",
-        code="method_not_supported",
-        status=405,
-        headers={"Allow": allowed},
-    )

@@ -11,11 +11,11 @@
     ├── RunTimedOut         504  the run took longer than RUN_TIMEOUT
     └── AgentError          500  a defect of ours
 
-Other libraries' exceptions become these in foreign_errors.py.
+Other libraries' exceptions become these in http/foreign_errors.py.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from typing_extensions import TypedDict  # Python's own is not enough for pydantic before 3.12
 
@@ -125,3 +125,24 @@ class AgentError(ApiError):
     """A defect of ours; the log has the traceback."""
 
     status, type = 500, "server_error"
+
+
+DESCRIPTIONS = {
+    400: "The request is not what the API takes; `param` names what is wrong.",
+    401: "No API key, or a wrong one.",
+    402: "The account at the model endpoint has no credit left.",
+    404: "No such model, session or branch.",
+    409: "The session is busy with another request, or its run was cancelled.",
+    413: "The request is larger than the server reads.",
+    415: "The request's body is not JSON.",
+    429: "The model endpoint limits its requests.",
+    500: "A defect of the server.",
+    502: "The model endpoint failed.",
+    503: "The run was stopped, by the server's end or by somebody else.",
+    504: "The model endpoint did not answer in time, or the run took too long.",
+}
+
+
+def may_fail(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of an operation, for its `responses`."""
+    return {status: {"model": ErrorEnvelope, "description": DESCRIPTIONS[status]} for status in statuses}

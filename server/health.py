@@ -8,10 +8,9 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from server.docs.document import may_fail
-from server.errors import AgentError
+from server.errors import AgentError, may_fail
 from server.http.foreign_errors import as_api_error
-from server.sessions.dependencies import ServicesDep
+from server.sessions.dependencies import SessionsDep
 from tools.mcp.health import ServerHealth
 
 log = logging.getLogger(__name__)
@@ -50,12 +49,12 @@ async def health() -> Health:
 @router.get(
     "/ready", responses={**may_fail(401), 503: {"model": Readiness, "description": "Without model or database."}}
 )
-async def ready(services: ServicesDep, response: Response) -> Readiness:
+async def ready(sessions: SessionsDep, response: Response) -> Readiness:
     """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
-        _state(services.assembly.model.check()), _state(services.assembly.checkpointer.check_writable())
+        _state(sessions.assembly.model.check()), _state(sessions.assembly.checkpointer.check_writable())
     )
-    servers = services.assembly.toolbox.health()
+    servers = sessions.assembly.toolbox.health()
     if model.state == checkpointer.state == "ready":
         degraded = any(server.state != "ready" for server in servers.values())
         return Readiness(

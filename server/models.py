@@ -1,17 +1,22 @@
-"""The names under which clients may ask for models, and the models that answer."""
+"""GET /v1/models: the names under which clients may ask for models, and the models that answer."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, ConfigDict
 
 from graph.model.endpoint import is_among, listed
 from graph.model.failures import ModelFailure
-from server.errors import NotFound
+from server.errors import NotFound, may_fail
 from server.http.foreign_errors import as_api_error
 
 log = logging.getLogger(__name__)
 
+OWNER = "ollama"
 EVERYTHING_ELSE = "*"
 FRESH_SECONDS = 60.0
 MAX_ECHOED = 200
@@ -78,3 +83,49 @@ class Models:
                     log.warning("The models cannot be listed: %s", as_api_error(error).message)
                 self._fetched_at = time.monotonic()
         return [name for name in self._fetched if not self._among or is_among(name, self._among)]
+
+
+class Model(BaseModel):
+    """A model that can be asked for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["model"]
+    created: int
+    """When the server started, in Unix seconds."""
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The models that can be asked for, the configured one first."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+def _models(request: Request) -> Models:
+    models: Models = request.app.state.models
+    return models
+
+
+ModelsDep = Annotated[Models, Depends(_models)]
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models", responses=may_fail(401))
+async def list_models(models: ModelsDep) -> ModelList:
+    """List the models that can be asked for."""
+    return ModelList(data=[_dump(name, models) for name in await models.names()])
+
+
+@router.get("/v1/models/{name:path}", responses=may_fail(401, 404))
+async def retrieve_model(name: Annotated[str, Path(description="The model's name.")], models: ModelsDep) -> Model:
+    """Describe one model; its name may have slashes and colons in it."""
+    await models.resolve(name)
+    return _dump(name, models)
+
+
+def _dump(name: str, models: Models) -> Model:
+    return Model(id=name, object="model", created=models.since, owned_by=OWNER)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.chat.request import PASSED_ON, REFUSED, ChatRequest
+from server.chat.parameters import PARAMETERS, used_as
+from server.chat.request import ChatRequest
 from tests.agent_server import MODEL, AgentServer
 from tests.test_client_tools import ASK
 from tests.upstream import Upstream
@@ -43,14 +44,14 @@ ASKED_FOR: dict[str, Any] = {
 
 
 def test_b12_every_parameter_that_the_server_knows_is_in_the_table() -> None:
-    known = set(ChatRequest.model_fields) - {name for name, kind in KINDS.items() if kind == "ignored"}
-    assert {name for name, kind in KINDS.items() if kind != "ignored"} == known
-    assert {name for name, kind in KINDS.items() if kind == "refused"} == REFUSED.keys()
-    assert {name for name, kind in KINDS.items() if kind == "honoured"} >= set(PASSED_ON)
+    assert PARAMETERS.keys() == ChatRequest.model_fields.keys()
+    told = {name: KINDS[name] for name in PARAMETERS}
+    assert told == {name: parameter.use.replace("passed on", "honoured") for name, parameter in PARAMETERS.items()}
+    assert {KINDS[name] for name in KINDS.keys() - PARAMETERS.keys()} == {"ignored"}
 
 
 def test_b12_what_is_honoured_reaches_the_model(server: AgentServer, upstream: Upstream) -> None:
-    assert SENT.keys() == set(PASSED_ON)
+    assert SENT.keys() == set(used_as("passed on"))
     body = {"model": MODEL, "messages": [HELLO], "tools": [ASK], **SENT}
     assert server.post(body).status_code == 200
     with_tools, with_the_format = upstream.requests
@@ -62,14 +63,15 @@ def test_b12_what_is_honoured_reaches_the_model(server: AgentServer, upstream: U
 
 @pytest.mark.parametrize("name", ASKED_FOR)
 def test_b9_b12_what_is_refused_is_named(server: AgentServer, upstream: Upstream, name: str) -> None:
-    assert ASKED_FOR.keys() == REFUSED.keys()
+    assert ASKED_FOR.keys() == set(used_as("refused"))
     refused = server.post({"model": MODEL, "messages": [HELLO], name: ASKED_FOR[name]})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
     assert upstream.requests == []
 
 
 def test_b12_what_asks_for_nothing_is_not_refused(server: AgentServer) -> None:
-    assert server.post({"model": MODEL, "messages": [HELLO], "n": 1, **REFUSED}).status_code == 200
+    nothing = {name: values[0] for name in used_as("refused") if (values := PARAMETERS[name].nothing)}
+    assert server.post({"model": MODEL, "messages": [HELLO], "n": 1, **nothing}).status_code == 200
 
 
 def test_b12_b13_what_is_ignored_is_neither_refused_nor_sent_on(server: AgentServer, upstream: Upstream) -> None:

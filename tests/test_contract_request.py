@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from server.chat.request import ChatRequest, Message
+from server.chat.request import ChatRequest
+from server.messages.shapes import Message
 from server.settings import ServerSettings
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_client_tools import answer, calling

@@ -12,11 +12,14 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from graph.events import RunEvent, Text
-from server.chat.chunks import dump_chunks
-from server.http.event_stream import RunStream
+from server.chat.reply import ChatReply
+from server.chat.request import ChatRequest
+from server.sessions.reply import RunStream
 from server.sessions.runs import RunOwner
 from tests.loopback import served
 from tests.waiting import until
+
+BODY = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True})
 
 
 async def endless() -> AsyncGenerator[RunEvent]:
@@ -31,7 +34,7 @@ async def silent() -> AsyncGenerator[RunEvent]:
 
 def stream_of(events: AsyncGenerator[RunEvent]) -> RunStream:
     run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
-    return RunStream([run], dump_chunks([run.events()], model="m", include_usage=False))
+    return RunStream([run], ChatReply(BODY).encode([run.events()]))
 
 
 async def answer(_: Request) -> RunStream:

@@ -8,14 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from graph.state import TurnContext
+from server.chat.parameters import PARAMETERS
 from server.chat.request import ChatRequest
-from server.chat.unsaid import NOTHING as UNSAID
+from server.chat.support import check_supported
 from server.errors import InvalidRequest
-from server.http.complaints import check_supported, invalid_body
+from server.http.complaints import invalid_body
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.test_compatibility import PAGE
 from tests.upstream import Upstream
 
+UNSAID = {name: parameter.nothing for name, parameter in PARAMETERS.items() if parameter.nothing}
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 # Each with who sends it, or why it asks for nothing.

@@ -25,8 +25,8 @@ from graph.model.endpoint import Endpoint, alternatives, endpoint_failures, is_a
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.flow import flow_of_run, flowing
 from graph.model.images import has_tool_images, with_tool_images
+from graph.model.settings import ModelSettings
 from graph.model.tokens import estimated_usage
-from graph.settings import AgentSettings
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ LACKS: Mapping[Meaning, str] = {
 
 
 @asynccontextmanager
-async def open_model(settings: AgentSettings) -> "AsyncIterator[ChatModel]":
+async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
     """Open the model that the settings name, with a connection pool of its own."""
     async with httpx2.AsyncClient(
         limits=httpx2.Limits(max_connections=None), follow_redirects=True, mounts=NO_PROXY_ON_LOOPBACK

@@ -5,15 +5,15 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
 
+from graph.model.settings import ModelSettings
 from graph.offline.process import MODEL_NAME, EmbeddedModel
-from graph.settings import AgentSettings
 
 # It has an address and a key of its own once it runs.
 UNSTARTED = "http://embedded.invalid"
 EMBEDDED: Mapping[str, Any] = {"ollama_model": MODEL_NAME, "ollama_base_url": UNSTARTED, "ollama_api_key": "-"}
 NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}
 
-Settings = TypeVar("Settings", bound=AgentSettings)
+Settings = TypeVar("Settings", bound=ModelSettings)
 
 
 def settings_or_embedded(kind: type[Settings], **given: Any) -> Settings:

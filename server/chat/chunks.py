@@ -20,7 +20,6 @@ from graph.events import (
     ToolProgress,
     ToolStarted,
 )
-from server.chat.request import CalledFunction, ToolCall
 from server.chat.response import (
     AgentEvent,
     Answer,
@@ -37,6 +36,7 @@ from server.chat.response import (
     ToolEvent,
     Usage,
 )
+from server.messages.shapes import CalledFunction, ToolCall
 from server.sessions.speech import Speech
 
 # Only these are passed on: the model endpoint's `tool_calls` may mean tools of ours, which run inside the turn.

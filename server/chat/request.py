@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     JsonValue,
@@ -21,102 +20,12 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from server.chat.unsaid import asks_for_nothing
-from server.sessions.naming import ID
-
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-
-
-class Lenient(BaseModel):
-    """Unknown fields are kept and ignored, since clients of other servers send theirs along.
-
-    No number is infinite: JSON can spell one that is read so, as 1e999, and has no word for what it was read as.
-    """
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
+from server.chat.parameters import asks_for_nothing, used_as
+from server.http.identity import ID
+from server.messages.shapes import Lenient, Message, text_or_parts
 
 # Looked for to be refused; no part of the API.
 Refused = SkipJsonSchema[Any]
-
-
-class ImageUrl(BaseModel):
-    """An image; nothing is fetched from its address."""
-
-    url: StrictStr
-    detail: StrictStr | None = None
-
-
-class File(BaseModel):
-    """A file, as base64 or a data URL in `file_data`, or by an id that the model endpoint knows."""
-
-    filename: StrictStr | None = None
-    file_data: StrictStr | None = None
-    file_id: StrictStr | None = None
-
-
-class InputAudio(BaseModel):
-    """A sound, as base64."""
-
-    data: Annotated[StrictStr, Field(min_length=1)]
-    format: StrictStr
-
-
-def _as_object(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
-
-
-class ContentPart(Lenient):
-    """One part of a message's content: `text`, or in a user's message one that the model may take."""
-
-    type: Annotated[StrictStr, WithJsonSchema({"enum": ["text", "image_url", "file", "input_audio", "refusal"]})]
-    text: StrictStr | None = None
-    image_url: Annotated[ImageUrl, BeforeValidator(_as_object)] | None = None
-    file: File | None = None
-    input_audio: InputAudio | None = None
-    refusal: StrictStr | None = None
-
-
-class CalledFunction(Lenient):
-    """What an assistant message calls; `arguments` is JSON as text."""
-
-    name: StrictStr
-    arguments: StrictStr = ""
-
-
-class ToolCall(Lenient):
-    """One call of an assistant message."""
-
-    id: StrictStr
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-def _content_form(value: object) -> str:
-    return "parts" if isinstance(value, list) else "text"
-
-
-Content = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[list[ContentPart], Tag("parts")],
-    Discriminator(_content_form),
-]
-
-
-class Message(Lenient):
-    """A message of any role."""
-
-    role: Role
-    """`developer` is the same as `system`; `function` is refused."""
-    content: Content | None = None
-    """Text or parts; only an assistant's message may have none."""
-    name: StrictStr | None = None
-    tool_calls: list[ToolCall] | None = None
-    """What an assistant's message calls."""
-    refusal: StrictStr | None = None
-    """What an assistant's message says where it refuses to answer; the same as its content."""
-    tool_call_id: StrictStr | None = None
-    """The call that a tool's message is the result of."""
 
 
 ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -208,36 +117,6 @@ class StreamOptions(Lenient):
     """Chunks of the kind `agent.event`, without choices, tell of the server's tools; not OpenAI's."""
 
 
-# Handed to the model endpoint as they are.
-PASSED_ON = (
-    "temperature",
-    "top_p",
-    "stop",
-    "seed",
-    "max_completion_tokens",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "response_format",
-    "reasoning_effort",
-    "user",
-    "parallel_tool_calls",
-)
-
-# Refused rather than ignored, since an answer without them would mean something else; but for a value that asks for
-# nothing.
-REFUSED: Mapping[str, object] = {
-    "functions": [],
-    "function_call": "none",
-    "logprobs": False,
-    "top_logprobs": 0,
-    "modalities": ["text"],
-    "audio": None,
-    "web_search_options": None,
-    "moderation": None,
-}
-
-
 def _integral(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -251,12 +130,12 @@ MaxTokens = Annotated[
     INTEGRAL,
     WithJsonSchema(
         {"type": "integer", "minimum": -1, "maximum": MAX_INTEGER, "not": {"const": 0}}
-    ),  # see server.chat.unsaid
+    ),  # see server.chat.parameters
 ]
 
 Stop = Annotated[
     Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(max_length=4), Tag("parts")],
-    Discriminator(_content_form),
+    Discriminator(text_or_parts),
 ]
 
 LogitBias = Annotated[
@@ -353,7 +232,7 @@ class ChatRequest(Lenient):
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""
-        dumped = self.model_dump(include=set(PASSED_ON), exclude_unset=True, by_alias=True)
+        dumped = self.model_dump(include=set(used_as("passed on")), exclude_unset=True, by_alias=True)
         given = {name: value for name, value in dumped.items() if value is not None}
         if self.max_tokens is not None:
             given.setdefault("max_completion_tokens", self.max_tokens)

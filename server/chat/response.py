@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from server.chat.request import ToolCall
+from server.messages.shapes import ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
@@ -127,16 +127,6 @@ class Chunk(Shape):
     choices: list[ChunkChoice]
     usage: Usage | None = None
     """With `include_usage`: of the last chunk, which has no choices; `null` in all others."""
-
-
-class Model(Shape):
-    """A model that can be asked for."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    """When the server started, in Unix seconds."""
-    owned_by: str
 
 
 class ToolEvent(Shape):

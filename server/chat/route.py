@@ -8,19 +8,21 @@ from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
 from graph.state import TurnContext
+from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
 from server.chat.response import Completion
-from server.docs.document import may_fail
-from server.errors import InvalidRequest
-from server.http.complaints import check_supported
-from server.http.event_stream import run_response
+from server.chat.support import check_supported
+from server.errors import InvalidRequest, may_fail
+from server.http.identity import SessionName, state_of
 from server.http.json_body import JsonRoute
 from server.messages.convert import instructions, load_messages, unpaired
 from server.messages.tool_results import UnpairedMessage, check_paired
-from server.sessions.dependencies import Services, ServicesDep, session_of
-from server.sessions.naming import SessionName, is_side_task, is_temporary, named_session, session_mode
+from server.models import ModelsDep
+from server.sessions.dependencies import Sessions, SessionsDep, claim_session
+from server.sessions.naming import is_side_task, is_temporary, named_in_body, session_mode
+from server.sessions.reply import run_response
 from server.sessions.runs import Run
-from server.sessions.turn import Turn, TurnRequest
+from server.sessions.turn import TurnRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
@@ -30,14 +32,17 @@ router = APIRouter(tags=["chat"], route_class=JsonRoute)
     response_model=Completion,
     responses=may_fail(400, 401, 402, 404, 409, 413, 415, 429, 500, 502, 503, 504),
 )
-async def create_chat_completion(body: ChatRequest, request: Request, services: ServicesDep) -> Response:
+async def create_chat_completion(
+    body: ChatRequest, request: Request, sessions: SessionsDep, models: ModelsDep
+) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
-    name = named_session(request.headers, body.model_dump(include={"session_id", "metadata"}), services.session_headers)
-    session = session_of(request, name.id if name else request.state.session_id)
+    state = state_of(request)
+    name = state.session_name or named_in_body(body.model_dump(include={"session_id", "metadata"}))
+    session = claim_session(request, name.id if name else state.session_id)
     check_supported(body)
     messages = load_messages(body.messages)
-    if name is None and (waiting := await services.index.waiting_for(session.principal, messages)):
-        name, session = SessionName(waiting.id), session_of(request, waiting.id)
+    if name is None and (waiting := await sessions.index.waiting_for(session.principal, messages)):
+        name, session = SessionName(waiting.id), claim_session(request, waiting.id)
     turn = TurnRequest(
         session=session,
         is_named=name is not None,
@@ -47,18 +52,16 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
             instructions=instructions(messages),
             client_tools=tuple(body.client_tools()),
             tool_choice=body.choice(),
-            parameters={**body.parameters(), "model": await services.models.resolve(body.model)},
+            parameters={**body.parameters(), "model": await models.resolve(body.model)},
         ),
         refuse=partial(unpaired, messages),
     )
-    if is_stored(body, messages, name):
-        runs = [services.runs.start(turn.session.thread_id, Turn(turn, services.assembly, services.index).run())]
-    else:
-        runs = start_unstored(turn, body.n or 1, services)
-    return await run_response(runs, body, request.receive)
+    is_kept = is_stored(body, messages, name)
+    runs = [sessions.start(turn)] if is_kept else start_unstored(turn, body.n or 1, sessions)
+    return await run_response(runs, ChatReply(body), request.receive)
 
 
-def start_unstored(turn: TurnRequest, n: int, services: Services) -> list[Run]:
+def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
     """Start `n` runs of a turn of which nothing is kept, all at once.
 
     Raises:
@@ -68,8 +71,8 @@ def start_unstored(turn: TurnRequest, n: int, services: Services) -> list[Run]:
         check_paired(turn.messages)
     except UnpairedMessage as error:
         raise turn.refuse(error) from error
-    agent = services.assembly.agent
-    return services.runs.start_together([agent.run(turn.messages, turn.context) for _ in range(n)])
+    agent = sessions.assembly.agent
+    return sessions.runs.start_together([agent.run(turn.messages, turn.context) for _ in range(n)])
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:

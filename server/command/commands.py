@@ -160,7 +160,7 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     print("Letting the model read what tools it has …", flush=True)
     once = TurnContext(parameters={"max_completion_tokens": 1})
     try:
-        async for _ in app.state.services.assembly.agent.run([HumanMessage("hello")], once):
+        async for _ in app.state.sessions.assembly.agent.run([HumanMessage("hello")], once):
             pass
     except Exception as error:
         answer = as_api_error(error)

@@ -60,7 +60,7 @@ class Server(uvicorn.Server):
         if self._welcome:
             self._welcome.cancel()
             await asyncio.wait({self._welcome})
-        stop_runs = self._app.state.services.runs.stop_all
+        stop_runs = self._app.state.sessions.runs.stop_all
         asyncio.get_running_loop().call_later(DRAIN_SECONDS, stop_runs)
         await super().shutdown(sockets)
         if self.force_exit:

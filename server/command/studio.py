@@ -23,8 +23,8 @@ from graph.offline.settings import settings_or_embedded
 from graph.storage.sqlite import CheckpointUrlError, claimed
 from server.app import create_app
 from server.command.mistakes import unusable
-from server.sessions.dependencies import Services
-from server.sessions.naming import NO_PRINCIPAL
+from server.http.identity import NO_PRINCIPAL
+from server.sessions.dependencies import Sessions
 from server.settings import ServerSettings
 
 OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready")
@@ -50,14 +50,14 @@ class SessionsAsThreads:
         await self._app(scope, receive, send)
 
     async def _make_threads(self) -> None:
-        services: Services = self._agent.state.services
+        sessions: Sessions = self._agent.state.sessions
         self._client = self._client or get_client()  # to this process
-        for record in reversed(await services.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
+        for record in reversed(await sessions.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
             thread_id = record.session.thread_id
             if record.turns and self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
-                    graph_id=services.assembly.agent.graph.name,
+                    graph_id=sessions.assembly.agent.graph.name,
                     metadata={"session_id": record.session.id},
                     if_exists="do_nothing",
                 )

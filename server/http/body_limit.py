@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import InvalidRequest
-from server.http.event_stream import error_response
+from server.http.error_handlers import error_response
 
 
 class BodyLimit:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.chat.request import REFUSED, ChatRequest
-from server.chat.unsaid import is_same
 from server.errors import InvalidRequest
 
 # Steps of pydantic's location that name a branch of a union, not a place in the body.
@@ -108,50 +106,6 @@ def param_name(location: Sequence[str | int]) -> str:
         elif step not in UNION_TAGS and step not in SOURCES:
             name += f".{step}" if name else step
     return name
-
-
-def check_supported(request: ChatRequest) -> None:
-    """Refuse what would change the meaning of the answer if it were ignored.
-
-    Raises:
-        InvalidRequest: the request asks for something that the agent does not do.
-    """
-    for name, nothing in REFUSED.items():
-        if (value := getattr(request, name)) is not None and not is_same(value, nothing):
-            raise InvalidRequest(f"'{name}' is not supported by this server.", param=name, code="unsupported_parameter")
-    check_tools(request)
-    asked = request.response_format
-    if asked and asked.type == "json_schema" and asked.json_schema is None:
-        param = "response_format.json_schema"
-        message = f"Missing required parameter: '{param}'."
-        raise InvalidRequest(message, param=param, code="missing_required_parameter")
-    if request.stream_options and any(request.stream_options.model_dump().values()) and not request.stream:
-        raise InvalidRequest(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
-        )
-
-
-def check_tools(request: ChatRequest) -> None:
-    """See that each tool has a name of its own, and that the choice is one of them.
-
-    Raises:
-        InvalidRequest: it is not so.
-    """
-    names = [tool.function.name for tool in request.tools or ()]
-    for index, name in enumerate(names):
-        param = f"tools[{index}].function.name"
-        if name in names[:index]:
-            message = f"Invalid '{param}': there are two tools called {name!r}."
-            raise InvalidRequest(message, param=param, code="invalid_value")
-    if request.tool_choice is None:
-        return
-    if not names and request.tool_choice not in ("auto", "none"):  # which ask for nothing then
-        message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
-        raise InvalidRequest(message, param="tool_choice")
-    for chosen in request.chosen_names():
-        if chosen not in names:
-            message = f"Invalid value for 'tool_choice': there is no tool called {chosen!r} in 'tools'."
-            raise InvalidRequest(message, param="tool_choice", code="invalid_value")
 
 
 def _out_of_range(param: str, value: Any, context: Mapping[str, Any]) -> InvalidRequest:

@@ -1,25 +1,16 @@
-"""Answers that several handlers give: errors in the envelope, and runs as event streams."""
+"""Server-sent events, and clients that leave before they are answered."""
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-
-from server.chat.chunks import collect, dump_chunks
-from server.chat.frames import DONE, chunk_frame, error_frame
-from server.chat.request import ChatRequest, StreamOptions
-from server.chat.response import AgentEvent, Chunk
-from server.errors import ApiError
-from server.http.foreign_errors import as_api_error
-from server.sessions.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +20,19 @@ SEND_TIMEOUT = 30
 DRAIN_SECONDS = 15
 CUT_OFF_SECONDS = DRAIN_SECONDS + 3
 
+# Beside those that JSON escapes itself, what readers that are not strict take for the end of a line: httpx's
+# `iter_lines`, and so LangServe's client, as Python's `splitlines`.
+LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 
-def error_response(error: ApiError) -> Response:
-    """Answer with the envelope."""
-    return Response(
-        json.dumps(error.envelope()),
-        status_code=error.status_code,
-        headers=error.headers,
-        media_type="application/json",
-    )
+
+def frame(data: str) -> bytes:
+    """Encode JSON as one event: a `data:` line only, since clients fail on ids and event names."""
+    return f"data: {one_line(data)}\n\n".encode()
+
+
+def one_line(text: str) -> str:
+    """Return JSON text in which nobody finds the end of a line."""
+    return text if text.isascii() else LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", text)
 
 
 class EventStream(EventSourceResponse):
@@ -64,60 +59,6 @@ class EventStream(EventSourceResponse):
         except SendTimeoutError:
             # uvicorn closes the connection of an answer that has no end.
             log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
-
-
-class RunStream(EventStream):
-    """Runs as an event stream: they end with it."""
-
-    def __init__(self, runs: Sequence[Run], chunks: AsyncIterator[Chunk | AgentEvent]) -> None:
-        super().__init__(frames(chunks), runs[0].task.get_name())
-        self._runs = runs
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, and stop the runs if their reader leaves first."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            for run in self._runs:
-                run.stop()
-            for run in self._runs:
-                await run.aclose()
-
-
-async def frames(chunks: AsyncIterator[Chunk | AgentEvent]) -> AsyncGenerator[bytes]:
-    """Encode the chunks; whatever happens, the stream ends with a finish reason or an error, and with [DONE]."""
-    try:
-        async for chunk in chunks:
-            yield chunk_frame(chunk)
-    except Exception as error:
-        yield error_frame(as_api_error(error))
-    yield DONE
-
-
-async def run_response(runs: Sequence[Run], body: ChatRequest, receive: Receive) -> Response:
-    """Answer with the runs, a choice for each; a failure before the first event is a status, which can be retried.
-
-    A stream whose model is slow to begin begins without it, so that its first comment comes before proxies give up.
-
-    Runs that nobody waits for any more are stopped, and have ended when this returns or raises.
-    """
-    asked = body.stream_options or StreamOptions()
-    async with AsyncExitStack() as ending:
-        for run in runs:
-            await ending.enter_async_context(aclosing(run))
-        async with on_disconnect(receive, *(run.stop for run in runs)):
-            chunks = dump_chunks(
-                [run.events() for run in runs],
-                model=body.model,
-                include_usage=not body.stream or bool(asked.include_usage),
-                include_tool_events=bool(asked.include_tool_events),
-            )
-            if not body.stream:
-                completion = await collect(chunks)
-                return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
-            await runs[0].begun(within=PING_INTERVAL)
-        ending.pop_all()  # from here on the stream ends the runs
-        return RunStream(runs, chunks)
 
 
 @asynccontextmanager

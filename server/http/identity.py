@@ -1,25 +1,102 @@
-"""What every answer carries, whoever gives it: X-Session-ID, x-request-id, and an envelope if it is an error."""
+"""Who a request is: its id, the session that a header names, and its principal. Every answer carries the first two."""
 
 import logging
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AgentError, InvalidRequest
-from server.http.event_stream import error_response
+from server.http.error_handlers import error_response
 from server.http.foreign_errors import as_api_error
 from server.http.logs import REQUEST_ID, log_request
-from server.sessions.naming import OWN_HEADER, fresh_session, named_session
 
 log = logging.getLogger(__name__)
 
+OWN_HEADER = "X-Session-ID"
+SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# For JSON schemas: `$` alone is also before a line's end at the end of a text, as Python reads it.
+ID = f"^{SESSION_ID.pattern}$(?!\\n)"
+ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
+
+NO_PRINCIPAL = ""
+
+
+@dataclass(frozen=True)
+class SessionName:
+    """A session id as a request gives it, and whether a header of another program's gave it."""
+
+    id: str
+    third_party: bool = False
+
+
+@dataclass
+class RequestState:
+    """What is known of a request from its headers, and what its answer says of it."""
+
+    header_name: SessionName | InvalidRequest | None
+    """The session that a header names, or why no session can have that name."""
+    session_id: str
+    """The session that the answer names; a fresh one until the request claims another."""
+    principal: str = NO_PRINCIPAL
+
+    @property
+    def session_name(self) -> SessionName | None:
+        """The session that a header names.
+
+        Raises:
+            InvalidRequest: no session can have that name.
+        """
+        if isinstance(self.header_name, InvalidRequest):
+            raise self.header_name
+        return self.header_name
+
+
+def state_of(request: HTTPConnection) -> RequestState:
+    """Return the state of a request."""
+    return state_in(request.scope)
+
+
+def state_in(scope: Scope) -> RequestState:
+    """Return the state of the request that a scope is of."""
+    state: RequestState = scope["state"]["request"]
+    return state
+
+
+def named_in_header(headers: Mapping[str, str], among: Sequence[str]) -> SessionName | None:
+    """Return the session id in the first of these headers that has one; an empty header names none, as some are sent.
+
+    Raises:
+        InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
+    """
+    for header in among:
+        if given := headers.get(header, "").strip(" \t"):
+            return SessionName(checked_id(given, header), third_party=header.lower() != OWN_HEADER.lower())
+    return None
+
+
+def checked_id(value: object, param: str) -> str:
+    """Return a session id as it is.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
+        raise InvalidRequest(
+            "A session id is 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':' and '-'.",
+            param=param,
+            code="invalid_value",
+        )
+    return value
+
 
 class Identified:
-    """Pure ASGI middleware, the outermost: names the request and its session, and answers for what nobody caught.
+    """Pure ASGI middleware, the outermost: makes the request's state, and answers for what nobody caught.
 
     Behind Starlette's own error handling an exception in the middle of a body would become a clean end of it.
     """
@@ -28,12 +105,12 @@ class Identified:
         self._app, self._session_headers = app, session_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on and see to its answer's headers."""
+        """Hand the request on, and put its ids into the answer's headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        state["session_id"] = self._named_session(scope) or fresh_session()
+        state = self._state(Headers(scope=scope))
+        scope.setdefault("state", {})["request"] = state
         request_id = f"req_{uuid4().hex}"
         REQUEST_ID.set(request_id)
         status: int | None = None
@@ -44,7 +121,7 @@ class Identified:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[OWN_HEADER] = state["session_id"]
+                headers[OWN_HEADER] = state.session_id
                 headers["x-request-id"] = request_id
             await send(message)
 
@@ -60,11 +137,17 @@ class Identified:
             log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
             await error_response(told)(scope, receive, send_identified)
         finally:
-            log_request(scope, status=status, began=began)
+            log_request(scope, session_id=state.session_id, status=status, began=began)
 
-    def _named_session(self, scope: Scope) -> str | None:
+    def _state(self, headers: Headers) -> RequestState:
+        """Return the state that a request has at first; a name that cannot be is refused by whoever asks for it."""
         try:
-            name = named_session(Headers(scope=scope), {}, self._session_headers)
-        except InvalidRequest:
-            return None  # the handler refuses it; the refusal goes out under a fresh id
-        return name.id if name else None
+            name = named_in_header(headers, self._session_headers)
+        except InvalidRequest as error:
+            return RequestState(error, fresh_id())
+        return RequestState(name, name.id if name else fresh_id())
+
+
+def fresh_id() -> str:
+    """Return the id of a session that nobody has named yet."""
+    return str(uuid4())

@@ -38,7 +38,7 @@ class Line(DefaultFormatter):
         return f"{line} {request_id}" if request_id and request_id not in line else line
 
 
-def log_request(scope: Scope, *, status: int | None, began: float) -> None:
+def log_request(scope: Scope, *, session_id: str, status: int | None, began: float) -> None:
     """Write the line of a request that is done; it has no status where its client left before there was one."""
     if log.isEnabledFor(logging.INFO):
         path = scope.get("raw_path") or scope["path"].encode()
@@ -48,7 +48,7 @@ def log_request(scope: Scope, *, status: int | None, began: float) -> None:
             path.decode("ascii", "backslashreplace"),
             status or "-",
             time.monotonic() - began,
-            scope["state"]["session_id"],
+            session_id,
         )
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from langchain_core.messages import AnyMessage
 from pydantic import BaseModel, Field, ValidationError
 
-from server.chat.request import Message
 from server.errors import InvalidRequest
 from server.http.complaints import NOT_JSON, invalid_body
 from server.messages.convert import load_messages
+from server.messages.shapes import Message
 
 KINDS = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "function"}
 CLASSES = {"Human": "user", "AI": "assistant", "System": "system", "Tool": "tool", "Function": "function"}

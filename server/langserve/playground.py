@@ -13,10 +13,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.errors import NotFound
+from server.http.identity import SessionName
 from server.http.json_body import JsonRoute
 from server.langserve.route import event_stream, handler, input_schema, output_schema
-from server.langserve.runnable import PATH, read_conversation
-from server.sessions.naming import SessionName
+from server.langserve.runnable import PATH, asked_in, read_conversation
+from server.sessions.dependencies import claim_session
 
 # The page asks for its schemas, and for answers when it is shared, under the hash of a configuration: this is of none.
 NO_CONFIG = "/c/N4XyA"
@@ -29,9 +30,10 @@ warnings.filterwarnings("ignore", "astream_log is deprecated")  # the page knows
 async def stream_log(request: Request) -> Response:
     """Answer the page, or a client of LangServe's that names its session in a header."""
     body = await read_conversation(request)
-    if request.state.session_name is None:
-        request.state.page_session = request.state.session_id = page_session(body)
-        request.state.session_name = SessionName(request.state.page_session, third_party=True)
+    asked = asked_in(request)
+    if asked.name is None:
+        asked.page_session = page_session(body)
+        asked.name = SessionName(claim_session(request, asked.page_session).id, third_party=True)
     return event_stream(await handler.stream_log(request), request)
 
 

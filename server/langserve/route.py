@@ -9,11 +9,10 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.chat.frames import one_line
 from server.errors import ApiError
-from server.http.event_stream import EventStream
+from server.http.event_stream import EventStream, one_line
 from server.http.json_body import JsonRoute
-from server.langserve.runnable import PATH, api_handler, read_conversation, run_conversation, while_connected
+from server.langserve.runnable import PATH, api_handler, asked_in, read_conversation, run_conversation, while_connected
 
 router = APIRouter(
     prefix=PATH, include_in_schema=False, route_class=JsonRoute
@@ -27,12 +26,12 @@ async def answer(request: Request) -> AsyncGenerator[str]:
             async for text in texts:
                 yield text
     except ApiError as error:
-        request.state.failure = error
+        asked_in(request).failure = error
         raise
 
 
 def _with_run_id(config: dict[str, Any], request: Request) -> None:
-    if session_id := getattr(request.state, "page_session", None):
+    if session_id := asked_in(request).page_session:
         config["run_id"] = UUID(session_id)
 
 
@@ -75,7 +74,7 @@ async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Req
     async with aclosing(events):
         try:
             async for event in events:
-                if event["event"] == "error" and (error := getattr(request.state, "failure", None)):
+                if event["event"] == "error" and (error := asked_in(request).failure):
                     event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
                 yield {name: one_line(value) for name, value in event.items()}
         except ApiError:

@@ -5,28 +5,30 @@ anyone can have the server unpack a hash of 60 kB to half a gigabyte.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langserve import APIHandler
 from pydantic import BaseModel, Field
 
 from graph.events import Text
 from graph.state import TurnContext
-from server.errors import Unavailable
+from server.errors import ApiError, Unavailable
 from server.http.complaints import wrong_type
 from server.http.event_stream import on_disconnect
+from server.http.identity import SessionName, state_of
 from server.http.json_body import is_json
 from server.langserve.conversation import load_conversation
 from server.messages.convert import instructions, unpaired
-from server.sessions.dependencies import Services, session_of
-from server.sessions.naming import named_session, session_mode
+from server.sessions.dependencies import Sessions, claim_session
+from server.sessions.naming import session_mode
 from server.sessions.speech import Speech
-from server.sessions.turn import Turn, TurnRequest
+from server.sessions.turn import TurnRequest
 
 PATH = "/agent"
 
@@ -76,25 +78,40 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
     )
 
 
+@dataclass
+class Asked:
+    """What a request asks, read once for all who want to know it, and what came of it."""
+
+    messages: Sequence[AnyMessage]
+    name: SessionName | None
+    page_session: str | None = None
+    """The session that the chat page names in its own way."""
+    failure: ApiError | None = None
+
+
+def asked_in(request: Request) -> Asked:
+    """Return what a request asks, after `read_conversation`."""
+    asked: Asked = request.state.asked
+    return asked
+
+
 async def run_conversation(request: Request) -> AsyncGenerator[str]:
     """Yield the text of the agent's answer to the request's conversation, in its session.
 
     Raises:
         ApiError: the run failed, or was stopped.
     """
-    services: Services = request.app.state.services
-    messages, name = request.state.conversation, request.state.session_name
-    asked = TurnRequest(
-        session=session_of(request, name.id if name else request.state.session_id),
-        is_named=not hasattr(request.state, "page_session") and name is not None,
-        mode=session_mode(request.headers, name),
-        messages=[message for message in messages if not isinstance(message, SystemMessage)],
-        context=TurnContext(instructions=instructions(messages)),
-        refuse=partial(unpaired, messages),
+    sessions: Sessions = request.app.state.sessions
+    asked = asked_in(request)
+    turn = TurnRequest(
+        session=claim_session(request, asked.name.id if asked.name else state_of(request).session_id),
+        is_named=asked.page_session is None and asked.name is not None,
+        mode=session_mode(request.headers, asked.name),
+        messages=[message for message in asked.messages if not isinstance(message, SystemMessage)],
+        context=TurnContext(instructions=instructions(asked.messages)),
+        refuse=partial(unpaired, asked.messages),
     )
-    turn = Turn(asked, services.assembly, services.index)
-    run = services.runs.start(asked.session.thread_id, turn.run())
-    speech = Speech()
+    run, speech = sessions.start(turn), Speech()
     try:
         async for event in run.events():
             if isinstance(event, Text):
@@ -117,9 +134,7 @@ async def read_conversation(request: Request) -> Json:
     if not is_json(kind):
         raise wrong_type(kind)
     body = await request.json()
-    services: Services = request.app.state.services
-    request.state.conversation = load_conversation(body)
-    request.state.session_name = named_session(request.headers, {}, services.session_headers)
+    request.state.asked = Asked(load_conversation(body), state_of(request).session_name)
     given = {**body}
     body["input"] = TAKEN_OUT
     return given

@@ -1,38 +1,41 @@
-"""What the handlers work with, made by the lifespan and handed to them by FastAPI."""
+"""What handlers work with: sessions, made by the lifespan and handed to them by FastAPI."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from graph.assembly import Assembly
-from server.models import Models
+from server.http.identity import state_of
 from server.sessions.index import SessionIndex
 from server.sessions.naming import Session
-from server.sessions.runs import RunOwner
+from server.sessions.runs import Run, RunOwner
+from server.sessions.turn import Turn, TurnRequest
 
 
 @dataclass(frozen=True)
-class Services:
-    """The agent, its sessions, the runs in progress and the names of models."""
+class Sessions:
+    """The agent, the index of its sessions, and the runs in progress."""
 
     assembly: Assembly
     index: SessionIndex
     runs: RunOwner
-    models: Models
-    session_headers: Sequence[str]
+
+    def start(self, request: TurnRequest) -> Run:
+        """Start a turn of a session."""
+        return self.runs.start(request.session.thread_id, Turn(request, self.assembly, self.index).run())
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+def _sessions(request: Request) -> Sessions:
+    sessions: Sessions = request.app.state.sessions
+    return sessions
 
 
-ServicesDep = Annotated[Services, Depends(_services)]
+SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 
-def session_of(request: Request, session_id: str) -> Session:
+def claim_session(request: Request, session_id: str) -> Session:
     """Return the caller's session, and let the answer carry its id."""
-    request.state.session_id = session_id
-    return Session(request.state.principal, session_id)
+    state = state_of(request)
+    state.session_id = session_id
+    return Session(state.principal, session_id)

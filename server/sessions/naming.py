@@ -4,27 +4,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
 from server.errors import InvalidRequest
+from server.http.identity import NO_PRINCIPAL, SessionName, checked_id
 from server.sessions.reconcile import Mode
 
-OWN_HEADER = "X-Session-ID"
 MODE_HEADER = "X-Session-Mode"
-SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# For JSON schemas: `$` alone is also before a line's end at the end of a text, as Python reads it.
-ID = f"^{SESSION_ID.pattern}$(?!\\n)"
-ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
 THREAD_NAMESPACE = UUID("6f0a3f0e-6a5b-5f6c-9d53-6a1d2a0f6d4e")
 
 # How Open WebUI's own prompts begin.
 SIDE_TASK = "### Task:"
 # Its ids of chats that it does not keep. The first versions with such chats had one id for all of them.
 TEMPORARY = re.compile(r"(local|temporary)(:.*)?")
-
-NO_PRINCIPAL = ""
 
 
 @dataclass(frozen=True)
@@ -45,45 +39,17 @@ class Session:
         return str(uuid5(THREAD_NAMESPACE, f"{self.principal}\n{self.id}"))
 
 
-@dataclass(frozen=True)
-class SessionName:
-    """A session id as a request gives it, and whether a header of another program's gave it."""
-
-    id: str
-    third_party: bool = False
-
-
-def named_session(headers: Mapping[str, str], body: Mapping[str, Any], among: Sequence[str]) -> SessionName | None:
-    """Return the session id that a request names: in the first of these headers that has one, or in the body.
-
-    An empty header names none: clients send it before they have an id.
+def named_in_body(body: Mapping[str, Any]) -> SessionName | None:
+    """Return the session id that a request's body names.
 
     Raises:
-        InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
+        InvalidRequest: no session can have that name.
     """
-    for header in among:
-        if given := headers.get(header, "").strip(" \t"):
-            return SessionName(checked_id(given, header), third_party=header.lower() != OWN_HEADER.lower())
     metadata = body.get("metadata") or {}
     for param, value in (("session_id", body.get("session_id")), ("metadata.session_id", metadata.get("session_id"))):
         if value is not None:
             return SessionName(checked_id(value, param))
     return None
-
-
-def checked_id(value: object, param: str) -> str:
-    """Return a session id as it is.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
-        raise InvalidRequest(
-            "A session id is 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':' and '-'.",
-            param=param,
-            code="invalid_value",
-        )
-    return value
 
 
 def session_mode(headers: Mapping[str, str], name: SessionName | None) -> Mode:
@@ -117,11 +83,6 @@ def is_side_task(messages: Sequence[AnyMessage], name: SessionName | None) -> bo
 def is_temporary(name: SessionName | None) -> bool:
     """Say whether the id is that of a chat of another program's which is not to be kept."""
     return bool(name and name.third_party and TEMPORARY.fullmatch(name.id))
-
-
-def fresh_session() -> str:
-    """Return the id of a session that nobody has named yet."""
-    return str(uuid4())
 
 
 def _is_uuid(text: str) -> bool:

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
 from graph.run import Position
-from server.chat.request import Message
-from server.docs.document import may_fail
-from server.errors import NotFound, RunCancelled
+from server.errors import NotFound, RunCancelled, may_fail
+from server.http.identity import ID, checked_id, state_of
 from server.messages.convert import dump_messages
-from server.sessions.dependencies import Services, ServicesDep, session_of
+from server.messages.shapes import Message
+from server.sessions.dependencies import Sessions, SessionsDep, claim_session
 from server.sessions.index import SessionRecord, unknown_session
-from server.sessions.naming import ID, Session, checked_id
+from server.sessions.naming import Session
 from server.sessions.runs import RunOwner
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -62,7 +62,7 @@ class SessionDeleted(BaseModel):
 @router.get("", responses=may_fail(400, 401, 404))
 async def list_sessions(
     request: Request,
-    services: ServicesDep,
+    sessions: SessionsDep,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     after: Annotated[
         str | None,
@@ -70,70 +70,70 @@ async def list_sessions(
     ] = None,
 ) -> SessionPage:
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
-    principal = request.state.principal
+    principal = state_of(request).principal
     cursor = Session(principal, checked_id(after, "after")) if after is not None else None
-    records = await services.index.page(principal, limit=limit + 1, after=cursor)
-    page = [dump_session(record, services.runs) for record in records[:limit]]
+    records = await sessions.index.page(principal, limit=limit + 1, after=cursor)
+    page = [dump_session(record, sessions.runs) for record in records[:limit]]
     first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)
     return SessionPage(data=page, first_id=first_id, last_id=last_id, has_more=len(records) > limit)
 
 
 @router.get("/{session_id}", responses=may_fail(400, 401, 404))
-async def retrieve_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
+async def retrieve_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Describe a session."""
-    record = await _record(_session(session_id, request), services)
-    return dump_session(record, services.runs)
+    record = await _record(_session(session_id, request), sessions)
+    return dump_session(record, sessions.runs)
 
 
 @router.get("/{session_id}/messages", responses=may_fail(400, 401, 404), response_model_exclude_unset=True)
 async def list_messages(
     session_id: SessionId,
     request: Request,
-    services: ServicesDep,
+    sessions: SessionsDep,
     branch: Annotated[
         int | None, Query(ge=1, le=MAX_BRANCH, description="A branch, from 1; the newest without it.")
     ] = None,
 ) -> MessageList:
     """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
     session = _session(session_id, request)
-    await _record(session, services)
-    checkpoint_id = await services.index.end_of_branch(session, branch)
+    await _record(session, sessions)
+    checkpoint_id = await sessions.index.end_of_branch(session, branch)
     if checkpoint_id is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
     position = Position(session.thread_id, checkpoint_id)
-    messages = await services.assembly.agent.read(position) if checkpoint_id else []
+    messages = await sessions.assembly.agent.read(position) if checkpoint_id else []
     return MessageList(object="list", data=dump_messages(messages), has_more=False)
 
 
 @router.post("/{session_id}/reset", responses=may_fail(400, 401, 404, 409))
-async def reset_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
+async def reset_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Forget the conversation, after its run in progress; the session keeps its id."""
     session = _session(session_id, request)
-    async with services.runs.exclusively(session.thread_id):
-        await _record(session, services)
-        await services.index.reset(session)
-    return dump_session(await _record(session, services), services.runs)
+    async with sessions.runs.exclusively(session.thread_id):
+        await _record(session, sessions)
+        await sessions.index.reset(session)
+    return dump_session(await _record(session, sessions), sessions.runs)
 
 
 @router.post("/{session_id}/cancel", responses=may_fail(400, 401, 404))
-async def cancel_run(session_id: SessionId, request: Request, services: ServicesDep) -> SessionObject:
+async def cancel_run(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Stop the session's run in progress, if there is one, and wait for its end; what was said until then is kept."""
     session = _session(session_id, request)
-    for run in services.runs.of(session.thread_id)[:1]:
+    for run in sessions.runs.of(session.thread_id)[:1]:
         run.stop(RunCancelled())
         await run.ended()
-    return dump_session(await _record(session, services), services.runs)
+    return dump_session(await _record(session, sessions), sessions.runs)
 
 
 @router.delete("/{session_id}", responses=may_fail(400, 401, 404, 409))
-async def delete_session(session_id: SessionId, request: Request, services: ServicesDep) -> SessionDeleted:
+async def delete_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionDeleted:
     """Stop the session's runs and delete all that was kept of the session."""
     session = _session(session_id, request)
-    for run in services.runs.of(session.thread_id):
+    for run in sessions.runs.of(session.thread_id):
         run.stop(RunCancelled())
-    async with services.runs.exclusively(session.thread_id):
-        await _record(session, services)
-        await services.index.delete(session)
+    async with sessions.runs.exclusively(session.thread_id):
+        await _record(session, sessions)
+        await sessions.index.delete(session)
     return SessionDeleted(id=session_id)
 
 
@@ -151,10 +151,10 @@ def dump_session(record: SessionRecord, runs: RunOwner) -> SessionObject:
 
 
 def _session(session_id: str, request: Request) -> Session:
-    return session_of(request, checked_id(session_id, "session_id"))
+    return claim_session(request, checked_id(session_id, "session_id"))
 
 
-async def _record(session: Session, services: Services) -> SessionRecord:
-    if record := await services.index.get(session):
+async def _record(session: Session, sessions: Sessions) -> SessionRecord:
+    if record := await sessions.index.get(session):
         return record
     raise unknown_session(session)

@@ -128,7 +128,7 @@ async def test_m6_an_old_session_is_replaced_and_the_call_made_once(status: int)
         async with opened(restarted=spec) as toolbox:
             assert await asyncio.gather(*(call(toolbox, "work") for _ in range(5))) == ["done"] * 5
             assert await call(toolbox, "work") == "done"
-    assert server.sessions.naming == 2
+    assert server.sessions == 2
 
 
 async def test_m6_a_fault_that_a_ping_meets_too_is_of_an_old_session() -> None:
@@ -140,7 +140,7 @@ async def test_m6_a_fault_that_a_ping_meets_too_is_of_an_old_session() -> None:
     with at(server := RawHttp(tool("work"), call=fault_in_the_first, ping=fault_in_the_first)) as spec:
         async with opened(restarted=spec) as toolbox:
             assert await call(toolbox, "work") == "done"
-    assert server.sessions.naming == 2
+    assert server.sessions == 2
 
 
 async def test_m6_the_calls_in_an_old_session_go_on_when_a_new_one_is_taken() -> None:
@@ -498,7 +498,7 @@ async def test_m14_an_answer_that_is_nested_too_deep_fails_alone() -> None:
                     await run(found(toolbox, "work"), events=events)
             release.set()
             assert await neighbour == "done"
-    assert server.sessions.naming == 1
+    assert server.sessions == 1
 
 
 async def test_m11_arguments_that_are_nested_too_deep_fail_their_call_alone(log: Path) -> None:

@@ -60,10 +60,10 @@ def calls(tmp_path: Path) -> Path:
 def http(calls: Path) -> Iterator[HttpServer]:
     server = HttpServer(calls)
     try:
-        server.command.process.start()
+        server.process.start()
         yield server
     finally:
-        server.command.process.kill()
+        server.process.kill()
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ async def test_m17_a_server_is_asked_where_the_address_says_and_then_at_mcp(serv
     with served((server := RawHttp(tool("work"), path=served_at)).app) as url:
         async with opened(one=http_server(f"{url}{asked_at}", verify_ssl=True)) as toolbox:
             assert names(toolbox) == ["work"]
-    assert server.sessions.naming == 1
+    assert server.sessions == 1
 
 
 async def test_m17_a_slash_that_a_server_wants_is_followed() -> None:
@@ -286,7 +286,7 @@ async def test_m14_a_notification_that_an_http_server_does_not_take_does_not_end
     with served((server := RawHttp(tool("work"), initialized=odd, cancelled=odd, call=work)).app) as url:
         async with opened(odd=http_server(f"{url}/mcp", verify_ssl=True)) as toolbox:
             assert await call(toolbox, "work") == "done"
-    assert server.sessions.naming == 1
+    assert server.sessions == 1
 
 
 async def test_a_server_whose_tools_always_change_is_not_asked_without_end(log: Path) -> None:

@@ -1,0 +1,37 @@
+"""Which model answers, and where: environment variables or `.env`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+
+from tools.environment import EnvironmentSettings
+
+
+class ModelSettings(EnvironmentSettings):
+    """The model, its endpoint and how it samples."""
+
+    ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
+    ollama_base_url: str = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
+    ollama_api_key: SecretStr = Field(
+        SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
+    embedded_model: Path | None = Field(
+        None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
+    )
+
+    @field_validator("ollama_base_url")
+    @classmethod
+    def _is_http_address(cls, value: str) -> str:
+        from tools.addresses import http_address  # half a second of imports, which `--help` does without
+
+        http_address(value)
+        return value
+
+    @field_validator("ollama_api_key")
+    @classmethod
+    def _fits_in_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("it has characters that no HTTP header can have")
+        return SecretStr(key)

@@ -1,0 +1,67 @@
+"""Runs as the answer to a request: streamed or collected, and ended with it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from graph.events import RunEvent
+from server.http.event_stream import PING_INTERVAL, EventStream, on_disconnect
+from server.sessions.runs import Run
+
+Choices = Sequence[AsyncIterator[RunEvent]]
+
+
+class Reply(Protocol):
+    """What a protocol makes of the events of runs, of which each is one choice of the answer."""
+
+    is_streamed: bool
+
+    def encode(self, choices: Choices) -> AsyncIterator[bytes]:
+        """Yield the frames of a stream. It tells of a failure itself: the status has been sent."""
+
+    async def collect(self, choices: Choices) -> Response:
+        """Return the whole answer.
+
+        Raises:
+            ApiError: a run failed, or was stopped.
+        """
+
+
+async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> Response:
+    """Answer with the runs; a failure before the first event is a status, which can be retried.
+
+    A stream whose model is slow to begin begins without it, so that its first comment comes before proxies give up.
+
+    Runs that nobody waits for any more are stopped, and have ended when this returns or raises.
+    """
+    async with AsyncExitStack() as ending:
+        for run in runs:
+            await ending.enter_async_context(aclosing(run))
+        async with on_disconnect(receive, *(run.stop for run in runs)):
+            choices = [run.events() for run in runs]
+            if not reply.is_streamed:
+                return await reply.collect(choices)
+            await runs[0].begun(within=PING_INTERVAL)
+        ending.pop_all()  # from here on the stream ends the runs
+        return RunStream(runs, reply.encode(choices))
+
+
+class RunStream(EventStream):
+    """Runs as an event stream: they end with it."""
+
+    def __init__(self, runs: Sequence[Run], frames: AsyncIterator[bytes]) -> None:
+        super().__init__(frames, runs[0].task.get_name())
+        self._runs = runs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream, and stop the runs if their reader leaves first."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for run in self._runs:
+                run.stop()
+            for run in self._runs:
+                await run.aclose()

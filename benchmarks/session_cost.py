@@ -24,8 +24,8 @@ from graph.assembly import Assembly, open_agent
 from graph.run import Position
 from graph.state import TurnContext
 from server.messages.convert import unpaired
+from server.sessions.databases import open_index
 from server.sessions.index import SessionIndex
-from server.sessions.migrations import migrate
 from server.sessions.naming import Session
 from server.sessions.transcript import Transcript
 from server.sessions.turn import Turn, TurnRequest
@@ -83,8 +83,7 @@ async def measure(url: str) -> None:
     async with open_agent(settings) as assembly:
         while assembly.toolbox.health()["echo"].state == "starting":  # noqa: ASYNC110 - once, before anything is measured
             await asyncio.sleep(0.05)
-        index = SessionIndex(assembly.checkpointer)
-        await migrate(assembly.checkpointer)
+        index = await open_index(assembly.checkpointer)
         turn, plain = Stored(assembly, index), Plain(assembly)
         costs = [await cpu(turn.take) for _ in range(TURNS + SAMPLES // 2)]
         thread = await turn.messages()

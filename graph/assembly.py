@@ -13,7 +13,8 @@ from graph.offline.process import EmbeddedModel
 from graph.offline.settings import UNSTARTED, answered_by, settings_or_embedded
 from graph.run import Agent
 from graph.settings import AgentSettings
-from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
+from graph.storage.opening import open_checkpointer
+from graph.storage.saver import ThreadSaver
 from tools.mcp.config import bundled_server, http_server, load_servers
 from tools.mcp.spec import ServerSpec
 from tools.mcp.toolbox import Toolbox
@@ -26,7 +27,7 @@ class Assembly:
     agent: Agent
     model: ChatModel
     toolbox: Toolbox
-    checkpointer: ShieldedSqliteSaver
+    checkpointer: ThreadSaver
 
 
 @asynccontextmanager
@@ -50,7 +51,7 @@ _opened: list[Assembly] = []
 
 
 @asynccontextmanager
-async def open_saver() -> AsyncIterator[ShieldedSqliteSaver]:
+async def open_saver() -> AsyncIterator[ThreadSaver]:
     """Open the agent for LangGraph's platform, which asks for its saver before anything else and closes it last."""
     async with open_agent(settings_or_embedded(AgentSettings)) as assembly:
         _opened.append(assembly)

@@ -31,9 +31,8 @@ from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
+from server.sessions.databases import open_index
 from server.sessions.dependencies import Sessions
-from server.sessions.index import SessionIndex
-from server.sessions.migrations import migrate
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
 from server.sessions.sweeper import sweep
@@ -52,8 +51,7 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
         async with agent(settings) as assembly:
-            await migrate(assembly.checkpointer)
-            index = SessionIndex(assembly.checkpointer)
+            index = await open_index(assembly.checkpointer)
             app.state.sessions = Sessions(assembly, index, runs)
             app.state.models = Models(
                 settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names

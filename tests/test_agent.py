@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, tool
 from graph.agent import build_agent
 from graph.model.client import open_model
 from graph.settings import AgentSettings
-from graph.storage.sqlite import open_checkpointer
+from graph.storage.opening import open_checkpointer
 from tests.mcp_servers import PIXEL
 from tests.upstream import Answer, Call, Upstream
 

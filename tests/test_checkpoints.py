@@ -12,7 +12,9 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
-from graph.storage.sqlite import CheckpointUrlError, ShieldedSqliteSaver, open_checkpointer, sqlite_path
+from graph.storage.opening import open_checkpointer, sqlite_path
+from graph.storage.saver import CheckpointUrlError
+from graph.storage.sqlite import SqliteThreads
 
 
 @dataclass
@@ -66,7 +68,7 @@ async def test_a_row_that_somebody_wrote_cannot_import_code() -> None:
 async def test_a_cancelled_write_leaves_no_open_transaction() -> None:
     chance = random.Random(3)
     async with open_checkpointer("sqlite:///x.db") as saver:
-        assert isinstance(saver, ShieldedSqliteSaver)
+        assert isinstance(saver, SqliteThreads)
         for number in range(100):
             writing = asyncio.create_task(put(saver, number))
             await asyncio.sleep(chance.random() / 500)

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 
-from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
+from graph.storage.sqlite import SqliteThreads
+from tests.threads import sqlite_threads
 
 
 @checkpointer_test(name="ours")
-async def saver() -> AsyncIterator[ShieldedSqliteSaver]:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+async def saver() -> AsyncIterator[SqliteThreads]:
+    async with sqlite_threads() as saver:
         yield saver
 
 

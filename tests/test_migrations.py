@@ -7,8 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from graph.storage.sqlite import CheckpointUrlError, open_checkpointer
-from server.sessions.migrations import MIGRATIONS, migrate
+from graph.storage.opening import open_checkpointer
+from graph.storage.saver import CheckpointUrlError
+from server.sessions.databases import open_index
+from server.sessions.migrations import MIGRATIONS
 from tests.agent_server import MODEL, AgentServer, agent_server
 from tests.test_command import run
 from tests.upstream import Upstream, last_text
@@ -60,19 +62,19 @@ def test_a_database_without_numbers_opens_with_its_sessions(upstream: Upstream, 
 
 async def test_migrations_run_once() -> None:
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
-        await migrate(saver)
-        await migrate(saver)
+        await open_index(saver)
+        await open_index(saver)
     assert numbers() == list(range(1, len(MIGRATIONS) + 1))
 
 
 async def test_a_database_of_a_newer_version_is_left_alone() -> None:
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
-        await migrate(saver)
+        await open_index(saver)
     with closing(sqlite3.connect(DATABASE)) as database, database:
         database.execute("INSERT INTO migrations VALUES (1000, 0)")
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
         with pytest.raises(CheckpointUrlError, match="newer version"):
-            await migrate(saver)
+            await open_index(saver)
     ended = run("serve", **NOWHERE)
     assert (ended.returncode, ended.stderr) == (
         1,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from graph.storage.sqlite import CheckpointUrlError, claimed, open_checkpointer
+from graph.storage.opening import claimed, open_checkpointer
+from graph.storage.saver import CheckpointUrlError
 from tests.agent_server import MODEL, agent_server
 from tests.loopback import free_port
 from tests.processes import PythonProcess
@@ -32,7 +33,7 @@ NOWHERE = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1", "U
 # Uses a database, starts a child that outlives it, and says so.
 HOLDER = """
 import subprocess, sys
-from graph.storage.sqlite import claimed
+from graph.storage.opening import claimed
 with claimed(sys.argv[1]):
     child = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for line in sys.stdin:

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from graph.agent import build_agent
 from graph.model.client import open_model
 from graph.settings import AgentSettings
-from graph.storage.sqlite import open_checkpointer
+from graph.storage.opening import open_checkpointer
 from tests.agent_server import AgentServer, agent_server
 from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until

@@ -17,12 +17,12 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from graph.storage.database_file import DatabaseMoved
-from graph.storage.sqlite import open_checkpointer
 from graph.storage.write_lock import BUSY_TIMEOUT
 from server.http.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.test_command import Serving, serving
 from tests.test_errors import error_of
+from tests.threads import sqlite_threads
 from tests.upstream import Answer, Call, Json, Reply, Upstream
 
 DATABASE = Path("data/chat-agent.db")
@@ -143,7 +143,7 @@ def test_m20_those_who_meet_the_same_lock_do_not_wait_one_after_the_other(server
 
 
 async def test_m20_a_lock_that_does_not_last_is_waited_for_again_after_one_that_did() -> None:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+    async with sqlite_threads() as saver:
         with locked():
             for _ in range(2):
                 with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -326,7 +326,7 @@ def test_m20_each_of_sqlites_errors_has_an_answer(code: int | None, status: int,
 
 
 async def test_m20_a_write_that_fails_leaves_no_transaction_for_the_next() -> None:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+    async with sqlite_threads() as saver:
         await saver.conn.execute_fetchall("PRAGMA busy_timeout = 50")
 
         async def put(thread: str) -> None:
@@ -345,7 +345,7 @@ async def test_m20_a_write_that_fails_leaves_no_transaction_for_the_next() -> No
 
 
 async def test_m20_while_another_program_writes_emptying_the_log_makes_nobody_wait_again() -> None:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+    async with sqlite_threads() as saver:
         await saver.conn.execute_fetchall("PRAGMA busy_timeout = 50")
 
         async def timeout() -> int:
@@ -362,7 +362,7 @@ async def test_m20_while_another_program_writes_emptying_the_log_makes_nobody_wa
 
 
 async def test_m20_a_commit_that_fails_is_undone_before_anybody_else_writes() -> None:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+    async with sqlite_threads() as saver:
         await saver.conn.executescript(
             "PRAGMA foreign_keys = ON; CREATE TABLE a (x PRIMARY KEY);"
             "CREATE TABLE b (x REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED)"
@@ -377,7 +377,7 @@ async def test_m20_a_commit_that_fails_is_undone_before_anybody_else_writes() ->
 
 
 async def test_m20_what_is_written_to_a_file_that_is_gone_is_an_error() -> None:
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver:
+    async with sqlite_threads() as saver:
         await saver.check_writable()
         delete()
         with pytest.raises(DatabaseMoved, match=r"chat-agent\.db"):

@@ -14,9 +14,10 @@ from langchain_core.tools import tool
 from graph.agent import AgentGraph, build_agent
 from graph.model.client import open_model
 from graph.settings import AgentSettings
-from graph.storage.sqlite import ShieldedSqliteSaver, open_checkpointer
+from graph.storage.sqlite import SqliteThreads
 from graph.storage.thread_rows import StillNeeded
 from tests.agent_server import MODEL, AgentServer
+from tests.threads import sqlite_threads
 from tests.upstream import Answer, Call, Upstream
 
 DURABILITIES = ["exit", "async", "sync"]
@@ -28,7 +29,7 @@ class Thread:
     """A thread of an agent whose saver is open."""
 
     agent: AgentGraph
-    saver: ShieldedSqliteSaver
+    saver: SqliteThreads
     id: str
 
     async def run(self, text: str | None, durability: Any, at: str | None = None) -> str:
@@ -60,7 +61,7 @@ def look() -> str:
 @pytest.fixture
 async def thread(upstream_url: str) -> AsyncIterator[Thread]:
     settings = AgentSettings(ollama_model=MODEL, ollama_base_url=upstream_url)
-    async with open_checkpointer("sqlite:///data/chat-agent.db") as saver, open_model(settings) as model:
+    async with sqlite_threads() as saver, open_model(settings) as model:
         yield Thread(build_agent(model, [look], checkpointer=saver), saver, str(uuid4()))
 
 

@@ -1,13 +1,12 @@
-"""Where threads are kept: SQLite on disk, or memory."""
+"""Threads in SQLite, in a file or in memory."""
 
 import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -16,83 +15,57 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from graph.storage.database_file import DatabaseFile, DatabaseInUse, make_private, used_alone
+from graph.storage.saver import CheckpointUrlError, ThreadSaver, Written, written_by_run
 from graph.storage.thread_rows import copy_thread, delete_runs, keep_latest
 from graph.storage.write_lock import WriteLock
 
-MEMORY = "memory://"
-SQLITE = "sqlite:///"
 PROBES = "CREATE TABLE IF NOT EXISTS probes (only INTEGER PRIMARY KEY, at REAL NOT NULL)"
 
 Result = TypeVar("Result")
 
 
-class CheckpointUrlError(ValueError):
-    """CHECKPOINT_URL cannot be used; the message says what it may be."""
-
-
 @asynccontextmanager
-async def open_checkpointer(url: str) -> "AsyncIterator[ShieldedSqliteSaver]":
-    """Open the saver that a URL names, `memory://` or `sqlite:///path`, and close it at the end.
+async def open_sqlite(path: Path | None) -> "AsyncIterator[SqliteThreads]":
+    """Open a database in a file, or in memory, and close it at the end.
 
     Raises:
-        CheckpointUrlError: another kind of URL, or a database that cannot be opened.
+        CheckpointUrlError: it is none, or cannot be used.
     """
     # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
     serde = JsonPlusSerializer(allowed_msgpack_modules=None)
-    with claimed(url) as path:
-        async with aiosqlite.connect(path or ":memory:") as connection:
-            connection.row_factory = sqlite3.Row
-            saver = ShieldedSqliteSaver(connection, serde=serde)
-            try:
-                await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
-                await saver.setup()
-                await connection.execute(PROBES)
-            except sqlite3.DatabaseError as error:
-                raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
-            saver.file = DatabaseFile(path) if path else None
-            yield saver
-            await saver.idle()
+    async with aiosqlite.connect(path or ":memory:") as connection:
+        connection.row_factory = sqlite3.Row
+        saver = SqliteThreads(connection, serde=serde)
+        try:
+            await connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+            await saver.setup()
+            await connection.execute(PROBES)
+        except sqlite3.DatabaseError as error:
+            raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error
+        saver.file = DatabaseFile(path) if path else None
+        yield saver
+        await saver.idle()
 
 
 @contextmanager
-def claimed(url: str) -> Iterator[Path | None]:
-    """Yield the file of a URL, which no other process may use meanwhile; None for a database in memory.
+def claimed_file(path: Path) -> Iterator[None]:
+    """Keep other processes from using a database file, which is made if it is not there.
 
     Raises:
         CheckpointUrlError: another process uses it, or it cannot be written.
     """
-    path = None if url == MEMORY else sqlite_path(url)
     with ExitStack() as claim:
         try:
-            if path:
-                make_private(path)
-                claim.enter_context(used_alone(path))
+            make_private(path)
+            claim.enter_context(used_alone(path))
         except DatabaseInUse as error:
             raise CheckpointUrlError(f"CHECKPOINT_URL: {error}") from error
         except OSError as error:
             raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be written: {error.strerror}.") from error
-        yield path
+        yield
 
 
-def sqlite_path(url: str) -> Path:
-    """Return the file of a `sqlite:///` URL; a fourth slash makes the path absolute."""
-    if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
-        raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
-    return Path(path)
-
-
-class Written(NamedTuple):
-    """What a run wrote: the namespaces and ids of checkpoints, and those of writes with the ids of their tasks."""
-
-    checkpoints: list[tuple[str, str]]
-    writes: list[tuple[str, str, str]]
-
-
-written_by_run: ContextVar[Written | None] = ContextVar("written_by_run", default=None)
-"""Where the run that this code is in has its writes noted; None where nobody asks, as in Studio's runs."""
-
-
-class ShieldedSqliteSaver(AsyncSqliteSaver):
+class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
     """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
 
     A write cancelled between its execute and its commit leaves a transaction open, which locks the database for
@@ -173,12 +146,6 @@ class ShieldedSqliteSaver(AsyncSqliteSaver):
             thread_id,
         )
         return rows[0]["checkpoint_id"] if rows else None
-
-    def noting(self) -> Written:
-        """Return a list, empty yet, of what the run that this is called in writes from now on."""
-        written = Written([], [])
-        written_by_run.set(written)
-        return written
 
     async def forget(self, thread_id: str, written: Written) -> None:
         """Delete what a run wrote to a thread."""

@@ -133,7 +133,7 @@ def _warn_of_misspelt_names() -> None:
 def _run_server(settings: ServerSettings, **options: Any) -> None:
     # What is imported stays: looking for garbage among it would take a tenth of the start, and of every later look.
     gc.disable()
-    from graph.storage.sqlite import CheckpointUrlError
+    from graph.storage.saver import CheckpointUrlError
     from server.command.process import run_server
     from tools.mcp.config import McpConfigError
 

@@ -11,14 +11,14 @@ from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from graph.assembly import mcp_servers
-from graph.storage.sqlite import claimed, open_checkpointer
+from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
 from server.command.screens import open_to_all
 from server.command.signals import end_uninterrupted
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
 from server.http.logs import log_config
-from server.sessions.migrations import migrate
+from server.sessions.databases import open_index
 from server.settings import ServerSettings
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
@@ -92,4 +92,4 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
 
 async def _open_once(checkpoint_url: str) -> None:
     async with open_checkpointer(checkpoint_url) as saver:
-        await migrate(saver)
+        await open_index(saver)

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graph.assembly import opened_agent
 from graph.offline.settings import settings_or_embedded
-from graph.storage.sqlite import CheckpointUrlError, claimed
+from graph.storage.opening import claimed
+from graph.storage.saver import CheckpointUrlError
 from server.app import create_app
 from server.command.mistakes import unusable
 from server.http.identity import NO_PRINCIPAL

@@ -6,7 +6,8 @@ a table, add one at the end.
 
 import time
 
-from graph.storage.sqlite import CheckpointUrlError, ShieldedSqliteSaver
+from graph.storage.saver import CheckpointUrlError
+from graph.storage.sqlite import SqliteThreads
 
 APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
 
@@ -45,7 +46,7 @@ CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 MIGRATIONS = (M001_SESSIONS_AND_TURNS,)
 
 
-async def migrate(saver: ShieldedSqliteSaver) -> None:
+async def migrate(saver: SqliteThreads) -> None:
     """Make the tables of the index, or change those that are there into today's.
 
     Raises:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
@@ -15,6 +15,9 @@ from graph.history import call_ids
 
 EMPTY = b""
 DIGEST_SIZE = 16
+
+# How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
+FIRST_LOOK, MAX_LOOK = 4, 4096
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class Transcript:
     def digest(self) -> bytes:
         """The digest of the whole."""
         return self.beginnings[-1].digest if self.beginnings else self.after
+
+    def looks(self) -> Iterator[list[bytes]]:
+        """Yield the digests of the beginnings, the longest first, as they are looked up: some at once."""
+        remaining, size = (beginning.digest for beginning in reversed(self.beginnings)), FIRST_LOOK
+        while candidates := list(islice(remaining, size)):
+            yield candidates
+            size = min(8 * size, MAX_LOOK)
 
     def with_answer(self, answer: AIMessage) -> bytes:
         """Return the digest with an answer at the end, which may continue the last message."""

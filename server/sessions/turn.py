@@ -12,6 +12,7 @@ from graph.events import ClientCall, Refusal, RunEvent, Text
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import TurnContext
+from graph.storage.saver import noting
 from server.errors import ApiError
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
@@ -77,7 +78,7 @@ class Turn:
             NotFound: the session's thread is another principal's.
         """
         place = await self._find()
-        written = self._checkpointer.noting()
+        written = noting()
         begun = False
         try:
             begun = place.is_first and await to_the_end(self._index.begin(self._session))

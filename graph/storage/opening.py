@@ -1,0 +1,44 @@
+"""CHECKPOINT_URL to the database that it names."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from graph.storage.saver import CheckpointUrlError, ThreadSaver
+from graph.storage.sqlite import claimed_file, open_sqlite
+
+MEMORY = "memory://"
+SQLITE = "sqlite:///"
+
+
+@asynccontextmanager
+async def open_checkpointer(url: str) -> AsyncIterator[ThreadSaver]:
+    """Open the database that a URL names, `memory://` or `sqlite:///path`, and close it at the end.
+
+    Raises:
+        CheckpointUrlError: another kind of URL, or a database that cannot be opened.
+    """
+    with claimed(url):
+        async with open_sqlite(None if url == MEMORY else sqlite_path(url)) as saver:
+            yield saver
+
+
+@contextmanager
+def claimed(url: str) -> Iterator[None]:
+    """Keep other processes from using what a URL names, where only one may; this process may enter it again.
+
+    Raises:
+        CheckpointUrlError: another process uses it, or it cannot be written.
+    """
+    if url == MEMORY:
+        yield
+        return
+    with claimed_file(sqlite_path(url)):
+        yield
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of a `sqlite:///` URL; a fourth slash makes the path absolute."""
+    if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
+        raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
+    return Path(path)

@@ -31,8 +31,8 @@ from graph.events import (
     ToolStarted,
 )
 from graph.history import all_calls, client_calls
+from graph.model.answer import REASONING, REFUSAL
 from graph.model.calls import dump_arguments
-from graph.model.client import REASONING, REFUSAL
 from graph.model.flow import Flow, flow_of_run
 from graph.state import TurnContext
 from tools.mcp.toolbox import Toolbox

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from graph.model.failures import Meaning, read_failure, reported_failure, words
+from graph.model.error_body import words
+from graph.model.failures import Meaning, read_failure, reported_failure
 
 TOO_LONG: Meaning = "context too long"
 NO_TOOLS: Meaning = "no tools"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -52,3 +53,11 @@ async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
     if is_cancelled:
         raise asyncio.CancelledError
     return result
+
+
+async def is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set, but no longer than this, and say whether it is."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

@@ -5,13 +5,20 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk
 
 from graph.model.calls import CallAssembly
 from graph.model.deltas import Delta, Finish, load_chunk, more_severe
-from graph.model.failures import Failure, ModelFailure, is_page, read_failure, words
+from graph.model.error_body import is_page, words
+from graph.model.failures import Failure, ModelFailure, read_failure
 from graph.model.sse import BOM, EventDecoder, ServerSentEvent
 from graph.model.text import AnswerText
+
+# Where a message in LangChain's types has what OpenAI's has in fields of its own: keys of `additional_kwargs`.
+REASONING = "reasoning_content"
+REFUSAL = "refusal"
 
 DONE = "[DONE]"
 # What a body begins with that is no stream of events: JSON, or a web page.
@@ -150,3 +157,12 @@ def _load_json(data: str) -> list[Any]:
         if len(lines) > 1 and all(line.startswith("{") for line in lines):
             return [value for line in lines for value in _load_json(line)]
         raise ModelFailure(Failure("failed", words="It sent something that is no JSON.")) from error
+
+
+def chunk_of(said: Said) -> ChatGenerationChunk:
+    """Return what was said as LangChain's chunk."""
+    more = {REASONING: said.reasoning, REFUSAL: said.refusal}
+    message = AIMessageChunk(
+        content=said.text + said.refusal, additional_kwargs={name: text for name, text in more.items() if text}
+    )
+    return ChatGenerationChunk(message=message)

@@ -1,9 +1,8 @@
 """The chat model behind any endpoint that speaks OpenAI's wire format."""
 
-import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -15,29 +14,25 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import PrivateAttr
 
-from graph.model.answer import AnswerReader, Said
+from graph.model.answer import REFUSAL, AnswerReader, Said, chunk_of
 from graph.model.endpoint import Endpoint, alternatives, endpoint_failures, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.flow import flow_of_run, flowing
 from graph.model.images import has_tool_images, with_tool_images
 from graph.model.settings import ModelSettings
-from graph.model.tokens import estimated_usage
+from graph.model.tokens import estimated_usage, room
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
-BYTES_PER_TOKEN = 4
 # Bytes that are decoded in one go. A fast endpoint sends more in one read; other tasks may run in between.
 AT_ONCE = 8192
-REASONING = "reasoning_content"
-REFUSAL = "refusal"
 OPENAI_HOST = "api.openai.com"
 
 # What a model may refuse that we sent of our own accord: it is asked again without, and the next time not asked so.
@@ -218,7 +213,7 @@ class ChatModel(ChatOpenAI):
         flow = flow_of_run.get()
         async with aclosing(self._said(payload, reader)) as pieces:
             async for said in pieces:
-                yield _chunk(said)
+                yield chunk_of(said)
                 if flow:
                     flow.say()
                     await flow.room()
@@ -251,24 +246,3 @@ class ChatModel(ChatOpenAI):
                         raise
         if said := reader.end():
             yield said
-
-
-def _chunk(said: Said) -> ChatGenerationChunk:
-    more = {REASONING: said.reasoning, REFUSAL: said.refusal}
-    message = AIMessageChunk(
-        content=said.text + said.refusal, additional_kwargs={name: text for name, text in more.items() if text}
-    )
-    return ChatGenerationChunk(message=message)
-
-
-def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
-    """Return in one sentence what takes the room of a request that is too long, in tokens by length."""
-    told = _tokens(str(message.content) for message in messages)
-    described = _tokens(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
-    of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""
-    return f"About {told + described:,} tokens were sent{of_tools}."
-
-
-def _tokens(texts: Iterable[str]) -> int:
-    """Return how many tokens texts are about, in hundreds."""
-    return -(-sum(len(text.encode(errors="replace")) for text in texts) // (100 * BYTES_PER_TOKEN)) * 100

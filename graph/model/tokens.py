@@ -1,14 +1,18 @@
 """How many tokens a text is about, for endpoints that do not say."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import tiktoken
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 log = logging.getLogger(__name__)
 
@@ -51,3 +55,16 @@ def _load() -> tiktoken.Encoding | None:
     except OSError as error:
         log.warning("Token counts are estimated by length: tiktoken cannot load %s (%s).", ENCODING, error)
         return None
+
+
+def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
+    """Return in one sentence what takes the room of a request that is too long, in tokens by length."""
+    told = _hundreds(str(message.content) for message in messages)
+    described = _hundreds(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
+    of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""
+    return f"About {told + described:,} tokens were sent{of_tools}."
+
+
+def _hundreds(texts: Iterable[str]) -> int:
+    """Return how many tokens texts are about, in hundreds."""
+    return -(-sum(len(text.encode(errors="replace")) for text in texts) // (100 * BYTES_PER_TOKEN)) * 100

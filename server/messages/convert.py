@@ -16,8 +16,8 @@ from langchain_core.messages import (
 )
 
 from graph.history import all_calls
+from graph.model.answer import REFUSAL
 from graph.model.calls import dump_arguments, load_call
-from graph.model.client import REFUSAL
 from server.errors import InvalidRequest
 from server.messages.shapes import ContentPart, File, Message
 from server.messages.tool_results import UnpairedMessage

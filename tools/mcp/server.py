@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -23,7 +22,7 @@ from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
 from tools.mcp.tool import McpTool, tools_from
-from tools.tasks import end_tasks, to_the_end
+from tools.tasks import end_tasks, is_set, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class McpServer:
     async def _current_session(self, patience: float) -> Session:
         """Return the session that calls go through; wait for it while the server starts, and a moment if it is down."""
         for event, seconds in ((self._known, self._call_timeout), (self._ready, patience)):
-            if not await _is_set(event, seconds):
+            if not await is_set(event, seconds):
                 break
         if self._current is None:
             raise ToolException(f"The tool server {self.name!r} is not reachable right now.")
@@ -169,11 +168,11 @@ class McpServer:
             UnansweredError: it has ended.
         """
         while not session.over.is_set():
-            if await _is_set(session.news, IDLE_PING):
+            if await is_set(session.news, IDLE_PING):
                 session.news.clear()
                 if not session.over.is_set():
                     await self._list_again(session)
-                    await _is_set(session.over, LIST_PAUSE)
+                    await is_set(session.over, LIST_PAUSE)
             elif await self._is_away(session):
                 return
         if session.ended.is_set():
@@ -243,11 +242,3 @@ class McpServer:
 
     def _was_ready_for_long(self, began: float) -> bool:
         return self.health.state != "down" and asyncio.get_running_loop().time() - began > STABLE
-
-
-async def _is_set(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until an event is set, but no longer than this, and say whether it is."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -16,7 +17,7 @@ from graph.settings import AgentSettings
 from server import __version__
 from server.chat.document import describe_completions
 from server.chat.route import router as chat
-from server.docs.document import describes
+from server.docs.document import Protocol, describes
 from server.docs.pages import add_docs
 from server.health import router as health
 from server.http.body_limit import BodyLimit
@@ -43,36 +44,18 @@ log = logging.getLogger(__name__)
 
 OpenAgent = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 
+PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(sessions), Protocol(health))
+
 
 def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> FastAPI:
     """Return the server of one agent; the agent itself is opened and closed with the app's lifespan."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
-        async with agent(settings) as assembly:
-            index = await open_index(assembly.checkpointer)
-            app.state.sessions = Sessions(assembly, index, runs)
-            app.state.models = Models(
-                settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
-            )
-            beside = {
-                asyncio.create_task(sweep(index, runs, settings)),
-                asyncio.create_task(_warn_of_silent_model(assembly)),
-            }
-            try:
-                yield
-            finally:  # also where the start is given up, as a second Ctrl-C does
-                await to_the_end(end_tasks(beside))
-                await to_the_end(runs.aclose())
-
     led_to = pages(settings)
     keys = Keys([key.get_secret_value() for key in settings.api_keys])
     app = FastAPI(
         title="chat-agent",
         version=__version__,
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
-        lifespan=lifespan,
+        lifespan=partial(lifespan, settings=settings, agent=agent),
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -85,10 +68,8 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
         ],
         exception_handlers=ERROR_HANDLERS,
     )
-    app.include_router(chat)
-    app.include_router(models)
-    app.include_router(sessions)
-    app.include_router(health)
+    for protocol in PROTOCOLS:
+        app.include_router(protocol.router)
     if settings.playground:
         app.include_router(langserve)
         app.include_router(playground)
@@ -96,8 +77,29 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
         app.include_router(login_router(keys, led_to))
     add_docs(app)
     app.add_route("/", lambda _: RedirectResponse(led_to[0]))
-    app.openapi = describes(app, [describe_completions], model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
+    app.openapi = describes(app, PROTOCOLS, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
     return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI, *, settings: ServerSettings, agent: OpenAgent) -> AsyncIterator[None]:
+    """Open the agent and what is kept of its sessions; close them in reverse order."""
+    runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
+    async with agent(settings) as assembly:
+        index = await open_index(assembly.checkpointer)
+        app.state.sessions = Sessions(assembly, index, runs)
+        app.state.models = Models(
+            settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
+        )
+        beside = {
+            asyncio.create_task(sweep(index, runs, settings)),
+            asyncio.create_task(_warn_of_silent_model(assembly)),
+        }
+        try:
+            yield
+        finally:  # also where the start is given up, as a second Ctrl-C does
+            await to_the_end(end_tasks(beside))
+            await to_the_end(runs.aclose())
 
 
 def pages(settings: ServerSettings) -> Sequence[str]:

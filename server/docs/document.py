@@ -4,9 +4,9 @@ Source: OpenAPI 3.1.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from server.docs.descriptions import describe_answers, describe_fields
@@ -14,8 +14,13 @@ from server.http.identity import OWN_HEADER
 
 Json = dict[str, Any]
 
-Describe = Callable[[Json, str], None]
-"""Completes what the document says of one protocol, with examples for a model."""
+
+class Protocol(NamedTuple):
+    """What the server speaks: routes, and what completes their part of the document, with examples for a model."""
+
+    router: APIRouter
+    describe: Callable[[Json, str], None] = lambda _document, _model: None
+
 
 ANSWER_HEADERS = {
     OWN_HEADER: {"description": "The session of the request.", "schema": {"type": "string"}},
@@ -23,7 +28,7 @@ ANSWER_HEADERS = {
 }
 
 
-def describes(app: FastAPI, describers: Sequence[Describe], *, model: str, needs_key: bool) -> Callable[[], Json]:
+def describes(app: FastAPI, protocols: Sequence[Protocol], *, model: str, needs_key: bool) -> Callable[[], Json]:
     """Return what makes the app's document, once, with examples for this model."""
 
     def document() -> Json:
@@ -35,16 +40,16 @@ def describes(app: FastAPI, describers: Sequence[Describe], *, model: str, needs
                 routes=app.routes,
                 separate_input_output_schemas=False,
             )
-            _complete(app.openapi_schema, describers, model, needs_key)
+            _complete(app.openapi_schema, protocols, model, needs_key)
         return app.openapi_schema
 
     return document
 
 
-def _complete(document: Json, describers: Sequence[Describe], model: str, needs_key: bool) -> None:
+def _complete(document: Json, protocols: Sequence[Protocol], model: str, needs_key: bool) -> None:
     schemas = document["components"]["schemas"]
-    for describe in describers:
-        describe(document, model)
+    for protocol in protocols:
+        protocol.describe(document, model)
     schemas["JsonValue"]["description"] = "Any JSON."
     describe_fields(schemas)
     for operation in (operation for path in document["paths"].values() for operation in path.values()):

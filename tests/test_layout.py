@@ -7,6 +7,7 @@ from pathlib import Path
 import graph
 import server
 import tools
+from tests.house import figures, imported_rooms, is_within_bounds
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +21,16 @@ def test_imports_only_ever_point_down() -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_house_stays_small() -> None:
+    rooms = imported_rooms()
+    assert is_within_bounds(rooms), figures(rooms)
+
+
+def test_no_module_is_longer_than_can_be_read_in_one_sitting() -> None:
+    modules = [file for package in ("graph", "server", "tools") for file in (ROOT / package).rglob("*.py")]
+    assert [file for file in modules if len(file.read_text().splitlines()) > 250] == []
 
 
 def test_the_packages_are_ours_and_not_a_namesake_in_site_packages() -> None:

@@ -18,12 +18,12 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from tests.command import serving
 from tests.conftest import SETTINGS
 from tests.loopback import served
 from tests.open_meteo import OpenMeteo
-from tests.test_command import serving
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CELL_TIMEOUT = 300
 VERSION = 4

@@ -16,9 +16,9 @@ from graph.model.client import open_model
 from graph.settings import AgentSettings
 from graph.storage.opening import open_checkpointer
 from tests.mcp_servers import PIXEL
+from tests.project import ROOT
 from tests.upstream import Answer, Call, Upstream
 
-ROOT = Path(__file__).parents[1]
 # A line of the graph's picture: from a node, over a whole or a dashed arrow, to another.
 EDGE = re.compile(r"^    (\w+)(?:\(\[.*?\]\)|\[.*?\])? (-->|-\. .*? \.->) (\w+)", re.MULTILINE)
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}

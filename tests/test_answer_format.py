@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.agent_server import MODEL, AgentServer
-from tests.test_client_tools import ASK
+from tests.client_tools import ASK
 from tests.upstream import Answer, Call, Upstream
 
 Json = dict[str, Any]

@@ -6,22 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
-from openai.types.chat import ChatCompletionFunctionToolParam
 
 from tests.agent_server import MODEL, AgentServer, frames_of
+from tests.client_tools import ASK, QUESTION, allowed, answer, asked, calling, result
 from tests.upstream import Answer, Call, Upstream
 
 Json = dict[str, Any]
 
-ASK: ChatCompletionFunctionToolParam = {
-    "type": "function",
-    "function": {
-        "name": "ask_user",
-        "description": "Ask the user something.",
-        "parameters": {"type": "object", "properties": {"question": {"type": "string"}}},
-    },
-}
-QUESTION = {"role": "user", "content": "Paint it."}
 NAMED = {"type": "function", "function": {"name": "ask_user"}}
 CALLS = Answer(
     ["One moment."],
@@ -33,35 +24,8 @@ CALLS = Answer(
 )
 
 
-def asked(server: AgentServer, messages: list[Json], **fields: Any) -> Json:
-    """The choice that the server answers with, in the session `s`."""
-    body = {"model": MODEL, "messages": messages, "tools": [ASK], "session_id": "s", **fields}
-    response = server.post(body)
-    assert response.status_code == 200, response.text
-    choice: Json = response.json()["choices"][0]
-    return choice
-
-
-def result(call: Json, text: str) -> Json:
-    return {"role": "tool", "tool_call_id": call["id"], "content": text}
-
-
-def calling(*ids: str) -> Json:
-    calls = [{"id": id_, "type": "function", "function": {"name": "ask_user", "arguments": "{}"}} for id_ in ids]
-    return {"role": "assistant", "content": None, "tool_calls": calls}
-
-
-def answer(call: str) -> Json:
-    return {"role": "tool", "tool_call_id": call, "content": "blue"}
-
-
 def described(**fields: Any) -> Json:
     return {"type": "function", "function": {"name": "f", **fields}}
-
-
-def allowed(mode: str, *names: str) -> Json:
-    tools = [{"type": "function", "function": {"name": name}} for name in names]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def test_e1_the_server_s_tools_never_reach_the_client(weather_server: AgentServer, upstream: Upstream) -> None:

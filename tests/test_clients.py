@@ -15,13 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.agent_server import AgentServer
+from tests.environments import ENVIRONMENTS, NODE, NODE_MODULES, PROGRAMS
+from tests.project import ROOT
 from tests.upstream import Answer, Call, Json, Upstream
 from tests.waiting import until
-
-ROOT = Path(__file__).parents[1]
-PROGRAMS = ROOT / "tests" / "clients"
-ENVIRONMENTS = ROOT / ".venv-clients"
-NODE, NODE_MODULES = ENVIRONMENTS / "node", PROGRAMS / "node_modules"
 
 Error = tuple[str, int | None, str | None]
 

@@ -7,11 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import tomllib
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,12 +22,13 @@ from pydantic import SecretStr
 from server.command.screens import invitation
 from server.settings import ServerSettings
 from tests.agent_server import MODEL, AgentServer
+from tests.command import WELCOMING, is_healthy, run, serving
 from tests.loopback import free_port
+from tests.project import ROOT
 from tests.upstream import Answer, Upstream
 from tests.waiting import until
 from tools.bundled.settings import ToolSettings
 
-ROOT = Path(__file__).parents[1]
 RULE = "=" * 60
 
 MISSING = f"""\
@@ -51,68 +49,6 @@ You can copy from .env.example:
 Then edit .env and set the appropriate values.
 {RULE}
 """
-
-
-def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [sys.executable, "-m", "server", *arguments]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
-
-
-class Serving:
-    """A running command: what it has printed so far, and its process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.output = ""
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        status = self.process.wait(40)
-        self._reader.join()
-        return status
-
-
-@contextmanager
-def serving(
-    *arguments: str, program: Sequence[str] = ("-m", "server"), **settings: str
-) -> Iterator[tuple[Serving, AgentServer]]:
-    """Run a serving command, or another program, on a free port until this ends, and wait until it is healthy."""
-    port = int(settings.get("API_PORT") or free_port())
-    process = subprocess.Popen(
-        [sys.executable, *program, *arguments],
-        env=os.environ | {"API_PORT": str(port)} | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    command = Serving(process)
-    server = AgentServer(f"http://127.0.0.1:{port}")
-    try:
-        until(lambda: process.poll() is not None or is_healthy(server), within=60)
-        assert process.poll() is None, command.output
-        yield command, server
-    finally:
-        command.end()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def is_healthy(server: AgentServer) -> bool:
-    """Whether /health answers."""
-    try:
-        return httpx.get(f"{server.url}/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_serve_without_its_settings_says_which_and_what_to_do() -> None:
@@ -321,9 +257,6 @@ def test_a_stream_that_outlasts_the_servers_patience_ends_in_an_error(upstream: 
 
 
 # As `demo` serves, on a model of the test's.
-WELCOMING = (
-    "from server.command import commands as c; c._run_server(c.load_settings(c.ServerSettings), when_ready=c._welcome)"
-)
 
 
 def test_a_server_that_is_told_to_stop_before_it_is_ready_says_nothing_more(

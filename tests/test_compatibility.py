@@ -1,7 +1,6 @@
 """docs/compatibility.md says of each parameter what the server does with it."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +8,10 @@ import pytest
 from server.chat.parameters import PARAMETERS, used_as
 from server.chat.request import ChatRequest
 from tests.agent_server import MODEL, AgentServer
-from tests.test_client_tools import ASK
+from tests.client_tools import ASK
+from tests.compatibility_page import PAGE
 from tests.upstream import Upstream
 
-PAGE = (Path(__file__).parents[1] / "docs" / "compatibility.md").read_text()
 ROW = re.compile(r"^\| (`[a-z_`, ]+`) \| (honoured|refused|ignored) \|", re.MULTILINE)
 KINDS = {name: kind for names, kind in ROW.findall(PAGE) for name in re.findall(r"`(\w+)`", names)}
 HELLO = {"role": "user", "content": "hello"}

@@ -5,7 +5,8 @@ The rules are of A transport, B requests, C whole answers, D streams, E tools of
 
 import ast
 import re
-from pathlib import Path
+
+from tests.project import ROOT
 
 RULES = {"A": 11, "B": 16, "C": 6, "D": 9, "E": 10, "F": 2}
 NAMED = re.compile(r"test((?:_[a-f]\d+)+)_")
@@ -14,7 +15,7 @@ NAMED = re.compile(r"test((?:_[a-f]\d+)+)_")
 def test_every_rule_is_named_by_a_test() -> None:
     names = {
         node.name
-        for file in Path(__file__).parent.glob("test_*.py")
+        for file in (ROOT / "tests").rglob("test_*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }

@@ -7,7 +7,7 @@ import pytest
 from openai.types.chat import ChatCompletionStreamOptionsParam
 
 from tests.agent_server import HELLO, MODEL, AgentServer
-from tests.test_client_tools import ASK
+from tests.client_tools import ASK
 from tests.upstream import Answer, Call, Json, Upstream
 
 WEATHER_CALL = Answer(calls=[Call("get_weather", '{"city": "서울"}')], usage=(20, 8))

@@ -12,8 +12,8 @@ from server.chat.request import ChatRequest
 from server.messages.shapes import Message
 from server.settings import ServerSettings
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
-from tests.test_client_tools import answer, calling
-from tests.test_errors import error_of
+from tests.client_tools import answer, calling
+from tests.envelope import error_of
 from tests.upstream import Answer, Json, Upstream
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}}

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server, frames_of
-from tests.test_client_tools import ASK
+from tests.client_tools import ASK
 from tests.upstream import Answer, Call, Json, Upstream
 from tests.waiting import until
 

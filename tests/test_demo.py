@@ -3,8 +3,8 @@
 import pytest
 
 from tests.agent_server import AgentServer
+from tests.command import Serving, serving
 from tests.open_meteo import OpenMeteo
-from tests.test_command import Serving, serving
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
+from tests.envelope import error_of
 from tests.upstream import Answer, Call, Json, Upstream
 
 TOLD = "The model endpoint refused the request: Half an emoji: \ufffd"
@@ -22,15 +23,6 @@ CALLING = {
     "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
 }
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "x"}
-
-
-def error_of(response: httpx.Response) -> dict[str, Any]:
-    """The envelope's content, which always has its four keys, on a response that carries its ids."""
-    error: dict[str, Any] = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert response.headers["X-Session-ID"]
-    assert response.headers["x-request-id"].startswith("req_")
-    return error
 
 
 def tool(name: str) -> Json:

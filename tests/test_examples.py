@@ -3,15 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.agent_server import AgentServer, agent_server
 from tests.loopback import free_port
+from tests.project import ROOT
 from tests.upstream import Answer, Call, Json, Upstream
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 COMMANDS = [[sys.executable, "api_client_example.py"], ["bash", "api_client_curl.sh"]]
 
 

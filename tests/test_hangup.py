@@ -14,9 +14,9 @@ import pytest
 from graph.offline.process import EmbeddedModel
 from graph.offline.weights import find_weights
 from tests.agent_server import MODEL, AgentServer
+from tests.command import is_healthy, serving
 from tests.loopback import free_port
 from tests.processes import running
-from tests.test_command import is_healthy, serving
 from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until
 

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -17,10 +16,11 @@ from starlette.routing import Route
 
 from tests.agent_server import HELLO, MODEL, AgentServer
 from tests.loopback import served
+from tests.project import ROOT
 from tests.upstream import Upstream
 
 JAVA, CURL = shutil.which("java"), shutil.which("curl")
-JDK = Path(__file__).parent / "clients" / "Jdk.java"
+JDK = ROOT / "tests" / "clients" / "Jdk.java"
 PATIENCE = 60
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n"

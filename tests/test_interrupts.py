@@ -7,26 +7,11 @@ import pytest
 
 from server.http.event_stream import DRAIN_SECONDS
 from tests.agent_server import MODEL
+from tests.command import WELCOMING
+from tests.interrupts import pressed, settings
 from tests.loopback import free_port
-from tests.terminal import Terminal, at_terminal, chat_agent
-from tests.test_command import WELCOMING
+from tests.terminal import at_terminal, chat_agent
 from tests.upstream import Answer, Upstream
-
-
-def settings(upstream_url: str) -> dict[str, str]:
-    return {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "API_PORT": str(free_port())}
-
-
-def pressed(terminal: Terminal, text: str, after: float = 0, again: float | None = None) -> int:
-    """Wait for a text, press Ctrl-C `after` seconds later and once more `again` seconds later; return the status."""
-    if text:
-        terminal.until(text)
-    time.sleep(after)
-    terminal.interrupt()
-    if again:
-        time.sleep(again)
-        terminal.interrupt()
-    return terminal.end()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from server.http.json_body import decoded, is_json
 from tests.agent_server import HELLO, MODEL, AgentServer
-from tests.test_errors import error_of
+from tests.envelope import error_of
 from tests.upstream import Answer, Call, Upstream
 
 HALVES = {

@@ -8,8 +8,7 @@ import graph
 import server
 import tools
 from tests.house import figures, imported_rooms, is_within_bounds
-
-ROOT = Path(__file__).parents[1]
+from tests.project import ROOT
 
 
 def test_imports_only_ever_point_down() -> None:

@@ -2,14 +2,14 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.agent_server import agent_server
+from tests.project import ROOT
 from tests.upstream import Answer, Call, Json, Upstream
 
-PROGRAM = Path(__file__).parents[1] / ".venv-clients" / "llm_comply" / "bin" / "llm-comply"
+PROGRAM = ROOT / ".venv-clients" / "llm_comply" / "bin" / "llm-comply"
 # Reasoning is only looked at in models with this name.
 MODEL = "gpt-5"
 

@@ -5,8 +5,8 @@ import re
 import httpx
 
 from tests.agent_server import MODEL
+from tests.interrupts import pressed, settings
 from tests.terminal import at_terminal, chat_agent
-from tests.test_interrupts import pressed, settings
 from tests.upstream import Answer, Upstream
 
 

@@ -12,11 +12,12 @@ from graph.storage.saver import CheckpointUrlError
 from server.sessions.databases import open_index
 from server.sessions.migrations import MIGRATIONS
 from tests.agent_server import MODEL, AgentServer, agent_server
-from tests.test_command import run
+from tests.command import run
+from tests.project import ROOT
 from tests.upstream import Upstream, last_text
 
 DATABASE = Path("data/chat-agent.db")
-BEFORE_MIGRATIONS = Path(__file__).parent / "databases" / "before_migrations.sql"
+BEFORE_MIGRATIONS = ROOT / "tests" / "databases" / "before_migrations.sql"
 TOOL = {"type": "function", "function": {"name": "look_up"}}
 NOWHERE = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1", "USE_MCP_TOOLS": "false"}
 

@@ -24,10 +24,11 @@ from server.http.event_stream import PING_INTERVAL
 from server.settings import ServerSettings
 from tests.agent_server import MODEL, AgentServer
 from tests.loopback import free_port, served
+from tests.project import ROOT
 from tests.upstream import Answer, Upstream
 from tests.waiting import until
 
-CONFIG = Path(__file__).parents[1] / "deploy" / "nginx.conf"
+CONFIG = ROOT / "deploy" / "nginx.conf"
 # Debian keeps it where only root's PATH looks.
 NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
 PATIENCE = 20

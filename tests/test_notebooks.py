@@ -13,8 +13,9 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from tests.loopback import free_port
-from tests.notebooks import NOTEBOOKS, ROOT, VERSION, executed, kernel_environment, notebook_environment
+from tests.notebooks import NOTEBOOKS, VERSION, executed, kernel_environment, notebook_environment
 from tests.processes import running
+from tests.project import ROOT
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
 

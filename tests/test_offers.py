@@ -10,8 +10,8 @@ from langchain_core.tools import tool
 from graph.offers import offered
 from graph.state import TurnContext
 from tests.agent_server import MODEL, AgentServer, frames_of
+from tests.client_tools import ASK, QUESTION, allowed, asked, result
 from tests.open_meteo import OpenMeteo
-from tests.test_client_tools import ASK, QUESTION, allowed, asked, result
 from tests.upstream import Answer, Call, Json, Upstream
 
 THEIRS: Json = {

@@ -14,12 +14,13 @@ import pytest
 from graph.storage.opening import claimed, open_checkpointer
 from graph.storage.saver import CheckpointUrlError
 from tests.agent_server import MODEL, agent_server
+from tests.command import run
 from tests.loopback import free_port
 from tests.processes import PythonProcess
 from tests.processes import running as python
-from tests.test_command import ROOT, run
-from tests.test_studio import COMMAND, CONFIG, QUIET
-from tests.test_studio import running as studio
+from tests.project import ROOT
+from tests.studio import COMMAND, CONFIG, QUIET
+from tests.studio import running as studio
 from tests.upstream import Upstream
 from tests.waiting import until
 

@@ -19,9 +19,9 @@ from server.docs.descriptions import FIELDS
 from server.errors import ErrorEnvelope
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.browser import chromium
+from tests.project import ROOT
 from tests.upstream import Json, Upstream
 
-ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv-clients" / "openapi"
 
 

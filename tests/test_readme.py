@@ -14,10 +14,11 @@ from server.command.process import SHUTDOWN_TIMEOUT
 from server.http.event_stream import DRAIN_SECONDS
 from server.settings import ServerSettings
 from tests.agent_server import AgentServer, agent_server
+from tests.command import run, serving
+from tests.dockerfile import FINAL, only, variables
 from tests.loopback import free_port, served
+from tests.project import ROOT
 from tests.terminal import Terminal, at_terminal
-from tests.test_command import ROOT, run, serving
-from tests.test_docker import FINAL, only, variables
 from tests.upstream import Answer, Upstream
 
 READMES = ("README.md", "README.ko.md")

@@ -14,7 +14,7 @@ from server.chat.support import check_supported
 from server.errors import InvalidRequest
 from server.http.complaints import invalid_body
 from tests.agent_server import HELLO, MODEL, AgentServer
-from tests.test_compatibility import PAGE
+from tests.compatibility_page import PAGE
 from tests.upstream import Upstream
 
 UNSAID = {name: parameter.nothing for name, parameter in PARAMETERS.items() if parameter.nothing}

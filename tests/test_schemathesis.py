@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.agent_server import MODEL, agent_server
+from tests.project import ROOT
 from tests.upstream import Upstream
 
-ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv-clients" / "schemathesis"
 EXAMPLES = 200
 CHECKS = (

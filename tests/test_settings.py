@@ -15,8 +15,8 @@ from server.command.mistakes import near_misses, unusable
 from server.command.screens import address, without_password
 from server.settings import ServerSettings
 from tests.agent_server import MODEL
+from tests.command import run
 from tests.loopback import free_port
-from tests.test_command import run
 from tools.bundled.settings import ToolSettings
 from tools.environment import listed, tidy
 

@@ -15,6 +15,7 @@ from graph.model.client import open_model
 from graph.settings import AgentSettings
 from graph.storage.opening import open_checkpointer
 from tests.agent_server import AgentServer, agent_server
+from tests.project import ROOT
 from tests.upstream import Answer, Call, Upstream
 from tests.waiting import until
 
@@ -37,7 +38,7 @@ def echoing(folder: Path) -> Path:
     """The settings of an MCP server that gives back what it gets."""
     path = folder / "mcp.json"
     arguments = ["-m", "tests.mcp_servers", "stdio", str(folder / "calls")]
-    entry = {"command": sys.executable, "args": arguments, "env": {"PYTHONPATH": str(Path(__file__).parents[1])}}
+    entry = {"command": sys.executable, "args": arguments, "env": {"PYTHONPATH": str(ROOT)}}
     path.write_text(json.dumps({"mcpServers": {"echo": entry}}))
     return path
 

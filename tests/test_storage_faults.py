@@ -20,8 +20,8 @@ from graph.storage.database_file import DatabaseMoved
 from graph.storage.write_lock import BUSY_TIMEOUT
 from server.http.foreign_errors import as_api_error
 from tests.agent_server import HELLO, MODEL, AgentServer, agent_server
-from tests.test_command import Serving, serving
-from tests.test_errors import error_of
+from tests.command import Serving, serving
+from tests.envelope import error_of
 from tests.threads import sqlite_threads
 from tests.upstream import Answer, Call, Json, Reply, Upstream
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from langchain_core.tools import ToolException
 
+from tests.environments import NODE, NODE_MODULES
 from tests.loopback import free_port
 from tests.mcp.toolboxes import call, command, found, names, opened, run
 from tests.processes import running, until
-from tests.test_clients import NODE, NODE_MODULES
 from tools.mcp.config import http_server
 from tools.mcp.progress import Progress, progress_listener
 from tools.mcp.spec import ServerSpec, StdioAddress

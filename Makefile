@@ -68,7 +68,7 @@ check: dev
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m tests.house
+	.venv/bin/python -m tests.support.house
 
 format: dev
 	.venv/bin/ruff check --fix

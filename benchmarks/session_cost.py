@@ -30,8 +30,8 @@ from server.sessions.naming import Session
 from server.sessions.transcript import Transcript
 from server.sessions.turn import Turn, TurnRequest
 from server.settings import ServerSettings
-from tests.loopback import served
-from tests.upstream import Answer, Call, Json, Upstream
+from tests.support.loopback import served
+from tests.support.upstream import Answer, Call, Json, Upstream
 
 SESSION = Session("", "benchmark")
 TURNS, EARLY, SAMPLES = 200, 5, 10
@@ -70,7 +70,7 @@ def serve_upstream(pipe: Connection) -> None:
 
 def echo_server() -> Path:
     """Write down how to start a tool that gives back what it gets."""
-    arguments = ["-m", "tests.mcp_servers", "stdio", "calls"]
+    arguments = ["-m", "tests.support.mcp_servers", "stdio", "calls"]
     server = {"command": sys.executable, "args": arguments, "env": {"PYTHONPATH": str(PROJECT)}}
     path = Path("mcp.json")
     path.write_text(json.dumps({"mcpServers": {"echo": server}}))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from server.settings import ServerSettings
-from tests.agent_server import AgentServer, agent_server
-from tests.loopback import served
-from tests.open_meteo import OpenMeteo
-from tests.upstream import Upstream
+from tests.support.agent_server import AgentServer, agent_server
+from tests.support.loopback import served
+from tests.support.open_meteo import OpenMeteo
+from tests.support.upstream import Upstream
 from tools.bundled.settings import ToolSettings
 
 SETTINGS = {name.upper() for kind in (ServerSettings, ToolSettings) for name in kind.model_fields}

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.agent_server import AgentServer, agent_server
-from tests.browser import chromium
-from tests.upstream import Answer, Call, Upstream
-from tests.waiting import until
+from tests.support.agent_server import AgentServer, agent_server
+from tests.support.browser import chromium
+from tests.support.upstream import Answer, Call, Upstream
+from tests.support.waiting import until
 
 
 def open_playground(page: Page, server: AgentServer) -> None:

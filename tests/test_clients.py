@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_server import AgentServer
-from tests.environments import ENVIRONMENTS, NODE, NODE_MODULES, PROGRAMS
-from tests.project import ROOT
-from tests.upstream import Answer, Call, Json, Upstream
-from tests.waiting import until
+from tests.support.agent_server import AgentServer
+from tests.support.environments import ENVIRONMENTS, NODE, NODE_MODULES, PROGRAMS
+from tests.support.project import ROOT
+from tests.support.upstream import Answer, Call, Json, Upstream
+from tests.support.waiting import until
 
 Error = tuple[str, int | None, str | None]
 

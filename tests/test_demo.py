@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.agent_server import AgentServer
-from tests.command import Serving, serving
-from tests.open_meteo import OpenMeteo
+from tests.support.agent_server import AgentServer
+from tests.support.command import Serving, serving
+from tests.support.open_meteo import OpenMeteo
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
 

@@ -20,11 +20,11 @@ import httpx
 import pytest
 
 from server.settings import ServerSettings
-from tests.agent_server import MODEL, AgentServer
-from tests.dockerfile import BUILDER, FINAL, all_of, only, variables
-from tests.loopback import free_port
-from tests.project import ROOT
-from tests.waiting import until
+from tests.support.agent_server import MODEL, AgentServer
+from tests.support.dockerfile import BUILDER, FINAL, all_of, only, variables
+from tests.support.loopback import free_port
+from tests.support.project import ROOT
+from tests.support.waiting import until
 
 # A cold cache downloads everything once more.
 PATIENCE = 100

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from tests.agent_server import AgentServer, agent_server
-from tests.loopback import free_port
-from tests.project import ROOT
-from tests.upstream import Answer, Call, Json, Upstream
+from tests.support.agent_server import AgentServer, agent_server
+from tests.support.loopback import free_port
+from tests.support.project import ROOT
+from tests.support.upstream import Answer, Call, Json, Upstream
 
 EXAMPLES = ROOT / "examples"
 COMMANDS = [[sys.executable, "api_client_example.py"], ["bash", "api_client_curl.sh"]]

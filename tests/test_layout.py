@@ -7,8 +7,8 @@ from pathlib import Path
 import graph
 import server
 import tools
-from tests.house import figures, imported_rooms, is_within_bounds
-from tests.project import ROOT
+from tests.support.house import figures, imported_rooms, is_within_bounds
+from tests.support.project import ROOT
 
 
 def test_imports_only_ever_point_down() -> None:

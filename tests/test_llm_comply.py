@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from tests.agent_server import agent_server
-from tests.project import ROOT
-from tests.upstream import Answer, Call, Json, Upstream
+from tests.support.agent_server import agent_server
+from tests.support.project import ROOT
+from tests.support.upstream import Answer, Call, Json, Upstream
 
 PROGRAM = ROOT / ".venv-clients" / "llm_comply" / "bin" / "llm-comply"
 # Reasoning is only looked at in models with this name.

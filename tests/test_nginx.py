@@ -22,11 +22,11 @@ from starlette.routing import Route
 
 from server.http.event_stream import PING_INTERVAL
 from server.settings import ServerSettings
-from tests.agent_server import MODEL, AgentServer
-from tests.loopback import free_port, served
-from tests.project import ROOT
-from tests.upstream import Answer, Upstream
-from tests.waiting import until
+from tests.support.agent_server import MODEL, AgentServer
+from tests.support.loopback import free_port, served
+from tests.support.project import ROOT
+from tests.support.upstream import Answer, Upstream
+from tests.support.waiting import until
 
 CONFIG = ROOT / "deploy" / "nginx.conf"
 # Debian keeps it where only root's PATH looks.

@@ -12,10 +12,10 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from tests.loopback import free_port
-from tests.notebooks import NOTEBOOKS, VERSION, executed, kernel_environment, notebook_environment
-from tests.processes import running
-from tests.project import ROOT
+from tests.support.loopback import free_port
+from tests.support.notebooks import NOTEBOOKS, VERSION, executed, kernel_environment, notebook_environment
+from tests.support.processes import running
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
 
@@ -123,7 +123,7 @@ def test_what_is_kept_reads_well_on_the_web(path: Path) -> None:
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)], "run once, from top to bottom"
-    assert outputs(notebook), "run with `python -m tests.notebooks`"
+    assert outputs(notebook), "run with `python -m tests.support.notebooks`"
     for output in (output for cell in code for output in cell.outputs):
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.text

@@ -13,13 +13,13 @@ import pytest
 from server.command.process import SHUTDOWN_TIMEOUT
 from server.http.event_stream import DRAIN_SECONDS
 from server.settings import ServerSettings
-from tests.agent_server import AgentServer, agent_server
-from tests.command import run, serving
-from tests.dockerfile import FINAL, only, variables
-from tests.loopback import free_port, served
-from tests.project import ROOT
-from tests.terminal import Terminal, at_terminal
-from tests.upstream import Answer, Upstream
+from tests.support.agent_server import AgentServer, agent_server
+from tests.support.command import run, serving
+from tests.support.dockerfile import FINAL, only, variables
+from tests.support.loopback import free_port, served
+from tests.support.project import ROOT
+from tests.support.terminal import Terminal, at_terminal
+from tests.support.upstream import Answer, Upstream
 
 READMES = ("README.md", "README.ko.md")
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -31,16 +31,16 @@ PAUSE = 0.4
 # What a test cannot run inside itself, and who runs it.
 RUN_ELSEWHERE = {
     "make demo": "tests/test_demo.py",
-    "make serve": "tests/test_command.py",
-    "make chat": "tests/test_chat_command.py",
-    "make studio": "tests/test_studio.py",
+    "make serve": "tests/server/command/test_command.py",
+    "make chat": "tests/server/command/test_chat_command.py",
+    "make studio": "tests/server/command/test_studio.py",
     "make dev": ".ci/run",
     "make notebooks": "tests/test_notebooks.py",
     "make setup": ".ci/run",
     "make check": ".ci/run",
     "make test": ".ci/run",
-    "cp .env.example .env": "tests/test_command.py",
-    "make mcp": "tests/test_mcp_server.py",
+    "cp .env.example .env": "tests/server/command/test_command.py",
+    "make mcp": "tests/tools/bundled/test_server.py",
     "ollama pull llama3.2": "Ollama's own",
     "export ENABLE_FORWARD_USER_INFO_HEADERS=true": "Open WebUI's own",
     ".venv/bin/python examples/api_client_example.py": "tests/test_examples.py",

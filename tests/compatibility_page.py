@@ -1,5 +1,0 @@
-"""docs/compatibility.md as text."""
-
-from tests.project import ROOT
-
-PAGE = (ROOT / "docs" / "compatibility.md").read_text()

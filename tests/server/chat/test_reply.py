@@ -1,0 +1,77 @@
+"""Answers as event streams, where the OpenAI SDK cannot see: at the socket."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncGenerator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from graph.events import RunEvent, Text
+from server.chat.reply import ChatReply
+from server.chat.request import ChatRequest
+from server.sessions.reply import RunStream
+from server.sessions.runs import RunOwner
+from tests.support.loopback import served
+from tests.support.waiting import until
+
+BODY = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True})
+
+
+async def endless() -> AsyncGenerator[RunEvent]:
+    while True:
+        yield Text("m", "x" * 100_000)
+
+
+async def silent() -> AsyncGenerator[RunEvent]:
+    yield Text("m", "x")
+    await asyncio.Event().wait()
+
+
+def stream_of(events: AsyncGenerator[RunEvent]) -> RunStream:
+    run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
+    return RunStream([run], ChatReply(BODY).encode([run.events()]))
+
+
+async def answer(_: Request) -> RunStream:
+    """An answer without end, to a reader who is given little time."""
+    response = stream_of(endless())
+    response.send_timeout = 0.3
+    return response
+
+
+async def pause(_: Request) -> RunStream:
+    """An answer that comes to a stop, told to a reader whose seconds are hundredths."""
+    response = stream_of(silent())
+    assert 0 < response.ping_interval <= 15
+    response.ping_interval /= 100
+    return response
+
+
+def test_a11_a_silent_stream_is_kept_alive_by_comments() -> None:
+    with served(Starlette(routes=[Route("/", pause)])) as url, httpx.stream("GET", url, timeout=5) as response:
+        received = ""
+        for part in response.iter_text():
+            received += part
+            if received.count(": ping\n\n") == 3:
+                break
+    assert received.endswith(": ping\n\n" * 3)
+
+
+def test_a_reader_who_stalls_is_cut_off_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with served(Starlette(routes=[Route("/", answer)])) as url, caplog.at_level(logging.INFO):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as reader:
+            reader.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            until(lambda: caplog.records)
+            received = b""
+            while part := reader.recv(1 << 20):
+                received = received[-10:] + part
+    assert not received.endswith(b"0\r\n\r\n"), "an end that looks like one"
+    assert [record.getMessage() for record in caplog.records] == [
+        "run of t is cut off: its reader took nothing for 0.3 s."
+    ]

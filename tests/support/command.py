@@ -1,0 +1,82 @@
+"""The chat-agent command, run to its end or until it is healthy."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+
+from tests.support.agent_server import AgentServer
+from tests.support.loopback import free_port
+from tests.support.waiting import until
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "server", *arguments]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+
+
+class Serving:
+    """A running command: what it has printed so far, and its process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.output = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(40)
+        self._reader.join()
+        return status
+
+
+@contextmanager
+def serving(
+    *arguments: str, program: Sequence[str] = ("-m", "server"), **settings: str
+) -> Iterator[tuple[Serving, AgentServer]]:
+    """Run a serving command, or another program, on a free port until this ends, and wait until it is healthy."""
+    port = int(settings.get("API_PORT") or free_port())
+    process = subprocess.Popen(
+        [sys.executable, *program, *arguments],
+        env=os.environ | {"API_PORT": str(port)} | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    command = Serving(process)
+    server = AgentServer(f"http://127.0.0.1:{port}")
+    try:
+        until(lambda: process.poll() is not None or is_healthy(server), within=60)
+        assert process.poll() is None, command.output
+        yield command, server
+    finally:
+        command.end()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def is_healthy(server: AgentServer) -> bool:
+    """Whether /health answers."""
+    try:
+        return httpx.get(f"{server.url}/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+WELCOMING = (
+    "from server.command import commands as c; c._run_server(c.load_settings(c.ServerSettings), when_ready=c._welcome)"
+)

@@ -47,7 +47,7 @@ async def cancel_itself() -> str:
     raise asyncio.CancelledError
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.ko.md", "ARCHITECTURE.md"])
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
 async def test_the_picture_of_the_graph_is_the_graph(page: str) -> None:
     async with open_model(settings_for("http://127.0.0.1")) as model:
         edges = build_agent(model).get_graph().edges

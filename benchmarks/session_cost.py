@@ -20,9 +20,9 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from graph.assembly import Assembly, open_agent
+from graph.assembly import Assembly, open_agents
 from graph.run import Position
-from graph.state import TurnContext
+from graph.state import OUR_AGENT, TurnContext
 from server.messages.convert import unpaired
 from server.sessions.databases import open_index
 from server.sessions.index import SessionIndex
@@ -80,7 +80,7 @@ def echo_server() -> Path:
 async def measure(url: str) -> None:
     """Let a session grow and compare its early turns with its late ones."""
     settings = ServerSettings(ollama_model="m", ollama_base_url=url, mcp_config=echo_server())
-    async with open_agent(settings) as assembly:
+    async with open_agents(settings) as assembly:
         while assembly.toolbox.health()["echo"].state == "starting":  # noqa: ASYNC110 - once, before anything is measured
             await asyncio.sleep(0.05)
         index = await open_index(assembly.checkpointer)
@@ -121,7 +121,7 @@ class Stored:
 
     async def messages(self) -> list[AnyMessage]:
         """Return the whole thread."""
-        return await self._assembly.agent.read(Position(SESSION.thread_id))
+        return await self._assembly.agents[OUR_AGENT].read(Position(SESSION.thread_id))
 
 
 class Plain:
@@ -134,7 +134,7 @@ class Plain:
         """Return the CPU seconds of a turn after these messages."""
 
         async def take() -> None:
-            await exhaust(self._assembly.agent.run([*thread, HumanMessage(QUESTION)], TurnContext()))
+            await exhaust(self._assembly.agents[OUR_AGENT].run([*thread, HumanMessage(QUESTION)], TurnContext()))
 
         return min([await cpu(take) for _ in range(SAMPLES)])
 

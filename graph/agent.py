@@ -24,7 +24,7 @@ from graph.model.client import ChatModel
 from graph.model.images import has_tool_images
 from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
-from graph.state import AgentState, TurnContext, tool_names
+from graph.state import OUR_AGENT, AgentState, TurnContext, tool_names
 from tools.mcp.progress import progress_listener
 from tools.tasks import end_tasks, to_the_end
 
@@ -72,7 +72,7 @@ def build_agent(
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", after_model, ["tools", END])
     graph.add_conditional_edges("tools", after_tools, ["model", END])
-    return graph.compile(checkpointer=checkpointer, name="chat-agent")
+    return graph.compile(checkpointer=checkpointer, name=OUR_AGENT)
 
 
 async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Offer, context: TurnContext) -> AIMessage:

@@ -1,4 +1,4 @@
-"""The one assembly of the agent, for the server and for LangGraph's own platform."""
+"""The one assembly of the agents, for the server and for LangGraph's own platform."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from graph.agent import AgentGraph, build_agent
+from graph.agent import build_agent
+from graph.brought import AgentsError, build_brought, load_factory
 from graph.model.client import ChatModel, open_model
 from graph.offline.process import EmbeddedModel
-from graph.offline.settings import UNSTARTED, answered_by, settings_or_embedded
+from graph.offline.settings import UNSTARTED, answered_by
 from graph.run import Agent
 from graph.settings import AgentSettings
+from graph.state import OUR_AGENT
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
 from tools.mcp.config import bundled_server, http_server, load_servers
@@ -22,17 +24,22 @@ from tools.mcp.toolbox import Toolbox
 
 @dataclass(frozen=True)
 class Assembly:
-    """The agent with the parts that it was built from, open for as long as it is."""
+    """The agents with the parts that they were built from, open for as long as they are."""
 
-    agent: Agent
+    agents: Mapping[str, Agent]
+    """By their names: ours is `chat-agent`, others are those that AGENTS names."""
     model: ChatModel
     toolbox: Toolbox
     checkpointer: ThreadSaver
 
 
 @asynccontextmanager
-async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
-    """Open model, checkpointer and tools, build the agent on them, and close them in reverse order."""
+async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
+    """Open model, checkpointer and tools, build the agents on them, and close them in reverse order.
+
+    Raises:
+        AgentsError: AGENTS names something that is no agent.
+    """
     async with (
         embedded_where_named(settings) as settings,
         open_checkpointer(settings.checkpoint_url) as checkpointer,
@@ -42,36 +49,12 @@ async def open_agent(settings: AgentSettings) -> AsyncIterator[Assembly]:
         build = partial(
             build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
-        agent = Agent(build(checkpointer=checkpointer), build(), toolbox)
-        yield Assembly(agent, model, toolbox, checkpointer)
-
-
-# The platform knows saver, graph and app only by their names in langgraph.json, so they meet here.
-_opened: list[Assembly] = []
-
-
-@asynccontextmanager
-async def open_saver() -> AsyncIterator[ThreadSaver]:
-    """Open the agent for LangGraph's platform, which asks for its saver before anything else and closes it last."""
-    async with open_agent(settings_or_embedded(AgentSettings)) as assembly:
-        _opened.append(assembly)
-        try:
-            yield assembly.checkpointer
-        finally:
-            _opened.remove(assembly)
-
-
-@asynccontextmanager
-async def opened_agent(_: AgentSettings) -> AsyncIterator[Assembly]:
-    """Stand in for `open_agent` where the platform has opened the agent."""
-    yield _opened[-1]
-
-
-async def make_graph() -> AgentGraph:
-    """Return the platform's graph, once it is known which tools there are; the platform puts its saver in."""
-    assembly = _opened[-1]
-    await assembly.toolbox.settled()
-    return assembly.agent.unstored
+        agents = {OUR_AGENT: Agent(build(checkpointer=checkpointer), build(), toolbox)}
+        for name, factory in map(load_factory, settings.agents):
+            if name in agents:
+                raise AgentsError(f"AGENTS: two functions are called {name}.")
+            agents[name] = Agent(*build_brought(factory, model, toolbox, checkpointer), toolbox)
+        yield Assembly(agents, model, toolbox, checkpointer)
 
 
 @asynccontextmanager

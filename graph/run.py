@@ -72,6 +72,11 @@ class Agent:
     unstored: AgentGraph
     toolbox: Toolbox
 
+    @property
+    def takes_client_tools(self) -> bool:
+        """Whether the graph knows what a turn asks for itself, the client's tools among it."""
+        return self.graph.context_schema is TurnContext
+
     async def run(
         self, messages: Sequence[AnyMessage], context: TurnContext, *, after: Position | None = None
     ) -> AsyncGenerator[RunEvent]:

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
 from graph.model.settings import ModelSettings
 from graph.prompts import DEFAULT_PROMPT
+from tools.environment import listed
 
 
 class AgentSettings(ModelSettings):
@@ -31,6 +34,10 @@ class AgentSettings(ModelSettings):
         60, gt=0, description="Seconds that one tool call may take, or be silent if it reports progress"
     )
     mcp_start_timeout: float = Field(60, gt=0, description="Seconds that an MCP server may take to start")
+    agents: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (),
+        description="Comma-separated functions that return graphs of your own, as module:function; each is a model",
+    )
     checkpoint_url: str = Field(
         "sqlite:///data/chat-agent.db",
         description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
@@ -43,6 +50,14 @@ class AgentSettings(ModelSettings):
 
         if value is not None:
             http_address(value)
+        return value
+
+    @field_validator("agents")
+    @classmethod
+    def _name_functions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
+                raise ValueError("each is written module:function")
         return value
 
     @field_validator("checkpoint_url")

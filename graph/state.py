@@ -10,6 +10,8 @@ from langgraph.graph.message import add_messages
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+# The name of the agent that is ours, beside those of AGENTS.
+OUR_AGENT = "chat-agent"
 # A full copy of the messages every so many updates: rare enough that storage grows with what is said.
 SNAPSHOT_FREQUENCY = 1000
 

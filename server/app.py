@@ -11,9 +11,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
-from graph.assembly import Assembly, open_agent
+from graph.assembly import Assembly, open_agents
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
+from graph.state import OUR_AGENT
 from server import __version__
 from server.chat.document import describe_completions
 from server.chat.route import router as chat
@@ -42,20 +43,20 @@ from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)
 
-OpenAgent = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
+OpenAgents = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 
 PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(sessions), Protocol(health))
 
 
-def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> FastAPI:
-    """Return the server of one agent; the agent itself is opened and closed with the app's lifespan."""
+def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) -> FastAPI:
+    """Return the server of the agents; they are opened and closed with the app's lifespan."""
     led_to = pages(settings)
     keys = Keys([key.get_secret_value() for key in settings.api_keys])
     app = FastAPI(
         title="chat-agent",
         version=__version__,
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
-        lifespan=partial(lifespan, settings=settings, agent=agent),
+        lifespan=partial(lifespan, settings=settings, agents=agents),
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -82,14 +83,18 @@ def create_app(settings: ServerSettings, *, agent: OpenAgent = open_agent) -> Fa
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI, *, settings: ServerSettings, agent: OpenAgent) -> AsyncIterator[None]:
-    """Open the agent and what is kept of its sessions; close them in reverse order."""
+async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents) -> AsyncIterator[None]:
+    """Open the agents and what is kept of their sessions; close them in reverse order."""
     runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
-    async with agent(settings) as assembly:
+    async with agents(settings) as assembly:
         index = await open_index(assembly.checkpointer)
         app.state.sessions = Sessions(assembly, index, runs)
         app.state.models = Models(
-            settings.ollama_model, settings.model_aliases, settings.models, assembly.model.endpoint.names
+            settings.ollama_model,
+            [name for name in assembly.agents if name != OUR_AGENT],
+            settings.model_aliases,
+            settings.models,
+            assembly.model.endpoint.names,
         )
         beside = {
             asyncio.create_task(sweep(index, runs, settings)),

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from graph.model.endpoint import is_among, listed
 from graph.model.failures import ModelFailure
+from graph.state import OUR_AGENT
 from server.errors import NotFound, may_fail
 from server.http.foreign_errors import as_api_error
 
@@ -22,11 +23,19 @@ FRESH_SECONDS = 60.0
 MAX_ECHOED = 200
 
 
+class Chosen(NamedTuple):
+    """Which agent answers a request, and with which model of the endpoint."""
+
+    agent: str
+    model: str
+
+
 class Models:
-    """The configured model, those that the endpoint has, and aliases for them.
+    """The configured model, agents that people bring, the endpoint's models, and aliases for all of them.
 
     Args:
         default: the configured model.
+        agents: names of agents that people bring; each answers with the configured model.
         aliases: other names, and the models that answer to them; `*` is every name that is not known.
         among: the only models of the endpoint that are offered; all of them where this is empty.
         fetch: asks the endpoint which models it has.
@@ -35,12 +44,13 @@ class Models:
     def __init__(
         self,
         default: str,
+        agents: Collection[str],
         aliases: Mapping[str, str],
         among: Sequence[str],
         fetch: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
         self.default, self.since = default, int(time.time())
-        self._aliases, self._among, self._fetch = aliases, among, fetch
+        self._agents, self._aliases, self._among, self._fetch = agents, aliases, among, fetch
         self._fetched: Sequence[str] = ()
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
@@ -48,31 +58,36 @@ class Models:
     async def names(self) -> list[str]:
         """Return the names that clients are shown, each model once, the default first."""
         aliases = [alias for alias in self._aliases if alias != EVERYTHING_ELSE]
-        shown = [self.default]
+        shown = [self.default, *self._agents]
         for name in [*await self._offered(), *aliases]:
             if not is_among(name, shown):
                 shown.append(name)
         return shown
 
-    async def resolve(self, name: str) -> str:
-        """Return the model that answers to a name.
+    async def resolve(self, name: str) -> Chosen:
+        """Return who answers to a name.
 
         Raises:
-            NotFound: none does.
+            NotFound: nobody does.
         """
         if is_among(name, [self.default]):
-            return self.default
+            return Chosen(OUR_AGENT, self.default)
+        if name in self._agents:
+            return Chosen(name, self.default)
         if name in self._aliases:
-            return self._aliases[name]
+            return self._aliased(self._aliases[name])
         if is_among(name, await self._offered()):
-            return name
+            return Chosen(OUR_AGENT, name)
         if EVERYTHING_ELSE in self._aliases:
-            return self._aliases[EVERYTHING_ELSE]
+            return self._aliased(self._aliases[EVERYTHING_ELSE])
         raise NotFound(
             f"The model `{name[:MAX_ECHOED]}` does not exist or you do not have access to it. "
             f"There is: {listed(await self.names())}. MODEL_ALIASES gives models other names.",
             code="model_not_found",
         )
+
+    def _aliased(self, name: str) -> Chosen:
+        return Chosen(name, self.default) if name in self._agents else Chosen(OUR_AGENT, name)
 
     async def _offered(self) -> list[str]:
         async with self._fetching:

@@ -40,6 +40,7 @@ RUN_ELSEWHERE = {
     "make check": ".ci/run",
     "make test": ".ci/run",
     "cp .env.example .env": "tests/server/command/test_command.py",
+    "AGENTS=my_agents:poet .venv/bin/chat-agent serve": "tests/server/test_agents.py",
     "make mcp": "tests/tools/bundled/test_server.py",
     "ollama pull llama3.2": "Ollama's own",
     "export ENABLE_FORWARD_USER_INFO_HEADERS=true": "Open WebUI's own",
@@ -203,7 +204,7 @@ def comes_piece_by_piece(terminal: Terminal) -> None:
     assert last - first > PAUSE, "all at once"
 
 
-@pytest.mark.parametrize("program", blocks("README.md", "python"))
+@pytest.mark.parametrize("program", [block for block in blocks("README.md", "python") if ADDRESS in block])
 def test_f3_every_program_shows_the_answer_as_it_comes(upstream: Upstream, upstream_url: str, program: str) -> None:
     upstream.otherwise = Answer(PIECES, pause=PAUSE)
     with agent_server(ollama_model=MODEL, ollama_base_url=upstream_url, use_mcp_tools=False) as server:

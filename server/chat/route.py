@@ -43,7 +43,12 @@ async def create_chat_completion(
     messages = load_messages(body.messages)
     if name is None and (waiting := await sessions.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), claim_session(request, waiting.id)
+    chosen = await models.resolve(body.model)
+    if body.tools and not sessions.assembly.agents[chosen.agent].takes_client_tools:
+        message = f"The agent {chosen.agent!r} takes no tools of the client's."
+        raise InvalidRequest(message, param="tools", code="unsupported_value")
     turn = TurnRequest(
+        agent=chosen.agent,
         session=session,
         is_named=name is not None,
         mode=session_mode(request.headers, name),
@@ -52,7 +57,7 @@ async def create_chat_completion(
             instructions=instructions(messages),
             client_tools=tuple(body.client_tools()),
             tool_choice=body.choice(),
-            parameters={**body.parameters(), "model": await models.resolve(body.model)},
+            parameters={**body.parameters(), "model": chosen.model},
         ),
         refuse=partial(unpaired, messages),
     )
@@ -71,7 +76,7 @@ def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
         check_paired(turn.messages)
     except UnpairedMessage as error:
         raise turn.refuse(error) from error
-    agent = sessions.assembly.agent
+    agent = sessions.assembly.agents[turn.agent]
     return sessions.runs.start_together([agent.run(turn.messages, turn.context) for _ in range(n)])
 
 

@@ -133,6 +133,7 @@ def _warn_of_misspelt_names() -> None:
 def _run_server(settings: ServerSettings, **options: Any) -> None:
     # What is imported stays: looking for garbage among it would take a tenth of the start, and of every later look.
     gc.disable()
+    from graph.brought import AgentsError
     from graph.storage.saver import CheckpointUrlError
     from server.command.process import run_server
     from tools.mcp.config import McpConfigError
@@ -141,7 +142,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.enable()
     try:
         run_server(settings, **options)
-    except (CheckpointUrlError, McpConfigError) as error:
+    except (AgentsError, CheckpointUrlError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
 
 
@@ -153,14 +154,14 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
     """Let the model read its prompt and tools once, which takes long and is kept, then say where everything is."""
     from langchain_core.messages import HumanMessage
 
-    from graph.state import TurnContext
+    from graph.state import OUR_AGENT, TurnContext
     from server.errors import AgentError
     from server.http.foreign_errors import as_api_error
 
     print("Letting the model read what tools it has …", flush=True)
     once = TurnContext(parameters={"max_completion_tokens": 1})
     try:
-        async for _ in app.state.sessions.assembly.agent.run([HumanMessage("hello")], once):
+        async for _ in app.state.sessions.assembly.agents[OUR_AGENT].run([HumanMessage("hello")], once):
             pass
     except Exception as error:
         answer = as_api_error(error)

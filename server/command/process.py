@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from graph.assembly import mcp_servers
+from graph.brought import load_factory
 from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
 from server.command.screens import open_to_all
@@ -75,9 +76,12 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
 
     Raises:
         McpConfigError: a setting names no usable MCP server.
+        AgentsError: AGENTS names no function.
         CheckpointUrlError: the database cannot be used.
     """
     mcp_servers(settings)
+    for path in settings.agents:
+        load_factory(path)
     with claimed(settings.checkpoint_url):
         asyncio.run(_open_once(settings.checkpoint_url))
         if settings.api_host not in LOOPBACK and not settings.api_keys:

@@ -18,10 +18,11 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.assembly import opened_agent
 from graph.offline.settings import settings_or_embedded
+from graph.state import OUR_AGENT
 from graph.storage.opening import claimed
 from graph.storage.saver import CheckpointUrlError
+from graph.studio import opened_agents
 from server.app import create_app
 from server.command.mistakes import unusable
 from server.http.identity import NO_PRINCIPAL
@@ -58,7 +59,7 @@ class SessionsAsThreads:
             if record.turns and self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
-                    graph_id=sessions.assembly.agent.graph.name,
+                    graph_id=OUR_AGENT,
                     metadata={"session_id": record.session.id},
                     if_exists="do_nothing",
                 )
@@ -107,4 +108,4 @@ def load_settings() -> ServerSettings:
         sys.exit(f"ERROR: {error}")
 
 
-app = beside_studio(create_app(load_settings(), agent=opened_agent))
+app = beside_studio(create_app(load_settings(), agents=opened_agents))

@@ -14,7 +14,7 @@ from langchain_core.messages import AnyMessage
 
 from server.errors import NotFound
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, Knowledge, Step
+from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Step
 from server.sessions.transcript import Transcript
 
 
@@ -44,6 +44,7 @@ class AnsweredTurn:
     digest: bytes
     waiting: Sequence[str]
     checkpoint_id: str
+    agent: str
     habit: Habit | None
 
 
@@ -94,8 +95,8 @@ class SessionIndex(ABC):
         """
 
     @abstractmethod
-    async def end_of_branch(self, session: Session, branch: int | None) -> str | None:
-        """Return the checkpoint of a branch's last turn, or of the newest turn; None where there is none."""
+    async def end_of_branch(self, session: Session, branch: int | None) -> KnownTurn | None:
+        """Return a branch's last turn, or the newest turn of all; None where there is none."""
 
     @abstractmethod
     async def reset(self, session: Session) -> None:

@@ -43,7 +43,10 @@ CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
 CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 """
 
-MIGRATIONS = (M001_SESSIONS_AND_TURNS,)
+# Which agent answered: AGENTS may name several.
+M002_AGENTS = "ALTER TABLE turns ADD COLUMN agent TEXT NOT NULL DEFAULT 'chat-agent'"
+
+MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS)
 
 
 async def migrate(saver: SqliteThreads) -> None:

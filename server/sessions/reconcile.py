@@ -14,6 +14,7 @@ from typing import Literal
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import call_ids
+from graph.state import OUR_AGENT
 from server.messages.tool_results import check_paired, results_at_end
 from server.sessions.transcript import Transcript
 
@@ -35,6 +36,8 @@ class KnownTurn:
     digest: bytes
     """The digest of the transcript up to its answer."""
     checkpoint_id: str
+    agent: str = OUR_AGENT
+    """The agent that answered it."""
     waiting: tuple[str, ...] = ()
     """The client's tool calls that its answer ended with."""
     is_followed: bool = False

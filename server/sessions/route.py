@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
-from graph.run import Position
 from server.errors import NotFound, RunCancelled, may_fail
 from server.http.identity import ID, checked_id, state_of
 from server.messages.convert import dump_messages
@@ -14,6 +13,7 @@ from server.sessions.dependencies import Sessions, SessionsDep, claim_session
 from server.sessions.index import SessionRecord, unknown_session
 from server.sessions.naming import Session
 from server.sessions.runs import RunOwner
+from server.sessions.turn import turn_messages
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -97,11 +97,10 @@ async def list_messages(
     """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
     session = _session(session_id, request)
     await _record(session, sessions)
-    checkpoint_id = await sessions.index.end_of_branch(session, branch)
-    if checkpoint_id is None and branch is not None:
+    end = await sessions.index.end_of_branch(session, branch)
+    if end is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
-    position = Position(session.thread_id, checkpoint_id)
-    messages = await sessions.assembly.agent.read(position) if checkpoint_id else []
+    messages = await turn_messages(sessions.assembly, session, end) if end else []
     return MessageList(object="list", data=dump_messages(messages), has_more=False)
 
 

@@ -20,7 +20,7 @@ from server.sessions.transcript import Transcript
 # The values of a JSON array: there may be more of them than a statement takes parameters.
 LISTED = "SELECT value FROM json_each(?)"
 
-TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, waiting"
+TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
 
 
 class SqliteIndex(SessionIndex):
@@ -68,13 +68,13 @@ class SqliteIndex(SessionIndex):
     async def enter(self, session: Session, turn: AnsweredTurn) -> None:
         thread, now = session.thread_id, time.time()
         parent, number = (None, 1) if isinstance(turn.step, NewRoot) else (turn.step.turn.id, turn.step.turn.number + 1)
-        waiting, waits_for = json.dumps(list(turn.waiting)), next(iter(turn.waiting), None)
+        calls = json.dumps(list(turn.waiting)), next(iter(turn.waiting), None)
         async with self._saver.transaction() as db:
             branch = await self._branch_of_child(thread, parent)
             entered = await db.execute(
                 "INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, "
-                "checkpoint_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (thread, parent, branch, number, turn.asked, turn.digest, waiting, waits_for, turn.checkpoint_id),
+                "checkpoint_id, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (thread, parent, branch, number, turn.asked, turn.digest, *calls, turn.checkpoint_id, turn.agent),
             )
             await db.execute(
                 "UPDATE sessions SET newest = ?, habit = ?, updated_at = ?, branches = max(branches, ?) "
@@ -114,14 +114,14 @@ class SqliteIndex(SessionIndex):
         )
 
     @override
-    async def end_of_branch(self, session: Session, branch: int | None) -> str | None:
+    async def end_of_branch(self, session: Session, branch: int | None) -> KnownTurn | None:
         if branch is None:
-            query = "SELECT checkpoint_id FROM sessions JOIN turns ON turn = newest WHERE sessions.thread_id = ?"
+            query = f"SELECT {TURN} FROM sessions JOIN turns ON turn = newest WHERE sessions.thread_id = ?"
             row = await self._one(query, session.thread_id)
         else:
-            query = "SELECT checkpoint_id FROM turns WHERE thread_id = ? AND branch = ? ORDER BY turn DESC LIMIT 1"
+            query = f"SELECT {TURN} FROM turns WHERE thread_id = ? AND branch = ? ORDER BY turn DESC LIMIT 1"
             row = await self._one(query, session.thread_id, branch)
-        return row["checkpoint_id"] if row else None
+        return _known_turn(row) if row else None
 
     @override
     async def reset(self, session: Session) -> None:
@@ -244,5 +244,5 @@ def _key(session: Session) -> tuple[str, str, str]:
 
 
 def _known_turn(row: Row) -> KnownTurn:
-    columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id")}
+    columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id", "agent")}
     return KnownTurn(id=row["turn"], waiting=tuple(json.loads(row["waiting"])), **columns)

@@ -11,13 +11,13 @@ from graph.assembly import Assembly
 from graph.events import ClientCall, Refusal, RunEvent, Text
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
-from graph.state import TurnContext
+from graph.state import OUR_AGENT, TurnContext
 from graph.storage.saver import noting
-from server.errors import ApiError
+from server.errors import ApiError, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
+from server.sessions.reconcile import Habit, KnownTurn, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
@@ -29,6 +29,8 @@ CUT_SHORT = "cut_short"
 class TurnRequest:
     """A request in native terms: its session, its messages without system ones, and what it asks for itself."""
 
+    agent: str = OUR_AGENT
+    """The agent that is asked."""
     session: Session
     is_named: bool
     """Whether its client named the session; one that it did not name goes when its first turn fails."""
@@ -44,6 +46,8 @@ class Place:
     """Where in its session's tree a turn goes on, found under the session's lock."""
 
     step: Step
+    given: Sequence[AnyMessage]
+    """The messages that the run begins with: those that are new, or all where another agent goes on."""
     transcript: Transcript
     """All that was said up to and with the request."""
     habit: Habit | None
@@ -62,7 +66,8 @@ class Turn:
 
     def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex) -> None:
         self._request, self._session = request, request.session
-        self._agent, self._checkpointer, self._index = assembly.agent, assembly.checkpointer, index
+        self._assembly, self._checkpointer, self._index = assembly, assembly.checkpointer, index
+        self._agent = assembly.agents[request.agent]
         self._speech = Speech()
         self._waiting: list[str] = []
         """The calls of the client's tools that the turn ends with."""
@@ -82,7 +87,7 @@ class Turn:
         begun = False
         try:
             begun = place.is_first and await to_the_end(self._index.begin(self._session))
-            run = self._agent.run(place.step.messages, self._request.context, after=place.position)
+            run = self._agent.run(place.given, self._request.context, after=place.position)
             async with aclosing(run) as events:
                 async for event in events:
                     yield event
@@ -111,12 +116,17 @@ class Turn:
                 step = reconcile(known, transcript, self._request.mode)
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
-        checkpoint_id = checkpoint_before(step)
+        checkpoint_id, given = checkpoint_before(step), list(step.messages)
+        if not isinstance(step, NewRoot) and step.turn.agent != self._request.agent:
+            # Its graph cannot read another's checkpoints: it begins anew, with what was said before.
+            given = [*await turn_messages(self._assembly, self._session, step.turn), *given]
+            checkpoint_id = NOWHERE
         # Named only where it must be: what follows a checkpoint named by its id is stored with a copy of all before it.
         is_latest = latest is None or checkpoint_id == latest
         seen = habit_after(known, self._request.messages, step) if self._request.mode == "auto" else known.habit
         return Place(
             step=step,
+            given=given,
             is_first=known.newest is None,
             checkpoint_id=checkpoint_id,
             written_last=await self._checkpointer.written_last(thread),
@@ -143,6 +153,7 @@ class Turn:
             digest=place.transcript.with_answer(AIMessage(self._speech.text, tool_calls=calls)),
             waiting=self._waiting,
             checkpoint_id=checkpoint_id,
+            agent=self._request.agent,
             habit=place.habit,
         )
         await self._index.enter(self._session, turn)
@@ -157,7 +168,7 @@ class Turn:
         thread = self._session.thread_id
         written = await self._checkpointer.written_last(thread)
         if written == place.written_last:  # stopped before the graph had taken the request in
-            position, turn = place.position, list(place.step.messages)
+            position, turn = place.position, list(place.given)
         else:
             position = Position(thread)
             before = {message.id for message in await self._agent.read(Position(thread, place.checkpoint_id))}
@@ -169,7 +180,7 @@ class Turn:
 
     def _as_said(self, message: AnyMessage, place: Place) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""
-        if not isinstance(message, AIMessage) or any(message.id == asked.id for asked in place.step.messages):
+        if not isinstance(message, AIMessage) or any(message.id == asked.id for asked in place.given):
             return message
         said = self._speech.texts.get(message.id, "")
         if said == str(message.text):
@@ -185,6 +196,19 @@ class Turn:
             if text and message_id not in known
         ]
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
+
+
+async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:
+    """Return all messages up to and with a turn.
+
+    Raises:
+        NotFound: the agent that answered it is not there any more.
+    """
+    agent = assembly.agents.get(turn.agent)
+    if agent is None:
+        message = f"The agent {turn.agent!r}, which answered in this session, is not there any more; see AGENTS."
+        raise NotFound(message, code="agent_not_found")
+    return await agent.read(Position(session.thread_id, turn.checkpoint_id))
 
 
 def checkpoint_before(step: Step) -> str:

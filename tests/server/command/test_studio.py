@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
@@ -17,6 +18,17 @@ from tests.support.agent_server import HELLO, MODEL
 from tests.support.studio import COMMAND, CONFIG, GRAPH, QUIET, Studio, question, running, texts
 from tests.support.upstream import Answer, Call, Json, Upstream, last_text
 from tests.support.waiting import until
+
+VERSES = """
+from langgraph.graph import START, MessagesState, StateGraph
+
+
+def poet(model):
+    async def write(state):
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node(write).add_edge(START, "write")
+"""
 
 
 @pytest.fixture
@@ -247,3 +259,15 @@ def test_m23_a_thread_is_copied_whole_and_pruned(studio: Studio) -> None:
     with pytest.raises(NotFoundError):
         client.threads.get_state(copied)
     assert studio.server.ask("Three", session=session) == "You said: Three"
+
+
+def test_graphs_that_people_bring_are_shown_beside_ours(upstream_url: str) -> None:
+    Path("verses.py").write_text(VERSES)
+    with running(
+        AGENTS="verses:poet", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=upstream_url, USE_MCP_TOOLS="false"
+    ) as studio:
+        assert {assistant["graph_id"] for assistant in studio.client.assistants.search()} == {GRAPH, "poet"}
+        thread = studio.client.threads.create()["thread_id"]
+        ended = cast(Json, studio.client.runs.wait(thread, "poet", input=question("hello")))
+        assert texts(ended) == ["hello", "You said: hello"]
+        assert studio.server.ask("hello", session="s") == "You said: hello"

@@ -108,7 +108,7 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
 
 
 def pages(settings: ServerSettings) -> Sequence[str]:
-    """Return what is made for browsers, the one first that they are led to."""
+    """Return the pages for browsers; `/` redirects to the first."""
     return ["/agent/playground/", "/docs", "/redoc"] if settings.playground else ["/docs", "/redoc"]
 
 

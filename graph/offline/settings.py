@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 from graph.model.settings import ModelSettings
 from graph.offline.process import MODEL_NAME, EmbeddedModel
 
-# It has an address and a key of its own once it runs.
+# Placeholder, replaced by its address when the model has started.
 UNSTARTED = "http://embedded.invalid"
 EMBEDDED: Mapping[str, Any] = {"ollama_model": MODEL_NAME, "ollama_base_url": UNSTARTED, "ollama_api_key": "-"}
 NO_MODEL = {("ollama_model", "missing"), ("ollama_base_url", "missing")}

@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 
 
 class EventStream(EventSourceResponse):
-    """Server-sent events. They may go on for a while when the server ends, but not where nobody reads them."""
+    """Server-sent events. They have a grace period when the server ends; a reader that stalls is dropped."""
 
     def __init__(self, events: AsyncIterable[Any], name: str) -> None:
         super().__init__(

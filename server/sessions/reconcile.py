@@ -1,4 +1,4 @@
-"""The client's messages say what was said, the checkpoint remembers what the client never saw; here they meet. Pure.
+"""Decide which stored turn a request continues, and which of its messages are new. Pure.
 
 Every answered request left a turn, and turns make a tree: a session may have several roots, and several answers to one
 question. A request goes on after the longest part of the tree that its messages begin with, so that continuing,

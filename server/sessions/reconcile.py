@@ -58,37 +58,12 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
-class NewRoot:
-    """The session begins anew, from these messages."""
+class Step:
+    """Where a request goes on: after a stored turn, or nowhere, as a new root of its session's tree."""
 
+    after: KnownTurn | None
     messages: Sequence[AnyMessage]
-
-
-@dataclass(frozen=True)
-class Append:
-    """The messages follow the newest turn."""
-
-    turn: KnownTurn
-    messages: Sequence[AnyMessage]
-
-
-@dataclass(frozen=True)
-class ForkAt:
-    """The messages follow another turn than the newest."""
-
-    turn: KnownTurn
-    messages: Sequence[AnyMessage]
-
-
-@dataclass(frozen=True)
-class Resume:
-    """The messages are the results that a paused turn waits for."""
-
-    turn: KnownTurn
-    messages: Sequence[AnyMessage]
-
-
-Step = NewRoot | Append | ForkAt | Resume
+    """Those of the request that are new."""
 
 
 def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> Step:
@@ -99,9 +74,9 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
     """
     messages = transcript.messages
     if not messages and mode != "append":  # the beginning of everything that was said: before the first turn
-        return NewRoot(())
+        return Step(None, ())
     if paused := _paused(known, messages):
-        return Resume(paused, _closed(known, results_at_end(messages), paused.waiting))
+        return Step(paused, _closed(known, results_at_end(messages), paused.waiting))
     if mode == "append":
         return _append(known, messages)
     continued = isinstance(messages[-1], AIMessage)
@@ -109,8 +84,7 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
         turn = known.turns.get(beginning.digest)
         # All of them are known where an answer is to be continued, such as one that was stopped.
         if turn and (beginning.length < len(messages) or (continued and not turn.waiting)):
-            new = _closed(known, messages[beginning.length :], turn.waiting)
-            return Append(turn, new) if turn == known.newest else ForkAt(turn, new)
+            return Step(turn, _closed(known, messages[beginning.length :], turn.waiting))
     if mode == "full" or known.newest is None or carries_answers(messages):
         return _new_root(known, messages)
     # Only what is new, or a client that sends all and went back to its first question?
@@ -121,9 +95,9 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
 
 def whole_transcript(step: Step, transcript: Transcript) -> Transcript:
     """Return a request's transcript with what came before it, where the request does not tell of that itself."""
-    if isinstance(step, NewRoot) or not _alone(step, transcript.messages):
+    if step.after is None or not _alone(step, transcript.messages):
         return transcript
-    return Transcript.of(transcript.messages, step.turn.digest)
+    return Transcript.of(transcript.messages, step.after.digest)
 
 
 def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) -> Habit | None:
@@ -143,17 +117,17 @@ def carries_answers(messages: Sequence[AnyMessage]) -> bool:
 
 def _alone(step: Step, messages: Sequence[AnyMessage]) -> bool:
     """Say whether the messages came without those that they follow: all of them are new, but they are no root."""
-    return not isinstance(step, NewRoot) and (not messages or any(message is messages[0] for message in step.messages))
+    return step.after is not None and (not messages or any(message is messages[0] for message in step.messages))
 
 
 def _append(known: Knowledge, messages: Sequence[AnyMessage]) -> Step:
     if known.newest is None:
         return _new_root(known, messages)
-    return Append(known.newest, _closed(known, messages, known.newest.waiting))
+    return Step(known.newest, _closed(known, messages, known.newest.waiting))
 
 
-def _new_root(known: Knowledge, messages: Sequence[AnyMessage]) -> NewRoot:
-    return NewRoot(_closed(known, messages))
+def _new_root(known: Knowledge, messages: Sequence[AnyMessage]) -> Step:
+    return Step(None, _closed(known, messages))
 
 
 def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:

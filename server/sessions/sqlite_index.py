@@ -14,7 +14,7 @@ from graph.storage.sqlite import SqliteThreads
 from server.messages.tool_results import results_at_end, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex, SessionRecord, unknown_session
 from server.sessions.naming import Session
-from server.sessions.reconcile import Knowledge, KnownTurn, NewRoot
+from server.sessions.reconcile import Knowledge, KnownTurn
 from server.sessions.transcript import Transcript
 
 # The values of a JSON array: there may be more of them than a statement takes parameters.
@@ -67,7 +67,8 @@ class SqliteIndex(SessionIndex):
     @override
     async def enter(self, session: Session, turn: AnsweredTurn) -> None:
         thread, now = session.thread_id, time.time()
-        parent, number = (None, 1) if isinstance(turn.step, NewRoot) else (turn.step.turn.id, turn.step.turn.number + 1)
+        after = turn.step.after
+        parent, number = (after.id, after.number + 1) if after else (None, 1)
         calls = json.dumps(list(turn.waiting)), next(iter(turn.waiting), None)
         async with self._saver.transaction() as db:
             branch = await self._branch_of_child(thread, parent)

@@ -17,7 +17,7 @@ from server.errors import ApiError, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, KnownTurn, Mode, NewRoot, Step, habit_after, reconcile, whole_transcript
+from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, reconcile, whole_transcript
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
@@ -110,16 +110,16 @@ class Turn:
         try:
             step = reconcile(known, transcript, self._request.mode)
             latest, is_there = await self._checkpointer.latest(thread, checkpoint_before(step))
-            if not is_there and not isinstance(step, NewRoot):  # it was deleted behind the index, as Studio can
+            if not is_there and step.after:  # it was deleted behind the index, as Studio can
                 await self._index.forget_lost_turns(self._session)
                 known = await self._index.recall(self._session, transcript)
                 step = reconcile(known, transcript, self._request.mode)
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
         checkpoint_id, given = checkpoint_before(step), list(step.messages)
-        if not isinstance(step, NewRoot) and step.turn.agent != self._request.agent:
+        if step.after and step.after.agent != self._request.agent:
             # Its graph cannot read another's checkpoints: it begins anew, with what was said before.
-            given = [*await turn_messages(self._assembly, self._session, step.turn), *given]
+            given = [*await turn_messages(self._assembly, self._session, step.after), *given]
             checkpoint_id = NOWHERE
         # Named only where it must be: what follows a checkpoint named by its id is stored with a copy of all before it.
         is_latest = latest is None or checkpoint_id == latest
@@ -213,4 +213,4 @@ async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -
 
 def checkpoint_before(step: Step) -> str:
     """Return the checkpoint that a step follows."""
-    return NOWHERE if isinstance(step, NewRoot) else step.turn.checkpoint_id
+    return step.after.checkpoint_id if step.after else NOWHERE

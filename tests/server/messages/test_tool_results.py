@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCal
 
 from graph.history import call_ids, paired, unanswered
 from server.messages.tool_results import UnpairedMessage, check_paired, results_at_end, unanswered_calls
-from server.sessions.reconcile import Knowledge, NewRoot, reconcile
+from server.sessions.reconcile import Knowledge, reconcile
 from server.sessions.transcript import Transcript
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.upstream import Json, Upstream
@@ -73,7 +73,7 @@ def test_c4_each_result_stays_with_its_call_whatever_the_ids_are(messages: list[
             )
     assert unanswered_calls(messages) == []
     step = reconcile(Knowledge(), Transcript.of(messages))
-    assert isinstance(step, NewRoot)
+    assert step.after is None
     assert list(step.messages) == messages
 
 
@@ -118,7 +118,7 @@ def test_c4_forty_thousand_calls_whose_results_come_in_reverse() -> None:
     assert unanswered_calls(messages) == []
     assert unanswered_calls(messages[:1]) == ids
     assert len(results_at_end(messages)) == 40_000
-    assert isinstance(reconcile(Knowledge(), Transcript.of(messages)), NewRoot)
+    assert reconcile(Knowledge(), Transcript.of(messages)).after is None
 
 
 def history(*results: str) -> list[Json]:

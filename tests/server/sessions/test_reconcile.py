@@ -11,14 +11,10 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCal
 from server.messages.tool_results import UnpairedMessage
 from server.sessions.reconcile import (
     CANCELLED,
-    Append,
-    ForkAt,
     Habit,
     Knowledge,
     KnownTurn,
     Mode,
-    NewRoot,
-    Resume,
     Step,
     habit_after,
     reconcile,
@@ -78,34 +74,34 @@ CASES: list[tuple[str, Knowledge, Sequence[AnyMessage], Mode, str, int]] = [
     # what it is, what is known, messages, mode -> what becomes of it, and how many messages of the end are new
     ("first", EMPTY, [user("one")], "auto", "new root", 1),
     ("first, with a history from elsewhere", EMPTY, [*TWO, user("three")], "auto", "new root", 5),
-    ("continue", AFTER_TWO, [*TWO, user("three")], "auto", "append to 2", 1),
-    ("continue, with several new messages", AFTER_TWO, [*TWO, user("three"), user("and")], "auto", "append to 2", 2),
-    ("delta", AFTER_TWO, [user("three")], "auto", "append to 2", 1),
-    ("delta at the second turn", AFTER_ONE, [user("two")], "auto", "append to 1", 1),
+    ("continue", AFTER_TWO, [*TWO, user("three")], "auto", "after 2", 1),
+    ("continue, with several new messages", AFTER_TWO, [*TWO, user("three"), user("and")], "auto", "after 2", 2),
+    ("delta", AFTER_TWO, [user("three")], "auto", "after 2", 1),
+    ("delta at the second turn", AFTER_ONE, [user("two")], "auto", "after 1", 1),
     ("the first question again at the second turn", AFTER_ONE, [user("one")], "auto", "new root", 1),
-    ("the same of a client known to append", with_habit(AFTER_ONE, "append"), [user("one")], "auto", "append to 1", 1),
+    ("the same of a client known to append", with_habit(AFTER_ONE, "append"), [user("one")], "auto", "after 1", 1),
     ("a lone message of a client that sends all", with_habit(AFTER_TWO, "full"), [user("x")], "auto", "new root", 1),
     ("a lone message of another program's chat", AFTER_TWO, [user("x")], "full", "new root", 1),
-    ("a lone message that is said to be new", with_habit(AFTER_TWO, "full"), [user("x")], "append", "append to 2", 1),
-    ("a history that is said to be new", AFTER_ONE, [*ONE, user("x")], "append", "append to 1", 3),
-    ("regenerate", AFTER_TWO, TWO[:-1], "auto", "fork at 1", 1),
+    ("a lone message that is said to be new", with_habit(AFTER_TWO, "full"), [user("x")], "append", "after 2", 1),
+    ("a history that is said to be new", AFTER_ONE, [*ONE, user("x")], "append", "after 1", 3),
+    ("regenerate", AFTER_TWO, TWO[:-1], "auto", "after 1", 1),
     ("regenerate the first", AFTER_TWO, ONE[:1], "full", "new root", 1),
-    ("edit at the second turn", AFTER_TWO, [*ONE, user("2nd")], "auto", "fork at 1", 1),
-    ("edit in the middle", AFTER_TWO, [*ONE, user("x"), assistant("y"), user("z")], "auto", "fork at 1", 3),
+    ("edit at the second turn", AFTER_TWO, [*ONE, user("2nd")], "auto", "after 1", 1),
+    ("edit in the middle", AFTER_TWO, [*ONE, user("x"), assistant("y"), user("z")], "auto", "after 1", 3),
     ("edit of the first", AFTER_TWO, [user("x"), *TWO[1:], user("z")], "auto", "new root", 5),
-    ("other branch", FORKED, [*TWO, user("three")], "auto", "fork at 2", 1),
+    ("other branch", FORKED, [*TWO, user("three")], "auto", "after 2", 1),
     ("rewritten", AFTER_TWO, [user("so far: …"), assistant("Yes."), user("three")], "auto", "new root", 3),
-    ("an answer that the client edited", AFTER_TWO, [*TWO[:3], assistant("deux"), user("3")], "auto", "fork at 1", 3),
-    ("tool results", WAITING, [*PAUSED, result("a"), result("b")], "auto", "resume 2", 2),
-    ("tool results alone", WAITING, [result("a"), result("b")], "auto", "resume 2", 2),
-    ("tool results in another order", WAITING, [result("b"), result("a")], "auto", "resume 2", 2),
-    ("tool results alone, of a client that sends all", WAITING, [result("a"), result("b")], "full", "resume 2", 2),
+    ("an answer that the client edited", AFTER_TWO, [*TWO[:3], assistant("deux"), user("3")], "auto", "after 1", 3),
+    ("tool results", WAITING, [*PAUSED, result("a"), result("b")], "auto", "after 2", 2),
+    ("tool results alone", WAITING, [result("a"), result("b")], "auto", "after 2", 2),
+    ("tool results in another order", WAITING, [result("b"), result("a")], "auto", "after 2", 2),
+    ("tool results alone, of a client that sends all", WAITING, [result("a"), result("b")], "full", "after 2", 2),
     (
         "tool results after calls that the client wrote anew",
         WAITING,
         [*ONE, user("ask"), assistant("Hm.", "a", "b"), result("a"), result("b")],
         "auto",
-        "resume 2",
+        "after 2",
         2,
     ),
     (
@@ -113,12 +109,12 @@ CASES: list[tuple[str, Knowledge, Sequence[AnyMessage], Mode, str, int]] = [
         WAITING,
         [*PAUSED, *BOTH, user("so?")],
         "auto",
-        "append to 2",
+        "after 2",
         3,
     ),
-    ("prefill", AFTER_ONE, [*ONE, user("poem"), assistant("Roses")], "auto", "append to 1", 2),
-    ("continue an answer", AFTER_TWO, TWO, "auto", "append to 2", 0),
-    ("continue an answer on another branch", FORKED, TWO, "full", "fork at 2", 0),
+    ("prefill", AFTER_ONE, [*ONE, user("poem"), assistant("Roses")], "auto", "after 1", 2),
+    ("continue an answer", AFTER_TWO, TWO, "auto", "after 2", 0),
+    ("continue an answer on another branch", FORKED, TWO, "full", "after 2", 0),
     (
         "continue the first answer, of which the client has less",
         AFTER_ONE,
@@ -127,21 +123,13 @@ CASES: list[tuple[str, Knowledge, Sequence[AnyMessage], Mode, str, int]] = [
         "new root",
         2,
     ),
-    ("prefill alone", AFTER_TWO, [user("poem"), assistant("Roses")], "auto", "append to 2", 2),
+    ("prefill alone", AFTER_TWO, [user("poem"), assistant("Roses")], "auto", "after 2", 2),
     ("nothing but system messages", AFTER_ONE, [], "auto", "new root", 0),
 ]
 
 
 def became(step: Step) -> str:
-    match step:
-        case NewRoot():
-            return "new root"
-        case Append(turn):
-            return f"append to {turn.id}"
-        case ForkAt(turn):
-            return f"fork at {turn.id}"
-        case Resume(turn):
-            return f"resume {turn.id}"
+    return f"after {step.after.id}" if step.after else "new root"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +146,7 @@ def test_each_case_goes_on_where_it_should(
 @pytest.mark.parametrize("messages", [[*PAUSED, user("Never mind.")], [user("Never mind.")]], ids=["full", "delta"])
 def test_moved_on_the_waiting_calls_are_cancelled(messages: Sequence[AnyMessage]) -> None:
     step = reconcile(WAITING, Transcript.of(messages))
-    assert became(step) == "append to 2"
+    assert became(step) == "after 2"
     shown = [(message.type, message.content, getattr(message, "tool_call_id", None)) for message in step.messages]
     assert shown == [("tool", CANCELLED, "a"), ("tool", CANCELLED, "b"), ("human", "Never mind.", None)]
 
@@ -176,7 +164,7 @@ def test_results_that_come_after_the_user_moved_on_are_refused() -> None:
     with pytest.raises(UnpairedMessage):
         reconcile(known, Transcript.of(BOTH))
     again = reconcile(known, Transcript.of([*PAUSED, *BOTH]))
-    assert became(again) == "fork at 2", "with its calls it is another branch"
+    assert became(again) == "after 2", "with its calls it is another branch"
 
 
 def test_moved_on_after_some_results_only_the_others_are_cancelled() -> None:
@@ -245,7 +233,7 @@ def test_what_is_known_and_what_is_new_make_up_the_messages(
     known = turns(*answered)
     messages = [*history, user(question)]
     step = reconcile(known, Transcript.of(messages), "full")
-    before = digest_of([]) if isinstance(step, NewRoot) else step.turn.digest
+    before = step.after.digest if step.after else digest_of([])
     assert digest_of(step.messages, before) == digest_of(messages)
     assert whole_transcript(step, Transcript.of(messages)).digest == digest_of(messages)
 
@@ -254,6 +242,6 @@ def test_what_is_known_and_what_is_new_make_up_the_messages(
 def test_every_branch_can_be_continued(answered: list[list[AnyMessage]], question: str, data: st.DataObject) -> None:
     branch = data.draw(st.sampled_from(answered))
     step = reconcile(turns(*answered), Transcript.of([*branch, user(question)]), "full")
-    assert isinstance(step, Append | ForkAt)
-    assert step.turn.digest == digest_of(branch)
+    assert step.after is not None
+    assert step.after.digest == digest_of(branch)
     assert [message.content for message in step.messages] == [question]

@@ -6,7 +6,7 @@ What was said, keys and query strings are in none of them.
 import logging
 import time
 from collections.abc import Mapping
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.types import Scope
@@ -50,10 +50,3 @@ def log_request(scope: Scope, *, session_id: str, status: int | None, began: flo
             time.monotonic() - began,
             session_id,
         )
-
-
-def own_context() -> Context:
-    """Return a new context that holds nothing but the request's id."""
-    context = Context()
-    context.run(REQUEST_ID.set, REQUEST_ID.get())
-    return context

@@ -9,16 +9,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from math import inf
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
+from langchain_core.runnables.config import var_child_runnable_config
 
 from graph.events import RunEvent, ToolStarted
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.http.foreign_errors import as_api_error
-from server.http.logs import own_context
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ class Run:
         self._stopped_with: ApiError | None = None
         self._begun = asyncio.Event()
         self._sender, self._receiver = anyio.create_memory_object_stream[RunEvent](ahead)
-        # An empty context: callbacks of whoever started the run, such as LangServe's, must not see inside it.
         self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=own_context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
         self.task.add_done_callback(self._ended)
@@ -135,6 +135,16 @@ class Run:
         if self.task.cancelled():
             return self._stopped_with or run_stopped()
         return self.task.exception()
+
+
+def own_context() -> Context:
+    """Return the context of the request, its trace included, without the config in which LangChain keeps callbacks.
+
+    LangServe's would otherwise see inside the run.
+    """
+    context = copy_context()
+    context.run(var_child_runnable_config.set, None)
+    return context
 
 
 def run_stopped() -> Unavailable:

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 
 import pytest
+from langchain_core.runnables.config import var_child_runnable_config
 
 from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
 from server.sessions.runs import RunOwner
 
+TRACE: ContextVar[str] = ContextVar("trace")
 HELLO = Text("m", "Hello.")
 CALL = ToolStarted("call-1", "get_weather", {})
 
@@ -134,3 +137,17 @@ async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> 
         with pytest.raises(RunTimedOut):
             async for _ in run.events():
                 pass
+
+
+async def test_a_run_has_its_request_s_trace_and_nobody_s_callbacks() -> None:
+    seen: list[object] = []
+
+    async def looking() -> AsyncGenerator[RunEvent]:
+        seen.extend((TRACE.get(), var_child_runnable_config.get()))
+        yield HELLO
+
+    TRACE.set("of this request")
+    var_child_runnable_config.set({"callbacks": []})
+    async with aclosing(owner().start("thread", looking())) as run:
+        assert [event async for event in run.events()] == [HELLO]
+    assert seen == ["of this request", None]

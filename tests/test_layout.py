@@ -51,7 +51,9 @@ def test_architecture_names_every_module_and_no_other() -> None:
     assert named == modules
 
 
-@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/compatibility.md"])
+@pytest.mark.parametrize(
+    "page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/compatibility.md", "docs/contract.md"]
+)
 def test_every_file_that_a_page_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text()
     named = {path for path in re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text) if path.split("/")[0] in FOLDERS}

@@ -1,4 +1,4 @@
-"""The contract, section F: the models that clients see, and those that they may ask for."""
+"""docs/contract.md, section F: the models that clients see, and those that they may ask for."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

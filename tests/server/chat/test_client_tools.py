@@ -1,4 +1,4 @@
-"""The contract, section E and B7 to B9: tools that the client runs itself, beside those of the server."""
+"""docs/contract.md, section E and B7 to B9: tools that the client runs itself, beside those of the server."""
 
 import json
 import re

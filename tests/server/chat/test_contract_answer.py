@@ -1,4 +1,4 @@
-"""The contract, section C: an answer that is not streamed."""
+"""docs/contract.md, section C: an answer that is not streamed."""
 
 from typing import Any
 

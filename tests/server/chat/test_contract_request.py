@@ -1,4 +1,4 @@
-"""The contract, section B: what a request may say. Its tools are in test_client_tools.py, and how each parameter is
+"""docs/contract.md, section B: what a request may say. Its tools are in test_client_tools.py, and how each parameter is
 treated (B12) in test_compatibility.py."""
 
 import json

@@ -1,4 +1,4 @@
-"""The contract, section D: the grammar of a stream."""
+"""docs/contract.md, section D: the grammar of a stream."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The contract, section A: routes, headers and keys. What a client that leaves does is in test_disconnect.py."""
+"""docs/contract.md, section A: routes, headers and keys. What a client that leaves does is in test_disconnect.py."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a thread remembers, and what one turn is told without being remembered."""
+"""The state of a thread, and the context of one turn, which is not stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Everything that a client can be told went wrong, in OpenAI's envelope.
+"""Every error that a client can get, in OpenAI's envelope.
 
     ApiError
     ├── InvalidRequest      400  the request is not what the API takes

@@ -1,4 +1,4 @@
-"""What a chunk of a model endpoint says, whichever of the forms in use it has. Pure."""
+"""One chunk of a model endpoint to a Delta, in each form that endpoints use. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

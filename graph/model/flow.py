@@ -1,4 +1,4 @@
-"""Keeps a model from saying more than its reader takes.
+"""Backpressure: the model waits while its reader is behind.
 
 LangGraph's stream has no bound: without one, a fast model fills the memory of a server whose client reads slowly, and
 keeps its event loop busy.

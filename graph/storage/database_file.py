@@ -1,4 +1,4 @@
-"""The file of a SQLite database: used by one process at a time, and still the file that was opened."""
+"""The file of a SQLite database: locked for one process, and checked to be still the file that was opened."""
 
 import errno
 import logging

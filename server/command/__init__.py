@@ -1,1 +1,1 @@
-"""The `chat-agent` command: what it is told, what it does, what it shows."""
+"""The `chat-agent` command: its flags, what each subcommand does, and the terminal."""

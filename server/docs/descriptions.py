@@ -1,4 +1,4 @@
-"""What /openapi.json says of fields that their shapes say nothing of."""
+"""Descriptions in /openapi.json for fields whose pydantic models have none."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""pydantic's complaints about a request, in OpenAI's words. Pure."""
+"""pydantic's validation errors as OpenAI's errors. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Errors as answers: OpenAI's envelope for each, whoever found it."""
+"""Errors as answers in OpenAI's envelope: ours, FastAPI's and Starlette's."""
 
 import json
 from typing import Any

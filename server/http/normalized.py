@@ -1,4 +1,4 @@
-"""Requests in the one form that the routes know."""
+"""HEAD as GET, and paths under /v1 without a slash at their end."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 

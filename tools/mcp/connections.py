@@ -1,4 +1,4 @@
-"""A server's address as an open session that has been greeted."""
+"""Open a session with a server by its address, up to MCP's handshake."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""One entry of a file of servers as what it means, whichever host it was written for."""
+"""One entry of a file of MCP servers, in the form of any host, to a ServerSpec."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The HTTP client of one session: it tells which requests got no answer, and mends what the SDK cannot read.
+"""The HTTP client of one session: it reports requests without an answer, and repairs what the SDK cannot read.
 
 The SDK's transports pass over an answer that is no JSON-RPC, an empty one and a stream that was cut, and end the whole
 session for an HTTP error; its caller would wait until the time is over, and its neighbours would be lost.

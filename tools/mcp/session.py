@@ -1,4 +1,4 @@
-"""One session with a server: the SDK's, with answers taken as they are and with failures that are told."""
+"""One session with a server: the SDK's, without its checks of answers, and with an error for every failure."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping

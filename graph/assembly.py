@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from graph.agent import build_agent
-from graph.brought import AgentsError, build_brought, load_factory
+from graph.brought import AgentsError, build_brought, load_factory, takes_tools
 from graph.model.client import ChatModel, open_model
 from graph.offline.process import EmbeddedModel
 from graph.offline.settings import UNSTARTED, answered_by
@@ -49,11 +49,14 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
         build = partial(
             build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
-        agents = {OUR_AGENT: Agent(build(checkpointer=checkpointer), build(), toolbox)}
-        for name, factory in map(load_factory, settings.agents):
+        agents = {OUR_AGENT: Agent(build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
+        for path in settings.agents:
+            factory, name = load_factory(path), path.partition(":")[2]
             if name in agents:
                 raise AgentsError(f"AGENTS: two functions are called {name}.")
-            agents[name] = Agent(*build_brought(factory, model, toolbox, checkpointer), toolbox)
+            if takes_tools(factory):
+                await toolbox.settled()  # such a graph knows for good the tools that it is built with
+            agents[name] = Agent(*build_brought(path, factory, model, toolbox, checkpointer), toolbox)
         yield Assembly(agents, model, toolbox, checkpointer)
 
 

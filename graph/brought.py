@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import BaseTool
+from langgraph._internal._serde import build_serde_allowlist  # what `compile` itself uses, and there is no other way
+from langgraph.channels import LastValue
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -22,42 +24,50 @@ class AgentsError(ValueError):
     """AGENTS names something that is no agent; the message says what is wrong."""
 
 
-def load_factory(path: str) -> tuple[str, Factory]:
-    """Return the function that `module:function` names, which may be a file in the working folder, and its name.
+def load_factory(path: str) -> Factory:
+    """Return the function that `module:function` names; the module may be a file in the working folder.
 
     Raises:
         AgentsError: there is none.
     """
     module, _, name = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
-        factory = getattr(import_module(module), name)
-    except Exception as error:  # whatever happens in somebody else's module
+        factory: Factory = getattr(import_module(module), name)
+    except Exception as error:  # the module is not ours and may raise anything
         raise AgentsError(f"AGENTS: {path} cannot be loaded: {error}.") from error
     if not callable(factory):
         raise AgentsError(f"AGENTS: {path} is no function that returns a graph.")
-    return name, factory
+    return factory
+
+
+def takes_tools(factory: Factory) -> bool:
+    """Whether a factory wants the tools of the MCP servers."""
+    return "tools" in inspect.signature(factory).parameters
 
 
 def build_brought(
-    factory: Factory, model: ChatModel, tools: Sequence[BaseTool], saver: ThreadSaver
+    path: str, factory: Factory, model: ChatModel, tools: Sequence[BaseTool], saver: ThreadSaver
 ) -> tuple[AgentGraph, AgentGraph]:
     """Return a factory's graph twice: with its threads stored, and without.
 
     It is called with `model`, the chat model of the settings, and `tools`, those of the MCP servers, if it takes them.
+    The types of its state can be read from the database, and no others.
 
     Raises:
-        AgentsError: it returns no graph with `messages` in its state.
+        AgentsError: it returns no graph that adds to the `messages` of its state.
     """
-    path = f"{factory.__module__}:{factory.__name__}"
     given = {"model": model, "tools": tools}
     takes = inspect.signature(factory).parameters
     try:
         built = factory(**{name: value for name, value in given.items() if name in takes})
-        graph = built.compile(name=factory.__name__) if isinstance(built, StateGraph) else built
-    except Exception as error:
+        graph = built.compile() if isinstance(built, StateGraph) else built
+    except Exception as error:  # the function is not ours and may raise anything
         raise AgentsError(f"AGENTS: {path} failed: {error}.") from error
-    if not isinstance(graph, CompiledStateGraph) or "messages" not in graph.channels:
-        raise AgentsError(f"AGENTS: {path} must return a LangGraph graph whose state has `messages`.")
-    return graph.copy(update={"checkpointer": saver}), graph.copy(update={"checkpointer": None})
+    messages = graph.channels.get("messages") if isinstance(graph, CompiledStateGraph) else None
+    if messages is None or isinstance(messages, LastValue):
+        raise AgentsError(f"AGENTS: {path} must return a LangGraph graph with the state of MessagesState.")
+    types = build_serde_allowlist(schemas=[graph.builder.state_schema], channels=graph.channels)
+    stored = graph.copy(update={"checkpointer": saver.with_allowlist(types)})
+    return stored, graph.copy(update={"checkpointer": None})

@@ -1,7 +1,7 @@
 """Runs, reads and amends threads; the only module that knows LangGraph's configs, node names and stream modes."""
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import START
-from langgraph.types import StreamMode
+from langgraph.types import Overwrite, StreamMode
 
 from graph.agent import AgentGraph
 from graph.events import (
@@ -34,7 +34,7 @@ from graph.history import all_calls, client_calls
 from graph.model.answer import REASONING, REFUSAL
 from graph.model.calls import dump_arguments
 from graph.model.flow import Flow, flow_of_run
-from graph.state import TurnContext
+from graph.state import TurnContext, tool_names
 from tools.mcp.toolbox import Toolbox
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class Agent:
     graph: AgentGraph
     unstored: AgentGraph
     toolbox: Toolbox
+    is_ours: bool = False
+    """Whether it is the graph of graph/agent.py, of which every chunk of the model is part of the answer."""
 
     @property
     def takes_client_tools(self) -> bool:
@@ -82,8 +84,10 @@ class Agent:
     ) -> AsyncGenerator[RunEvent]:
         """Yield what a run of the messages yields; it is stored `after` a position, and nowhere without one."""
         await self.toolbox.settled()
-        flow = Flow()
+        # The chunks of a model in a graph inside another are not told, so that nothing could count them as taken.
+        flow = Flow() if self.is_ours else None
         flow_of_run.set(flow)
+        names = tool_names(context.client_tools)
         streamed: dict[str | None, bool] = {}  # the messages that are this run's own, and whether in chunks
         async with aclosing(self._stream({"messages": list(messages)}, context, after)) as steps:
             async for mode, told in steps:
@@ -92,11 +96,12 @@ class Agent:
                         streamed[chunk.id] = True
                         for event in said(chunk):
                             yield event
-                        flow.take()
+                        if flow:
+                            flow.take()
                     case "messages", (message, _):
                         streamed.setdefault(message.id, False)
                     case "updates", written:
-                        for event in whole_messages(written_messages(written), streamed):
+                        for event in whole_messages(written_messages(written), streamed, names):
                             yield event
                     case "custom", ToolProgress():
                         yield told
@@ -114,7 +119,8 @@ class Agent:
 
     async def amend(self, position: Position, messages: Sequence[AnyMessage]) -> None:
         """Write messages after a position; those whose ids are there are replaced."""
-        node = next(name for name in self.graph.nodes if name != START)
+        # Of a node of somebody else's, the edges would be asked about a state that the node did not write.
+        node = "model" if self.is_ours else START
         await self.graph.aupdate_state(position.config, {"messages": list(messages)}, as_node=node)
 
 
@@ -126,7 +132,9 @@ def said(message: AIMessage) -> Iterator[RunEvent]:
         yield Refusal(message.id, text) if REFUSAL in message.additional_kwargs else Text(message.id, text)
 
 
-def whole_messages(messages: Iterable[BaseMessage], streamed: dict[str | None, bool]) -> Iterator[RunEvent]:
+def whole_messages(
+    messages: Iterable[BaseMessage], streamed: dict[str | None, bool], client_tools: Collection[str]
+) -> Iterator[RunEvent]:
     """Yield what the run's own whole messages tell, each once, and what they say if that was not streamed."""
     for message in messages:
         is_own, is_said = message.id is None or message.id in streamed, streamed.pop(message.id, False)
@@ -138,15 +146,15 @@ def whole_messages(messages: Iterable[BaseMessage], streamed: dict[str | None, b
                 if not is_said:
                     yield from said(message)
                 yield MessageEnded(message.id, message.response_metadata.get("finish_reason"), message.usage_metadata)
-                yield from calls_of(message)
+                yield from calls_of(message, client_tools)
 
 
-def calls_of(message: AIMessage) -> Iterator[RunEvent]:
-    """Yield the calls that a message of the model makes."""
+def calls_of(message: AIMessage, client_tools: Collection[str]) -> Iterator[RunEvent]:
+    """Yield the calls that a message of the model makes; ours notes which are the client's, others go by the name."""
     clients = client_calls(message)
     for call in all_calls(message):
         call_id, name = call["id"] or "", call["name"] or ""
-        if call_id in clients:
+        if call_id in clients or name in client_tools:
             yield ClientCall(call_id, name, dump_arguments(call))
         else:
             yield ToolStarted(call_id, name, call["args"])
@@ -160,4 +168,5 @@ def written_messages(update: Mapping[str, Any]) -> Iterator[BaseMessage]:
             continue
         for state in written if isinstance(written, list) else [written]:
             messages = state.get("messages") if isinstance(state, Mapping) else None
+            messages = messages.value if isinstance(messages, Overwrite) else messages
             yield from convert_to_messages(messages if isinstance(messages, list) else [messages] if messages else [])

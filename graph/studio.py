@@ -44,8 +44,8 @@ def _tell_of_brought(assembly: Assembly) -> None:
     """Let the platform find the graphs of AGENTS: by names in this module, which it looks up in its environment."""
     graphs = json.loads(os.environ.get(GRAPHS, "{}"))
     for name in assembly.agents.keys() - {OUR_AGENT}:
-        globals()[f"make_{name}"] = _maker(name)
-        graphs[name] = f"{__name__}:make_{name}"
+        globals()[f"brought_{name}"] = _maker(name)
+        graphs[name] = f"{__name__}:brought_{name}"
     os.environ[GRAPHS] = json.dumps(graphs)
 
 

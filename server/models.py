@@ -58,8 +58,8 @@ class Models:
     async def names(self) -> list[str]:
         """Return the names that clients are shown, each model once, the default first."""
         aliases = [alias for alias in self._aliases if alias != EVERYTHING_ELSE]
-        shown = [self.default, *self._agents]
-        for name in [*await self._offered(), *aliases]:
+        shown = [self.default]
+        for name in [*self._agents, *await self._offered(), *aliases]:
             if not is_among(name, shown):
                 shown.append(name)
         return shown
@@ -70,10 +70,10 @@ class Models:
         Raises:
             NotFound: nobody does.
         """
-        if is_among(name, [self.default]):
-            return Chosen(OUR_AGENT, self.default)
         if name in self._agents:
             return Chosen(name, self.default)
+        if is_among(name, [self.default]):
+            return Chosen(OUR_AGENT, self.default)
         if name in self._aliases:
             return self._aliased(self._aliases[name])
         if is_among(name, await self._offered()):

@@ -157,7 +157,7 @@ def test_all_that_the_builder_copies_is_there_and_in_the_context(source: str) ->
         ".mypy_cache/CACHEDIR.TAG",
         "data/chat-agent.db",
         "graph/__pycache__/agent.cpython-311.pyc",
-        "server/routes/__pycache__/chat.cpython-311.pyc",
+        "server/chat/__pycache__/route.cpython-311.pyc",
         "node_modules/a/index.js",
         "tests/conftest.py",
         "uv.lock",
@@ -279,4 +279,4 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(tmp_path: Pat
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     assert held == {file for package in ("graph", "server", "tools") for file in files_of(package)}
-    assert {"graph/offline/template.jinja", "graph/embedded_carriers.txt"} <= held
+    assert {"graph/offline/template.jinja", "graph/offline/embedded_carriers.txt"} <= held

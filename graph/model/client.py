@@ -201,11 +201,15 @@ class ChatModel(ChatOpenAI):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the caller tells it of each chunk
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         *,
         stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if isinstance(kwargs.get("response_format"), type):  # `with_structured_output`, which the openai package reads
+            async for chunk in super()._astream(messages, stop, run_manager, stream_usage=stream_usage, **kwargs):
+                yield chunk
+            return
         options = {"stream_options": {"include_usage": True}} if stream_usage is not False else {}
         payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
         names = [tool["function"]["name"] for tool in payload.get("tools", ())]

@@ -137,7 +137,9 @@ class ToolActivity:
             case ToolProgress(call_id, progress):
                 return self._told(call_id, status="running", **asdict(progress))
             case ToolEnded(call_id, failed, size):
-                return self._told(call_id, status="failed" if failed else "succeeded", size=size)
+                told = self._told(call_id, status="failed" if failed else "succeeded", size=size)
+                self._begun.pop(call_id, None)
+                return told
         return None
 
     def _told(self, call_id: str, **news: Any) -> ToolEvent | None:

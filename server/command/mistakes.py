@@ -16,7 +16,7 @@ from tools.environment import ENCODING, ENV_FILE
 
 NAMES = [name.upper() for name in FIELDS]
 # Names of other programs that are near to ours, which may well be in the environment.
-OF_OTHERS = ("API_KEY", "MODEL", "OLLAMA_MODELS")
+OF_OTHERS = ("AGENT", "API_KEY", "MODEL", "OLLAMA_MODELS")
 NEAR, VERY_NEAR = 0.8, 0.9
 VARIABLE = re.compile(r"\$\{(?:env:)?(\w+)")
 

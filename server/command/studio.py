@@ -19,7 +19,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graph.offline.settings import settings_or_embedded
-from graph.state import OUR_AGENT
 from graph.storage.opening import claimed
 from graph.storage.saver import CheckpointUrlError
 from graph.studio import opened_agents
@@ -56,10 +55,10 @@ class SessionsAsThreads:
         self._client = self._client or get_client()  # to this process
         for record in reversed(await sessions.index.page(NO_PRINCIPAL, limit=MAX_SHOWN, after=None)):
             thread_id = record.session.thread_id
-            if record.turns and self._shown.get(thread_id) != record.updated_at:
+            if record.agent in sessions.assembly.agents and self._shown.get(thread_id) != record.updated_at:
                 await self._client.threads.create(
                     thread_id=thread_id,
-                    graph_id=OUR_AGENT,
+                    graph_id=record.agent,
                     metadata={"session_id": record.session.id},
                     if_exists="do_nothing",
                 )

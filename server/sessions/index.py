@@ -28,6 +28,8 @@ class SessionRecord:
     turns: int
     branches: int
     waiting: bool
+    agent: str
+    """The one that answered last."""
 
     @property
     def is_single(self) -> bool:

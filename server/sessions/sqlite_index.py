@@ -221,8 +221,8 @@ class SqliteIndex(SessionIndex):
         await self._saver.check_file()
         rows = await self._saver.select(
             "SELECT principal, id, created_at, updated_at, branches, coalesce(number, 0) AS turns, "
-            "waits_for IS NOT NULL AS waiting FROM sessions LEFT JOIN turns ON turn = newest "
-            f"WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT ?",
+            "waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent FROM sessions LEFT JOIN turns ON "
+            f"turn = newest WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT ?",
             *values,
             limit,
         )
@@ -230,7 +230,7 @@ class SqliteIndex(SessionIndex):
             SessionRecord(
                 session=Session(row["principal"], row["id"]),
                 waiting=bool(row["waiting"]),
-                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches")},
+                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "agent")},
             )
             for row in rows
         ]

@@ -17,6 +17,7 @@ from tests.support.client_tools import ASK
 from tests.support.command import run, serving
 from tests.support.project import ROOT
 from tests.support.upstream import Answer, Call, Upstream
+from tests.support.waiting import until
 
 README = (ROOT / "README.md").read_text()
 PROGRAM = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def poet" in block)
@@ -46,6 +47,108 @@ def broken():
 
 NUMBER = 1
 """
+TEAM = """
+from dataclasses import dataclass
+from enum import Enum
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Overwrite
+from pydantic import BaseModel
+
+from graph.state import TurnContext
+
+
+class Mood(Enum):
+    CALM = "calm"
+
+
+@dataclass
+class Plan:
+    step: int
+
+
+class Note(BaseModel):
+    text: str
+
+
+class Team(MessagesState):
+    next: str
+    mood: Mood
+    plan: Plan
+    note: Note
+
+
+def team(model):
+    async def worker(state):
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    def supervisor(state):
+        seen = (state["plan"].step, state["mood"].name, state["note"].text) if "plan" in state else None
+        step = state["plan"].step + 1 if seen else 1
+        return {"next": "member", "mood": Mood.CALM, "plan": Plan(step), "note": Note(text="ok")}
+
+    member = StateGraph(MessagesState).add_node(worker).add_edge(START, "worker").compile()
+    graph = StateGraph(Team).add_node(supervisor).add_node("member", member).add_edge(START, "supervisor")
+    return graph.add_conditional_edges("supervisor", lambda state: state["next"], ["member", END])
+
+
+def quiet(model):
+    async def think(state):
+        thought = await model.with_config(tags=["nostream"]).ainvoke(state["messages"])
+        return {"messages": [AIMessage(f"I thought of {len(thought.text)} letters.")]}
+
+    return StateGraph(MessagesState).add_node(think).add_edge(START, "think")
+
+
+def router(model):
+    async def route(state):
+        note = await model.with_structured_output(Note).ainvoke(state["messages"])
+        return {"messages": [AIMessage(note.text, id="note")]}
+
+    return StateGraph(MessagesState).add_node(route).add_edge(START, "route")
+
+
+def names(tools):
+    listed = ", ".join(tool.name for tool in tools)
+    graph = StateGraph(MessagesState).add_node("say", lambda state: {"messages": [AIMessage(listed)]})
+    return graph.add_edge(START, "say")
+
+
+def asker(model):
+    async def ask(state, runtime):
+        bound = model.bind_tools(list(runtime.context.client_tools))
+        return {"messages": [await bound.ainvoke(state["messages"])]}
+
+    return StateGraph(MessagesState, context_schema=TurnContext).add_node(ask).add_edge(START, "ask")
+
+
+def shortener():
+    return (
+        StateGraph(MessagesState)
+        .add_node("cut", lambda state: {"messages": Overwrite([AIMessage("All of it, in short.")])})
+        .add_edge(START, "cut")
+    )
+"""
+VERSES = """
+from typing import TypedDict
+
+from langgraph.graph import START, StateGraph
+
+
+class Forgetful(TypedDict):
+    messages: list
+
+
+def nothing(): ...
+
+
+def poet(): ...
+
+
+def forgetful():
+    return StateGraph(Forgetful).add_node("say", lambda state: {"messages": []}).add_edge(START, "say")
+"""
 SETTINGS: dict[str, Any] = {"use_mcp_tools": False}
 
 
@@ -54,6 +157,7 @@ def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The value of AGENTS for the program of the README, and for one that counts its turns and messages."""
     (tmp_path / "my_agents.py").write_text(PROGRAM)
     (tmp_path / "counters.py").write_text(COUNTER)
+    (tmp_path / "teams.py").write_text(TEAM)
     monkeypatch.syspath_prepend(str(tmp_path))
     return "my_agents:poet, counters:counter"
 
@@ -189,12 +293,13 @@ def test_serve_says_in_one_sentence_what_cannot_be_loaded() -> None:
     [
         ("counters:broken", "counters:broken failed: no"),
         ("my_agents:poet,verses:poet", "two functions are called poet"),
-        ("verses:nothing", "verses:nothing must return a LangGraph graph whose state has `messages`"),
+        ("verses:forgetful", "with the state of MessagesState"),
+        ("verses:nothing", "verses:nothing must return a LangGraph graph with the state of MessagesState"),
     ],
 )
 async def test_what_is_no_agent_is_named(agents: str, tmp_path: Path, value: str, words: str) -> None:
     assert agents
-    (tmp_path / "verses.py").write_text("def nothing(): ...\ndef poet(): ...\n")
+    (tmp_path / "verses.py").write_text(VERSES)
     settings = ServerSettings(
         ollama_model=MODEL,
         ollama_base_url="http://127.0.0.1:1/v1",
@@ -205,3 +310,74 @@ async def test_what_is_no_agent_is_named(agents: str, tmp_path: Path, value: str
     with pytest.raises(AgentsError, match=words):
         async with open_agents(settings):
             pass
+
+
+def test_a_model_in_a_graph_within_another_is_not_waited_for(
+    agents: str, upstream: Upstream, upstream_url: str
+) -> None:
+    assert agents
+    upstream.otherwise = Answer(["word "] * 100)
+    with agent_server(ollama_base_url=upstream_url, agents="teams:team,teams:quiet", **SETTINGS) as server:
+        assert say(server, "team", "go") == "word " * 100
+        assert say(server, "quiet", "go", store=False) == "I thought of 500 letters."
+
+
+def test_a_graph_s_state_keeps_its_types(agents: str, upstream_url: str) -> None:
+    assert agents
+    with agent_server(ollama_base_url=upstream_url, agents="teams:team", **SETTINGS) as server:
+        assert [say(server, "team", text) for text in ("one", "two", "three")] == [
+            f"You said: {text}" for text in ("one", "two", "three")
+        ]
+
+
+def test_a_turn_of_a_graph_with_ways_of_its_own_is_kept_when_it_is_stopped(
+    agents: str, upstream: Upstream, upstream_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert agents
+    with agent_server(ollama_base_url=upstream_url, agents="teams:team", **SETTINGS) as server:
+        upstream.script(Answer(["Never "], hold=True))
+        body = {"model": "team", "messages": [{"role": "user", "content": "one"}], "session_id": "s", "stream": True}
+        with pytest.raises(httpx.ReadTimeout):  # the client leaves
+            httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=1)
+        until(lambda: not upstream.streaming)
+        assert say(server, "team", "two") == "You said: two"
+        assert [text for text in stored(server) if text] == ["one", "two", "You said: two"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # langchain-openai's own, for what it parsed
+def test_a_graph_may_ask_for_an_object(agents: str, upstream: Upstream, upstream_url: str) -> None:
+    assert agents
+    upstream.otherwise = Answer(['{"text": ', '"weather"}'])
+    with agent_server(ollama_base_url=upstream_url, agents="teams:router", **SETTINGS) as server:
+        assert say(server, "router", "which?").endswith("weather")
+    assert upstream.last["response_format"]["type"] == "json_schema"
+
+
+def test_a_graph_is_built_with_the_tools_there_are(agents: str, upstream_url: str) -> None:
+    assert agents
+    with agent_server(ollama_base_url=upstream_url, agents="teams:names") as server:
+        assert say(server, "names", "which tools?") == "get_weather, search_web"
+
+
+def test_a_graph_that_knows_of_the_client_s_tools_may_call_them(
+    agents: str, upstream: Upstream, upstream_url: str
+) -> None:
+    assert agents
+    with agent_server(ollama_base_url=upstream_url, agents="teams:asker", **SETTINGS) as server:
+        upstream.script(Answer(calls=[Call("ask_user", "{}", id="a")]))
+        body = {"model": "asker", "messages": [{"role": "user", "content": "hi"}], "tools": [ASK], "session_id": "s"}
+        choice = server.post(body).json()["choices"][0]
+        (call,) = choice["message"]["tool_calls"]
+        assert (choice["finish_reason"], call["function"]["name"]) == ("tool_calls", "ask_user")
+        assert httpx.get(f"{server.url}/v1/sessions/s").json()["status"] == "waiting"
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "blue"}
+        answer = server.post({"model": "asker", "messages": [result], "tools": [ASK], "session_id": "s"})
+        assert answer.json()["choices"][0]["message"]["content"] == "You said: blue"
+
+
+def test_a_graph_may_write_its_messages_anew(agents: str, upstream_url: str) -> None:
+    assert agents
+    with agent_server(ollama_base_url=upstream_url, agents="teams:shortener", **SETTINGS) as server:
+        assert say(server, "shortener", "a long story") == "All of it, in short."
+        assert stored(server) == ["All of it, in short."]

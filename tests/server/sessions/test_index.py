@@ -61,6 +61,7 @@ async def test_a_session_begins_once_and_is_taken_back_while_nothing_was_answere
     record = await index.get(MINA)
     assert record is not None
     assert (record.turns, record.branches, record.waiting, record.is_single) == (1, 1, False, True)
+    assert record.agent == "chat-agent"
 
 
 async def test_what_was_entered_is_recalled(index: SessionIndex) -> None:

@@ -55,13 +55,14 @@ def test_the_agent_is_drawn_runs_a_tool_and_stops_before_it(folder: Path, enviro
     call, result, *_, answer = shown["stream-turn"].splitlines()
     assert "get_weather" in call
     assert "light rain, 5.3 °C" in result
-    assert answer.startswith("model  Yes")
+    assert "5.3" in answer
     assert "next: ('tools',)" in shown["look-at-state"]
     assert "light rain" in shown["go-on-from-there"]
     assert "step  1  next: tools      messages: human ai\n" in shown["look-at-history"]
-    assert shown["answer-for-the-tool"].startswith("model  No"), "it goes on from the result that the notebook made"
+    assert "21" in shown["answer-for-the-tool"], "it goes on from the result that the notebook made"
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_a_session_branches_and_remembers_what_the_client_never_saw(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/02_sessions.ipynb", environment))
@@ -83,6 +84,7 @@ def test_a_session_branches_and_remembers_what_the_client_never_saw(folder: Path
     assert "'deleted': True" in shown["delete-session"]
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_the_sdk_answers_streams_calls_back_parses_and_fails(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/03_openai_client.ipynb", environment))

@@ -225,11 +225,7 @@ class ChatModel(ChatOpenAI):
         usage = reader.usage or await estimated_usage(messages, "".join(reader.said))
         yield ChatGenerationChunk(
             message=AIMessageChunk(
-                content="",
-                tool_calls=calls,
-                invalid_tool_calls=malformed,
-                usage_metadata=usage,
-                chunk_position="last",
+                content="", tool_calls=calls, invalid_tool_calls=malformed, usage_metadata=usage, chunk_position="last"
             ),
             generation_info={"finish_reason": reader.finish or "stop", "model_name": payload["model"]},
         )

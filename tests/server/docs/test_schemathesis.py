@@ -51,6 +51,7 @@ def test_our_own_document_is_true(upstream: Upstream, upstream_url: str, environ
     assert len(upstream.requests) > EXAMPLES / 4, "not all of them were refused"
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_openai_s_document_is_true_of_this_server(
     upstream: Upstream, upstream_url: str, environment: Path, tmp_path: Path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from graph.agent import build_agent
-from graph.brought import AgentsError, build_brought, load_factory, takes_tools
+from graph.brought import AgentsError, load_factory
 from graph.model.client import ChatModel, open_model
 from graph.offline.process import EmbeddedModel
 from graph.offline.settings import UNSTARTED, answered_by
@@ -50,13 +50,12 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
             build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
         agents = {OUR_AGENT: Agent(build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
-        for path in settings.agents:
-            factory, name = load_factory(path), path.partition(":")[2]
-            if name in agents:
-                raise AgentsError(f"AGENTS: two functions are called {name}.")
-            if takes_tools(factory):
+        for factory in map(load_factory, settings.agents):
+            if factory.name in agents:
+                raise AgentsError(f"AGENTS: two functions are called {factory.name}.")
+            if "tools" in factory.takes:
                 await toolbox.settled()  # such a graph knows for good the tools that it is built with
-            agents[name] = Agent(*build_brought(path, factory, model, toolbox, checkpointer), toolbox)
+            agents[factory.name] = Agent(*factory.build(model, toolbox, checkpointer), toolbox)
         yield Assembly(agents, model, toolbox, checkpointer)
 
 

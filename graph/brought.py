@@ -2,7 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,49 @@ from graph.agent import AgentGraph
 from graph.model.client import ChatModel
 from graph.storage.saver import ThreadSaver
 
-Factory = Callable[..., Any]
-
 
 class AgentsError(ValueError):
     """AGENTS names something that is no agent; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A function that builds a graph, and the `module:function` that AGENTS names it by."""
+
+    path: str
+    function: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the agent."""
+        return self.path.partition(":")[2]
+
+    @property
+    def takes(self) -> Collection[str]:
+        """What the function wants to be given, of `model` and `tools`."""
+        return inspect.signature(self.function).parameters.keys() & {"model", "tools"}
+
+    def build(self, model: ChatModel, tools: Sequence[BaseTool], saver: ThreadSaver) -> tuple[AgentGraph, AgentGraph]:
+        """Return the graph twice: with its threads stored, and without.
+
+        The function gets the chat model of the settings and the tools of the MCP servers, if it takes them. The types
+        of the graph's state can be read from the database, and no others.
+
+        Raises:
+            AgentsError: the function returns no graph that adds to the `messages` of its state.
+        """
+        given = {"model": model, "tools": tools}
+        try:
+            built = self.function(**{name: given[name] for name in self.takes})
+            graph = built.compile() if isinstance(built, StateGraph) else built
+        except Exception as error:  # the function is not ours and may raise anything
+            raise AgentsError(f"AGENTS: {self.path} failed: {error}.") from error
+        messages = graph.channels.get("messages") if isinstance(graph, CompiledStateGraph) else None
+        if messages is None or isinstance(messages, LastValue):
+            raise AgentsError(f"AGENTS: {self.path} must return a LangGraph graph with the state of MessagesState.")
+        types = build_serde_allowlist(schemas=[graph.builder.state_schema], channels=graph.channels)
+        stored = graph.copy(update={"checkpointer": saver.with_allowlist(types)})
+        return stored, graph.copy(update={"checkpointer": None})
 
 
 def load_factory(path: str) -> Factory:
@@ -34,40 +73,9 @@ def load_factory(path: str) -> Factory:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
-        factory: Factory = getattr(import_module(module), name)
+        function = getattr(import_module(module), name)
     except Exception as error:  # the module is not ours and may raise anything
         raise AgentsError(f"AGENTS: {path} cannot be loaded: {error}.") from error
-    if not callable(factory):
+    if not callable(function):
         raise AgentsError(f"AGENTS: {path} is no function that returns a graph.")
-    return factory
-
-
-def takes_tools(factory: Factory) -> bool:
-    """Whether a factory wants the tools of the MCP servers."""
-    return "tools" in inspect.signature(factory).parameters
-
-
-def build_brought(
-    path: str, factory: Factory, model: ChatModel, tools: Sequence[BaseTool], saver: ThreadSaver
-) -> tuple[AgentGraph, AgentGraph]:
-    """Return a factory's graph twice: with its threads stored, and without.
-
-    It is called with `model`, the chat model of the settings, and `tools`, those of the MCP servers, if it takes them.
-    The types of its state can be read from the database, and no others.
-
-    Raises:
-        AgentsError: it returns no graph that adds to the `messages` of its state.
-    """
-    given = {"model": model, "tools": tools}
-    takes = inspect.signature(factory).parameters
-    try:
-        built = factory(**{name: value for name, value in given.items() if name in takes})
-        graph = built.compile() if isinstance(built, StateGraph) else built
-    except Exception as error:  # the function is not ours and may raise anything
-        raise AgentsError(f"AGENTS: {path} failed: {error}.") from error
-    messages = graph.channels.get("messages") if isinstance(graph, CompiledStateGraph) else None
-    if messages is None or isinstance(messages, LastValue):
-        raise AgentsError(f"AGENTS: {path} must return a LangGraph graph with the state of MessagesState.")
-    types = build_serde_allowlist(schemas=[graph.builder.state_schema], channels=graph.channels)
-    stored = graph.copy(update={"checkpointer": saver.with_allowlist(types)})
-    return stored, graph.copy(update={"checkpointer": None})
+    return Factory(path, function)

@@ -167,6 +167,6 @@ def written_messages(update: Mapping[str, Any]) -> Iterator[BaseMessage]:
             log.warning("The graph waits for a person, whom this server cannot ask. The turn ends here.")
             continue
         for state in written if isinstance(written, list) else [written]:
-            messages = state.get("messages") if isinstance(state, Mapping) else None
+            messages = (isinstance(state, Mapping) and state.get("messages")) or []
             messages = messages.value if isinstance(messages, Overwrite) else messages
-            yield from convert_to_messages(messages if isinstance(messages, list) else [messages] if messages else [])
+            yield from convert_to_messages(messages if isinstance(messages, list) else [messages])

@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 
 from graph.model.settings import ModelSettings
 from graph.prompts import DEFAULT_PROMPT
-from tools.environment import listed
+from tools.environment import HttpAddress, listed
 
 
 class AgentSettings(ModelSettings):
@@ -22,7 +22,7 @@ class AgentSettings(ModelSettings):
         8, ge=1, le=100, description="Rounds of tool calls in a turn before the model must answer"
     )
     use_mcp_tools: bool = Field(True, description="Whether the agent has tools; true or false")
-    mcp_base_url: str | None = Field(
+    mcp_base_url: HttpAddress | None = Field(
         None,
         description="Streamable HTTP MCP server (e.g., http://localhost:22000); the bundled one without it",
     )
@@ -42,15 +42,6 @@ class AgentSettings(ModelSettings):
         "sqlite:///data/chat-agent.db",
         description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
     )
-
-    @field_validator("mcp_base_url")
-    @classmethod
-    def _names_an_mcp_server(cls, value: str | None) -> str | None:
-        from tools.addresses import http_address  # half a second of imports, which `--help` does without
-
-        if value is not None:
-            http_address(value)
-        return value
 
     @field_validator("agents")
     @classmethod

@@ -71,22 +71,22 @@ class Models:
             NotFound: nobody does.
         """
         if name in self._agents:
-            return Chosen(name, self.default)
+            return self._chosen(name)
         if is_among(name, [self.default]):
             return Chosen(OUR_AGENT, self.default)
         if name in self._aliases:
-            return self._aliased(self._aliases[name])
+            return self._chosen(self._aliases[name])
         if is_among(name, await self._offered()):
             return Chosen(OUR_AGENT, name)
         if EVERYTHING_ELSE in self._aliases:
-            return self._aliased(self._aliases[EVERYTHING_ELSE])
+            return self._chosen(self._aliases[EVERYTHING_ELSE])
         raise NotFound(
             f"The model `{name[:MAX_ECHOED]}` does not exist or you do not have access to it. "
             f"There is: {listed(await self.names())}. MODEL_ALIASES gives models other names.",
             code="model_not_found",
         )
 
-    def _aliased(self, name: str) -> Chosen:
+    def _chosen(self, name: str) -> Chosen:
         return Chosen(name, self.default) if name in self._agents else Chosen(OUR_AGENT, name)
 
     async def _offered(self) -> list[str]:

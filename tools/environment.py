@@ -2,9 +2,9 @@
 
 import json
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_FILE = ".env"
@@ -42,6 +42,17 @@ def tidy(text: str, *, with_comment: bool = True) -> str:
     if quoted := QUOTED.fullmatch(text):
         return quoted["text"].strip()
     return COMMENT.sub("", text, count=1) if with_comment and "\n" not in text else text
+
+
+def _http_address(value: str) -> str:
+    from tools.addresses import http_address  # half a second of imports, which `--help` does without
+
+    http_address(value)
+    return value
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+"""The address of an HTTP server, as it is written."""
 
 
 def listed(value: object) -> object:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from tools.environment import EnvironmentSettings
+from tools.environment import EnvironmentSettings, HttpAddress
 
 
 class ModelSettings(EnvironmentSettings):
     """The model, its endpoint and how it samples."""
 
     ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
-    ollama_base_url: str = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
+    ollama_base_url: HttpAddress = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
     ollama_api_key: SecretStr = Field(
         SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
     )
@@ -19,14 +19,6 @@ class ModelSettings(EnvironmentSettings):
     embedded_model: Path | None = Field(
         None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
     )
-
-    @field_validator("ollama_base_url")
-    @classmethod
-    def _is_http_address(cls, value: str) -> str:
-        from tools.addresses import http_address  # half a second of imports, which `--help` does without
-
-        http_address(value)
-        return value
 
     @field_validator("ollama_api_key")
     @classmethod

@@ -1,7 +1,7 @@
 """CHECKPOINT_URL to the database that it names."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 from graph.storage.saver import CheckpointUrlError, ThreadSaver
@@ -19,7 +19,7 @@ async def open_checkpointer(url: str) -> AsyncIterator[ThreadSaver]:
         CheckpointUrlError: another kind of URL, or a database that cannot be opened.
     """
     with claimed(url):
-        async with open_sqlite(None if url == MEMORY else sqlite_path(url)) as saver:
+        async with open_sqlite(sqlite_path(url)) as saver:
             yield saver
 
 
@@ -30,15 +30,19 @@ def claimed(url: str) -> Iterator[None]:
     Raises:
         CheckpointUrlError: another process uses it, or it cannot be written.
     """
+    path = sqlite_path(url)
+    with claimed_file(path) if path else nullcontext():
+        yield
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a `sqlite:///` URL, of which a fourth slash makes the path absolute; None for memory.
+
+    Raises:
+        CheckpointUrlError: another kind of URL.
+    """
     if url == MEMORY:
-        yield
-        return
-    with claimed_file(sqlite_path(url)):
-        yield
-
-
-def sqlite_path(url: str) -> Path:
-    """Return the file of a `sqlite:///` URL; a fourth slash makes the path absolute."""
+        return None
     if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
         raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
     return Path(path)

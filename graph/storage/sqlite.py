@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from typing_extensions import override
 
 from graph.storage.database_file import DatabaseFile, DatabaseInUse, make_private, used_alone
 from graph.storage.saver import CheckpointUrlError, ThreadSaver, Written, written_by_run
@@ -80,8 +81,8 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         self.lock = self.write_lock = WriteLock(connection)
         self._writes: set[asyncio.Task[Any]] = set()
 
+    @override
     async def idle(self) -> None:
-        """Wait for the writes that outlived their runs."""
         await asyncio.gather(*self._writes, return_exceptions=True)
 
     @asynccontextmanager
@@ -105,13 +106,8 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         if self.file:
             await asyncio.to_thread(self.file.check)
 
+    @override
     async def check_writable(self) -> None:
-        """Write a row to the disk: only a committed write meets a full disk, a lock or a file that is gone.
-
-        Raises:
-            sqlite3.Error: the row cannot be written.
-            DatabaseMoved: it was written to a file that nobody finds any more.
-        """
         await self._to_its_end(self._write_probe())
 
     async def _write_probe(self) -> None:
@@ -128,8 +124,8 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
             (result,) = await self.select("PRAGMA wal_checkpoint(TRUNCATE)")
         return not result["busy"]
 
+    @override
     async def latest(self, thread_id: str, among: str) -> tuple[str | None, bool]:
-        """Return the id that LangGraph takes for a thread's latest checkpoint, and whether one is `among` them."""
         (row,) = await self.select(
             "SELECT max(checkpoint_id) AS latest, coalesce(max(checkpoint_id = ?), FALSE) AS is_there "
             "FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''",
@@ -138,8 +134,8 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         )
         return row["latest"], bool(row["is_there"])
 
+    @override
     async def written_last(self, thread_id: str) -> str | None:
-        """Return the id of a thread's checkpoint that was written last; ids tell the time, which may be set back."""
         rows = await self.select(
             "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
             "ORDER BY rowid DESC LIMIT 1",
@@ -147,8 +143,8 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         )
         return rows[0]["checkpoint_id"] if rows else None
 
+    @override
     async def forget(self, thread_id: str, written: Written) -> None:
-        """Delete what a run wrote to a thread."""
         checkpoint = "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
         async with self.transaction() as db:
             for table in ("checkpoints", "writes"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Use = Literal["honoured", "passed on", "refused", "ignored"]
@@ -54,9 +55,10 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 
 
-def used_as(use: Use) -> list[str]:
+@cache
+def used_as(use: Use) -> tuple[str, ...]:
     """Return the parameters that are used so."""
-    return [name for name, parameter in PARAMETERS.items() if parameter.use == use]
+    return tuple(name for name, parameter in PARAMETERS.items() if parameter.use == use)
 
 
 def asks_for_nothing(name: str, value: object) -> bool:

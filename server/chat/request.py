@@ -232,7 +232,7 @@ class ChatRequest(Lenient):
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""
-        dumped = self.model_dump(include=set(used_as("passed on")), exclude_unset=True, by_alias=True)
+        dumped = self.model_dump(include={*used_as("passed on")}, exclude_unset=True, by_alias=True)
         given = {name: value for name, value in dumped.items() if value is not None}
         if self.max_tokens is not None:
             given.setdefault("max_completion_tokens", self.max_tokens)

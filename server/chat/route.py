@@ -36,7 +36,7 @@ async def create_chat_completion(
     body: ChatRequest, request: Request, sessions: SessionsDep, models: ModelsDep
 ) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
-    state = state_of(request)
+    state = state_of(request.scope)
     name = state.session_name or named_in_body(body.model_dump(include={"session_id", "metadata"}))
     session = claim_session(request, name.id if name else state.session_id)
     check_supported(body)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
 from server.http.error_handlers import error_response
-from server.http.identity import NO_PRINCIPAL, state_in
+from server.http.identity import NO_PRINCIPAL, state_of
 from server.http.keys import Keys
 from server.http.login import COOKIE, from_own_page, login_page
 
@@ -32,7 +32,7 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            state_in(scope).principal = self._principal(scope)
+            state_of(scope).principal = self._principal(scope)
         except Unauthorized as error:
             await self._refusal(scope, error)(scope, receive, send)
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AgentError, InvalidRequest
@@ -57,12 +57,7 @@ class RequestState:
         return self.header_name
 
 
-def state_of(request: HTTPConnection) -> RequestState:
-    """Return the state of a request."""
-    return state_in(request.scope)
-
-
-def state_in(scope: Scope) -> RequestState:
+def state_of(scope: Scope) -> RequestState:
     """Return the state of the request that a scope is of."""
     state: RequestState = scope["state"]["request"]
     return state

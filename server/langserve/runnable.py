@@ -104,7 +104,7 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     sessions: Sessions = request.app.state.sessions
     asked = asked_in(request)
     turn = TurnRequest(
-        session=claim_session(request, asked.name.id if asked.name else state_of(request).session_id),
+        session=claim_session(request, asked.name.id if asked.name else state_of(request.scope).session_id),
         is_named=asked.page_session is None and asked.name is not None,
         mode=session_mode(request.headers, asked.name),
         messages=[message for message in asked.messages if not isinstance(message, SystemMessage)],
@@ -134,7 +134,7 @@ async def read_conversation(request: Request) -> Json:
     if not is_json(kind):
         raise wrong_type(kind)
     body = await request.json()
-    request.state.asked = Asked(load_conversation(body), state_of(request).session_name)
+    request.state.asked = Asked(load_conversation(body), state_of(request.scope).session_name)
     given = {**body}
     body["input"] = TAKEN_OUT
     return given

@@ -36,6 +36,6 @@ SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 def claim_session(request: Request, session_id: str) -> Session:
     """Return the caller's session, and let the answer carry its id."""
-    state = state_of(request)
+    state = state_of(request.scope)
     state.session_id = session_id
     return Session(state.principal, session_id)

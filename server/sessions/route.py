@@ -70,7 +70,7 @@ async def list_sessions(
     ] = None,
 ) -> SessionPage:
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
-    principal = state_of(request).principal
+    principal = state_of(request.scope).principal
     cursor = Session(principal, checked_id(after, "after")) if after is not None else None
     records = await sessions.index.page(principal, limit=limit + 1, after=cursor)
     page = [dump_session(record, sessions.runs) for record in records[:limit]]

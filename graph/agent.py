@@ -50,7 +50,7 @@ def build_agent(
 
     async def call_model(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AIMessage]]:
         """Ask the model for its next message; in the last round it gets no tools and must answer."""
-        context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None where nobody gave one
+        context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None if the caller gave none
         messages = state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
         offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=max_tool_rounds)
@@ -78,9 +78,9 @@ def build_agent(
 async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Offer, context: TurnContext) -> AIMessage:
     """Ask the model for tool calls or an answer.
 
-    Endpoints that hold a model to a format hold its tool calls to it too, so that it calls none and makes up what it
-    would have looked up. So tools are offered without the format; when none is called, the answer is asked for in the
-    format, without tools.
+    Endpoints that enforce a response format enforce it on tool calls too; the model then calls no tool and invents the
+    answer. So tools are offered without the format. If none is called, the answer is asked for again, in the format and
+    without tools.
     """
     parameters = context.parameters
     if not offer.tools or context.answer_format is None:
@@ -88,7 +88,7 @@ async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Off
     free = {name: value for name, value in parameters.items() if name != "response_format"}
     draft = await model.answer(shown, tools=offer.tools, tool_choice=offer.choice, parameters=free, streamed=False)
     if all_calls(draft):
-        return draft.model_copy(update={"content": ""})  # a text before the calls would be one before the JSON
+        return draft.model_copy(update={"content": ""})  # text beside the calls would come before the JSON
     answer = await model.answer(shown, tools=(), parameters=parameters)
     usage = add_usage(draft.usage_metadata, answer.usage_metadata)
     return answer.model_copy(update={"usage_metadata": usage})
@@ -103,7 +103,7 @@ def after_model(state: AgentState) -> list[Send] | str:
 
 
 def after_tools(state: AgentState) -> str:
-    """Let the model go on, unless it called the client's tools at the same time: their results come first."""
+    """Go back to the model, unless it also called the client's tools: then the client's results come first."""
     called = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
     return END if client_calls(called) else "model"
 
@@ -116,7 +116,7 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
         return _result(call, "The arguments of this tool call are not valid JSON.", "error")
     if tool is None:
         return _result(call, f"There is no tool called {name!r}.", "error")
-    write, here = get_stream_writer(), copy_context()  # it is told from the task that reads what the server sends
+    write, here = get_stream_writer(), copy_context()  # progress comes from the task that reads the server's messages
     hears = progress_listener.set(lambda said: here.run(write, ToolProgress(call["id"] or "", said)))
     try:
         message = await tool.ainvoke(call)
@@ -137,7 +137,7 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
 async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
     """Await the work of a node; when the node is cancelled, cancel the work until it ends.
 
-    LangGraph cancels a node once. If that is lost, a model goes on to its end although nobody reads it.
+    LangGraph cancels a node once. If that cancellation is lost, the model goes on although nobody reads its answer.
     """
     task = asyncio.create_task(work)
     try:

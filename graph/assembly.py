@@ -1,4 +1,4 @@
-"""The one assembly of the agents, for the server and for LangGraph's own platform."""
+"""Build the agents from the settings, for the server and for LangGraph's own platform."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -54,7 +54,7 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
             if factory.name in agents:
                 raise AgentsError(f"AGENTS: two functions are called {factory.name}.")
             if "tools" in factory.takes:
-                await toolbox.settled()  # such a graph knows for good the tools that it is built with
+                await toolbox.settled()  # such a graph keeps the tools that it was built with
             agents[factory.name] = Agent(*factory.build(model, toolbox, checkpointer), toolbox)
         yield Assembly(agents, model, toolbox, checkpointer)
 
@@ -64,15 +64,15 @@ async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSe
     """Start the embedded model if the settings name it, and yield them with its address.
 
     Raises:
-        WeightsError: there is no file of the model to be had.
-        EmbeddedModelError: it does not start.
+        WeightsError: the model's file cannot be found or fetched.
+        EmbeddedModelError: the child process does not start.
     """
     if settings.ollama_base_url != UNSTARTED:
         yield settings
         return
     from graph.offline.weights import find_weights  # needs the demo's extra packages
 
-    with ThreadPoolExecutor(1) as beside:  # its thread stays: the model ends with the thread that started it
+    with ThreadPoolExecutor(1) as beside:  # the child process dies with the thread that started it
         loop = asyncio.get_running_loop()
         model = EmbeddedModel(await loop.run_in_executor(beside, find_weights, settings.embedded_model))
         await loop.run_in_executor(beside, model.__enter__)
@@ -83,7 +83,7 @@ async def embedded_where_named(settings: AgentSettings) -> AsyncIterator[AgentSe
 
 
 def open_tools(settings: AgentSettings) -> Toolbox:
-    """Return the tools of the MCP servers that the settings name, to be entered."""
+    """Return the tools of the MCP servers that the settings name; entering it connects to them."""
     return Toolbox(
         mcp_servers(settings), call_timeout=settings.mcp_call_timeout, start_timeout=settings.mcp_start_timeout
     )

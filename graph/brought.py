@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import BaseTool
-from langgraph._internal._serde import build_serde_allowlist  # what `compile` itself uses, and there is no other way
+from langgraph._internal._serde import build_serde_allowlist  # `compile` uses it; no public function does the same
 from langgraph.channels import LastValue
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -20,7 +20,7 @@ from graph.storage.saver import ThreadSaver
 
 
 class AgentsError(ValueError):
-    """AGENTS names something that is no agent; the message says what is wrong."""
+    """An entry of AGENTS cannot be used as an agent; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Factory:
 
     @property
     def takes(self) -> Collection[str]:
-        """What the function wants to be given, of `model` and `tools`."""
+        """Which of `model` and `tools` the function has parameters for."""
         return inspect.signature(self.function).parameters.keys() & {"model", "tools"}
 
     def build(self, model: ChatModel, tools: Sequence[BaseTool], saver: ThreadSaver) -> tuple[AgentGraph, AgentGraph]:
         """Return the graph twice: with its threads stored, and without.
 
-        The function gets the chat model of the settings and the tools of the MCP servers, if it takes them. The types
-        of the graph's state can be read from the database, and no others.
+        The function gets the chat model of the settings and the tools of the MCP servers, if it takes them. Only the
+        types of the graph's state may be read back from the database.
 
         Raises:
             AgentsError: the function returns no graph that adds to the `messages` of its state.
@@ -67,7 +67,7 @@ def load_factory(path: str) -> Factory:
     """Return the function that `module:function` names; the module may be a file in the working folder.
 
     Raises:
-        AgentsError: there is none.
+        AgentsError: there is no such function.
     """
     module, _, name = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:

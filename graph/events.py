@@ -1,4 +1,4 @@
-"""What a run yields, in the order in which it happens: frozen values, which every protocol reads."""
+"""What a run yields, in the order in which it happens: frozen values that every protocol reads."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from tools.mcp.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The next piece of what a message of the model says."""
+    """The next piece of the text of a model message."""
 
     message_id: str | None
     text: str
@@ -18,7 +18,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The next piece of what the model says in place of an answer, where it refuses to give one."""
+    """The next piece of a refusal, which the model gives instead of an answer."""
 
     message_id: str | None
     text: str
@@ -26,7 +26,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """The next piece of what the model thinks before it answers."""
+    """The next piece of the model's reasoning before its answer."""
 
     message_id: str | None
     text: str
@@ -34,22 +34,22 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class MessageEnded:
-    """A message of the model is whole."""
+    """A model message is complete."""
 
     message_id: str | None
     finish_reason: str | None
-    """As the model endpoint says it."""
+    """In the model endpoint's words."""
     usage: UsageMetadata | None
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCall:
-    """The model calls a tool of the client's; the turn ends when its own tools are done, and waits for the result."""
+    """The model calls one of the client's tools: the turn ends, and the next request brings the result."""
 
     call_id: str
     name: str
     arguments: str
-    """JSON; what the model wrote, where that is none."""
+    """JSON, or what the model wrote if that is not valid JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class ToolProgress:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """A tool of the agent's is done."""
+    """A call of one of the agent's tools has ended."""
 
     call_id: str
     failed: bool
     size: int
-    """Of the result, in bytes."""
+    """Size of the result, in bytes."""
 
 
 RunEvent = Text | Refusal | Reasoning | MessageEnded | ClientCall | ToolStarted | ToolProgress | ToolEnded

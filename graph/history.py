@@ -12,9 +12,9 @@ NOT_RUN = "This tool call was interrupted; it has no result."
 def paired(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Return the messages with every tool call followed by its result, as strict endpoints demand.
 
-    Some models and clients number the calls of each answer anew, so an id is that of the newest call that has it. A
-    call that was cut short gets a result that says so; a result without its call is left out, and so is an answer that
-    nothing was said of.
+    Some models and clients use the same call ids in every answer, so a result belongs to the newest call with its id. A
+    call that was cut short gets a result that says so. A result without its call is left out, and so is an empty
+    answer.
     """
     shown: list[AnyMessage | str] = []  # the id of a call where its result belongs
     places: dict[str, deque[int]] = {}
@@ -48,7 +48,7 @@ def call_ids(message: AIMessage) -> Iterator[str]:
 
 
 def with_client_calls(message: AIMessage, names: Collection[str], at_most: int | None = None) -> AIMessage:
-    """Return the message with a note of the calls that its client runs; what follows it depends on that.
+    """Return the message with a note of which calls the client runs; the graph's edges read it.
 
     Calls of the client's tools beyond `at_most` are taken out.
     """
@@ -67,7 +67,7 @@ def with_client_calls(message: AIMessage, names: Collection[str], at_most: int |
 
 def client_calls(message: AIMessage) -> Collection[str]:
     """Return the ids of the calls that the message's client runs."""
-    return dict.fromkeys(message.additional_kwargs.get(CLIENT_CALLS, ()))  # in their order, and quick to search
+    return dict.fromkeys(message.additional_kwargs.get(CLIENT_CALLS, ()))  # a dict: ordered, and quick to search
 
 
 def our_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
@@ -84,7 +84,7 @@ def unanswered(call_id: str) -> ToolMessage:
 def tool_rounds(messages: Sequence[AnyMessage]) -> int:
     """Count the model messages with tool calls since the client said something.
 
-    The results of its own tools are said by the client too; unlike ours they have no name, as OpenAI's format has none.
+    Results of the client's own tools count as said by the client; unlike ours they have no name, as in OpenAI's format.
     """
     rounds = 0
     for message in reversed(messages):

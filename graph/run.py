@@ -72,23 +72,23 @@ class Agent:
     unstored: AgentGraph
     toolbox: Toolbox
     is_ours: bool = False
-    """Whether it is the graph of graph/agent.py, of which every chunk of the model is part of the answer."""
+    """Whether it is the graph of graph/agent.py, in which every chunk of the model is part of the answer."""
 
     @property
     def takes_client_tools(self) -> bool:
-        """Whether the graph knows what a turn asks for itself, the client's tools among it."""
+        """Whether the graph reads a turn's context, and with it the client's tools."""
         return self.graph.context_schema is TurnContext
 
     async def run(
         self, messages: Sequence[AnyMessage], context: TurnContext, *, after: Position | None = None
     ) -> AsyncGenerator[RunEvent]:
-        """Yield what a run of the messages yields; it is stored `after` a position, and nowhere without one."""
+        """Run the graph on the messages and yield its events; stored `after` a position, or nowhere without one."""
         await self.toolbox.settled()
-        # The chunks of a model in a graph inside another are not told, so that nothing could count them as taken.
+        # LangGraph does not stream the chunks of a subgraph's model, so nothing would count them as taken.
         flow = Flow() if self.is_ours else None
         flow_of_run.set(flow)
         names = tool_names(context.client_tools)
-        streamed: dict[str | None, bool] = {}  # the messages that are this run's own, and whether in chunks
+        streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
         async with aclosing(self._stream({"messages": list(messages)}, context, after)) as steps:
             async for mode, told in steps:
                 match mode, told:
@@ -119,7 +119,7 @@ class Agent:
 
     async def amend(self, position: Position, messages: Sequence[AnyMessage]) -> None:
         """Write messages after a position; those whose ids are there are replaced."""
-        # Of a node of somebody else's, the edges would be asked about a state that the node did not write.
+        # As a node of a brought graph, its edges would be run on a state that the node did not write.
         node = "model" if self.is_ours else START
         await self.graph.aupdate_state(position.config, {"messages": list(messages)}, as_node=node)
 
@@ -150,7 +150,7 @@ def whole_messages(
 
 
 def calls_of(message: AIMessage, client_tools: Collection[str]) -> Iterator[RunEvent]:
-    """Yield the calls that a message of the model makes; ours notes which are the client's, others go by the name."""
+    """Yield the calls of a model message; our graph notes which are the client's, others are told by name."""
     clients = client_calls(message)
     for call in all_calls(message):
         call_id, name = call["id"] or "", call["name"] or ""

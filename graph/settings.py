@@ -1,4 +1,4 @@
-"""What the agent can be told from outside: environment variables or `.env`."""
+"""The agent's settings: environment variables or `.env`."""
 
 import re
 from pathlib import Path

@@ -52,7 +52,7 @@ class TurnContext:
     instructions: tuple[str, ...] = ()
     """System messages of the request, layered after the agent's prompt."""
     client_tools: tuple[Mapping[str, Any], ...] = ()
-    """Tools that the client runs itself, in OpenAI's form; a call of one ends the turn. One hides ours of its name."""
+    """Tools that the client runs itself, in OpenAI's form; a call ends the turn. They hide ours of the same name."""
     tool_choice: str | dict[str, Any] | None = None
     """Which of the client's tools the model may or must call, in OpenAI's form."""
     parameters: Mapping[str, Any] = field(default_factory=dict)

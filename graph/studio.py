@@ -1,7 +1,7 @@
 """The agents as LangGraph's own platform opens them, which is what LangGraph Studio shows.
 
-The platform knows saver, graph and app only by their names in langgraph.json, so they meet here. It reads which graphs
-there are from its environment, after it has opened the saver: so that is where those of AGENTS are told to it.
+The platform knows saver, graph and app only by their names in langgraph.json, so they meet here. It reads the list of
+graphs from its environment after it has opened the saver, so the graphs of AGENTS are added to that list then.
 """
 
 import json
@@ -41,7 +41,7 @@ async def opened_agents(_: AgentSettings) -> AsyncIterator[Assembly]:
 
 
 def _tell_of_brought(assembly: Assembly) -> None:
-    """Let the platform find the graphs of AGENTS: by names in this module, which it looks up in its environment."""
+    """Let the platform find the graphs of AGENTS, by names in this module that its environment lists."""
     graphs = json.loads(os.environ.get(GRAPHS, "{}"))
     for name in assembly.agents.keys() - {OUR_AGENT}:
         globals()[f"brought_{name}"] = _maker(name)
@@ -51,7 +51,7 @@ def _tell_of_brought(assembly: Assembly) -> None:
 
 def _maker(name: str) -> Callable[[], Awaitable[AgentGraph]]:
     async def make() -> AgentGraph:
-        """Return the graph, once it is known which tools there are; the platform puts its saver in."""
+        """Return the graph once its tools are known; the platform puts its saver in."""
         assembly = _opened[-1]
         await assembly.toolbox.settled()
         return assembly.agents[name].unstored

@@ -1,3 +1,3 @@
-"""The OpenAI-compatible door to the agent: HTTP in, server-sent events out."""
+"""The OpenAI-compatible server of the agents: HTTP in, server-sent events out."""
 
 __version__ = "0.1.0"

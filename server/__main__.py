@@ -1,4 +1,4 @@
-"""The `chat-agent` command, as a process: quiet when it is interrupted, also while it still imports what it needs."""
+"""The `chat-agent` command as a process: no traceback on Ctrl-C, even during its imports."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from server.command.commands import run
 
         status = run(arguments)
-        if not sys.stdout.closed:  # as a server over standard input and output leaves it
+        if not sys.stdout.closed:  # an MCP server over stdio leaves it closed
             sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:  # whoever read what it printed has gone
+    except BrokenPipeError:  # the reader of its output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     end_uninterrupted()

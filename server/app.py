@@ -84,7 +84,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
 
 @asynccontextmanager
 async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents) -> AsyncIterator[None]:
-    """Open the agents and what is kept of their sessions; close them in reverse order."""
+    """Open the agents and the index of their sessions; close them in reverse order."""
     runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
     async with agents(settings) as assembly:
         index = await open_index(assembly.checkpointer)
@@ -102,7 +102,7 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         }
         try:
             yield
-        finally:  # also where the start is given up, as a second Ctrl-C does
+        finally:  # also if the start is cancelled, as by a second Ctrl-C
             await to_the_end(end_tasks(beside))
             await to_the_end(runs.aclose())
 
@@ -113,7 +113,7 @@ def pages(settings: ServerSettings) -> Sequence[str]:
 
 
 def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list[Middleware]:
-    """Return what lets web pages of these origins in: none of them gets a cookie, each needs a key like anybody."""
+    """Return the middleware that lets web pages of these origins in; they need a key, and get no cookies."""
     if not origins:
         return []
     exposed = ["x-request-id", "retry-after", "x-should-retry", *session_headers]
@@ -130,7 +130,7 @@ def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list
 
 
 async def _warn_of_silent_model(assembly: Assembly) -> None:
-    """Say in one line that the model cannot be asked, or is not there; the server starts all the same."""
+    """Log one line if the model cannot be reached or does not exist; the server starts all the same."""
     try:
         await assembly.model.check()
     except ModelFailure as error:

@@ -56,7 +56,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def not_to_be_repeated(self) -> Self:
-        """Tell the SDKs, which repeat requests that failed, that this one has had effects."""
+        """Tell SDKs, which repeat failed requests, not to repeat this one: it may have had effects."""
         self.headers["x-should-retry"] = "false"
         return self
 
@@ -106,7 +106,7 @@ class UpstreamError(ApiError):
 
 
 class RunTimedOut(ApiError):
-    """The run took too long; what it did until then is kept, so SDKs must not start it again."""
+    """The run took too long; what it did until then is stored, so SDKs must not start it again."""
 
     status, type = 504, "server_error"
 
@@ -116,7 +116,7 @@ class RunTimedOut(ApiError):
 
 
 class Unavailable(ApiError):
-    """The run was stopped, by the server's end or by somebody else, or the database cannot be used."""
+    """The run was stopped, by the server's shutdown or on request, or the database cannot be used."""
 
     status, type = 503, "server_error"
 

@@ -32,7 +32,7 @@ class PartHealth(BaseModel):
 
 
 class Readiness(BaseModel):
-    """What works; `mcp` has the MCP servers by their names."""
+    """Which parts work; `mcp` has the MCP servers by their names."""
 
     status: Literal["ready", "degraded", "unavailable"]
     model: PartHealth
@@ -50,7 +50,7 @@ async def health() -> Health:
     "/ready", responses={**may_fail(401), 503: {"model": Readiness, "description": "Without model or database."}}
 )
 async def ready(sessions: SessionsDep, response: Response) -> Readiness:
-    """Say what works: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
+    """Say which parts work: `ready`, `degraded` without some tools, `unavailable` (503) without model or database."""
     model, checkpointer = await asyncio.gather(
         _state(sessions.assembly.model.check()), _state(sessions.assembly.checkpointer.check_writable())
     )

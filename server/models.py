@@ -37,8 +37,8 @@ class Models:
         default: the configured model.
         agents: names of agents that people bring; each answers with the configured model.
         aliases: other names, and the models that answer to them; `*` is every name that is not known.
-        among: the only models of the endpoint that are offered; all of them where this is empty.
-        fetch: asks the endpoint which models it has.
+        among: the models of the endpoint that are offered; all of them if empty.
+        fetch: returns the names of the endpoint's models.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Models:
         return shown
 
     async def resolve(self, name: str) -> Chosen:
-        """Return who answers to a name.
+        """Return the agent and the model that a name stands for.
 
         Raises:
-            NotFound: nobody does.
+            NotFound: there is no such model.
         """
         if name in self._agents:
             return self._chosen(name)
@@ -94,7 +94,7 @@ class Models:
             if time.monotonic() - self._fetched_at > FRESH_SECONDS:
                 try:
                     self._fetched = await self._fetch()
-                except ModelFailure as error:  # what it had before is the best guess
+                except ModelFailure as error:  # the last known list is the best guess
                     log.warning("The models cannot be listed: %s", as_api_error(error).message)
                 self._fetched_at = time.monotonic()
         return [name for name in self._fetched if not self._among or is_among(name, self._among)]
@@ -137,7 +137,7 @@ async def list_models(models: ModelsDep) -> ModelList:
 
 @router.get("/v1/models/{name:path}", responses=may_fail(401, 404))
 async def retrieve_model(name: Annotated[str, Path(description="The model's name.")], models: ModelsDep) -> Model:
-    """Describe one model; its name may have slashes and colons in it."""
+    """Describe one model; its name may contain slashes and colons."""
     await models.resolve(name)
     return _dump(name, models)
 

@@ -1,4 +1,4 @@
-"""What the server can be told from outside, beside the agent's own settings."""
+"""The server's settings, beside the agent's own."""
 
 import json
 import re

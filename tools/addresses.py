@@ -1,10 +1,10 @@
-"""Addresses of HTTP servers: what is one, and which are on this machine."""
+"""Addresses of HTTP servers: checked, and those on this machine."""
 
 from collections.abc import Mapping
 
 import httpx
 
-# Mounts of an httpx client: what listens on loopback is not asked through a proxy, whatever NO_PROXY leaves out.
+# Mounts of an httpx client: servers on loopback are not asked through a proxy, even if NO_PROXY does not list them.
 NO_PROXY_ON_LOOPBACK: Mapping[str, None] = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
 
 
@@ -12,7 +12,7 @@ def http_address(text: str) -> httpx.URL:
     """Return the address.
 
     Raises:
-        ValueError: it is none; the message does not repeat it, since a password may be in it.
+        ValueError: it is not an address; the message does not repeat it, since it may contain a password.
     """
     try:
         url = httpx.URL(text)

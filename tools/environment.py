@@ -24,7 +24,7 @@ class EnvironmentSettings(BaseSettings):
     )
 
     free_text: ClassVar[frozenset[str]] = frozenset()
-    """Settings in which a "#" is what it is, and not the beginning of a comment."""
+    """Settings in which "#" does not begin a comment."""
 
     @model_validator(mode="before")
     @classmethod
@@ -37,7 +37,7 @@ class EnvironmentSettings(BaseSettings):
 
 
 def tidy(text: str, *, with_comment: bool = True) -> str:
-    """Return a value without what is around it: blanks, line ends, one pair of quotes, and a comment behind it."""
+    """Return a value without surrounding blanks, line ends, one pair of quotes, and a comment behind it."""
     text = text.strip()
     if quoted := QUOTED.fullmatch(text):
         return quoted["text"].strip()

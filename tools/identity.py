@@ -1,4 +1,4 @@
-"""Who we are to other programs: the name and the version that MCP clients and servers exchange."""
+"""The name and the version that MCP clients and servers exchange."""
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version

@@ -20,8 +20,8 @@ CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
 async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CANCEL_AGAIN) -> None:
     """Cancel tasks and wait for their end, but not for ever.
 
-    Libraries may lose a cancellation, as `asyncio.wait_for` does on Python 3.11 when it meets a result. So a task that
-    goes on is cancelled again after `again` seconds.
+    Libraries may lose a cancellation, as `asyncio.wait_for` on Python 3.11 does when a result arrives at the same
+    moment. So a task that goes on is cancelled again after `again` seconds.
     """
     now = asyncio.get_running_loop().time
     began, cancelled_at = now(), dict[asyncio.Task[Any], float]()
@@ -37,7 +37,7 @@ async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CAN
 
 
 async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do work that must not stop halfway and return its result.
+    """Run work that must not stop halfway, and return its result.
 
     A cancellation of the caller, or several, takes effect when the work is done. A failure of the work comes first.
     """

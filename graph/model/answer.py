@@ -1,4 +1,4 @@
-"""One answer of a model, from the bytes of its response. Pure."""
+"""Read one answer of a model from the bytes of its response. Pure."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -16,12 +16,12 @@ from graph.model.failures import Failure, ModelFailure, read_failure
 from graph.model.sse import BOM, EventDecoder, ServerSentEvent
 from graph.model.text import AnswerText
 
-# Where a message in LangChain's types has what OpenAI's has in fields of its own: keys of `additional_kwargs`.
+# Keys of `additional_kwargs`, where LangChain's messages keep what OpenAI's have in fields of their own.
 REASONING = "reasoning_content"
 REFUSAL = "refusal"
 
 DONE = "[DONE]"
-# What a body begins with that is no stream of events: JSON, or a web page.
+# The first byte of a body that is not a stream of events: JSON, or a web page.
 NO_EVENTS = (b"{", b"[", b"<")
 SPACE = b" \t\r\n"
 
@@ -39,7 +39,7 @@ class Said:
 
 
 class AnswerReader:
-    """The bytes of a response to what they say: a stream of events, or one completion as JSON.
+    """Decodes the bytes of a response, which is a stream of events or one completion as JSON.
 
     Args:
         stop: sequences that end the answer, whether the endpoint knows them or not.
@@ -51,7 +51,7 @@ class AnswerReader:
         self.finish: Finish | None = None
         self.usage: UsageMetadata | None = None
         self.is_done = False
-        """Whether nothing that comes now belongs to the answer."""
+        """Whether the answer is over; what still comes is not part of it."""
         self.said: list[str] = []
         """The text of the answer, refusals included, in pieces."""
         self._text, self._reasoning, self._refusal = AnswerText(stop), AnswerText(), AnswerText()
@@ -61,7 +61,7 @@ class AnswerReader:
         self._has_begun = False  # to say something
 
     def feed(self, piece: bytes) -> Said:
-        """Take in what one read of the response brought, and return all that it says.
+        """Decode what one read of the response brought, and return all that it says.
 
         Raises:
             ModelFailure: the endpoint tells of an error.
@@ -101,7 +101,7 @@ class AnswerReader:
                 yield from self._loaded(event)
 
     def _loaded(self, event: ServerSentEvent) -> Iterator[Delta]:
-        """Yield what an event says; behind the end of an answer, what cannot be read says nothing."""
+        """Yield what an event says; after the end of the answer, events that cannot be read are skipped."""
         try:
             for chunk in _load_json(event.data):
                 yield load_chunk(chunk, name=event.name)
@@ -110,7 +110,7 @@ class AnswerReader:
                 raise
 
     def _taken_whole(self) -> Delta:
-        """Return what a body of JSON says, which answers a request for a stream."""
+        """Return what a JSON body says; some endpoints answer a request for a stream with one."""
         text = b"".join(self._body or ()).removeprefix(BOM).decode(errors="replace")
         body = text if is_page(text) else next(iter(_load_json(text)), None)
         match body:
@@ -146,7 +146,7 @@ def _load_json(data: str) -> list[Any]:
     """Return the JSON of an event, one value or one a line; none for an event that has none, such as `ping`.
 
     Raises:
-        ModelFailure: it begins as JSON does, and is none.
+        ModelFailure: it begins like JSON but cannot be parsed.
     """
     if not data.lstrip().startswith(("{", "[{")):
         return []

@@ -13,7 +13,7 @@ from langchain_core.messages import InvalidToolCall, ToolCall
 from graph.model.text import paired_surrogates
 
 ALPHANUMERIC = string.ascii_letters + string.digits
-# What strict endpoints take as the name of a function, when the call is sent back to them.
+# The function names that strict endpoints accept when a call is sent back to them.
 NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME = 64
 
@@ -73,9 +73,9 @@ class CallAssembly:
             call.arguments[self._pieces] = fragment.arguments
 
     def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-        """Return the calls, and apart from them those whose arguments are no JSON object; each has an id of ours.
+        """Return the valid calls, and those whose arguments are not a JSON object; each gets an id of ours.
 
-        Some endpoints number the calls of each answer anew, and ids must be unique in a thread.
+        Some endpoints use the same ids in every answer, and ids must be unique in a thread.
         """
         loaded = [load_call(call.name, call.text, new_call_id()) for call in self._named()]
         return (
@@ -85,13 +85,13 @@ class CallAssembly:
 
     @property
     def is_nameless(self) -> bool:
-        """Whether the model called something and never said what."""
+        """Whether the model made a call without ever naming the tool."""
         return bool(self._begun) and not self._named()
 
     def _named(self) -> list[_Begun]:
         """Return the calls that have a name; where there is just one, all arguments are its own.
 
-        A call that never got a name is left out: nobody can run it, and no endpoint takes it back.
+        A call that never got a name is left out: it cannot be run, and endpoints refuse it in the history.
         """
         named = [call for call in self._begun if call.name.strip()]
         if len(named) == 1 < len(self._begun):
@@ -125,7 +125,7 @@ class CallAssembly:
         return name == piece and name + piece not in self._names
 
     def _goes_on_with(self, name: str, piece: str) -> bool:
-        """Whether the piece is the next part of a name, and no name itself."""
+        """Whether the piece is the next part of a name, not a name itself."""
         return name + piece in self._names or not self._names & {name, piece}
 
 
@@ -152,10 +152,10 @@ def load_call(name: str, text: str, call_id: str | None) -> ToolCall | InvalidTo
 
 
 def _load_arguments(text: str) -> dict[str, Any]:
-    """Return the arguments of a call; none at all, `null` and JSON inside of a JSON string are read as they are meant.
+    """Return the arguments of a call; empty ones, `null` and JSON inside a JSON string are read as meant.
 
     Raises:
-        ValueError: they are no JSON object, or have a value that cannot be kept.
+        ValueError: they are not a JSON object, or have a value that cannot be stored.
     """
     arguments = _only_value(text)
     if isinstance(arguments, str):
@@ -163,7 +163,7 @@ def _load_arguments(text: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise ValueError("not a JSON object")
     stored: dict[str, Any] = storable(arguments)
-    json.dumps(stored, allow_nan=False)  # Infinity, which a large number is read as, can neither be kept nor sent
+    json.dumps(stored, allow_nan=False)  # a huge number is read as Infinity, which JSON cannot express
     return stored
 
 
@@ -171,7 +171,7 @@ def _only_value(text: str) -> Any:
     """Return the JSON value of a text; some endpoints say it twice, or `{}` before it.
 
     Raises:
-        ValueError: it has none, or two that differ.
+        ValueError: there is no value, or two different ones.
     """
     values, rest = [], text.strip()
     while rest:
@@ -185,7 +185,7 @@ def _only_value(text: str) -> Any:
 
 
 def storable(value: Any) -> Any:
-    """Return a JSON value as checkpoints can keep it.
+    """Return a JSON value in a form that checkpoints can store.
 
     A number of more than 64 bits is read as JavaScript reads it, half a surrogate pair as U+FFFD.
 
@@ -221,5 +221,5 @@ def new_call_id() -> str:
 
 
 def dump_arguments(call: ToolCall | InvalidToolCall) -> str:
-    """Return a call's arguments as JSON text; what is no JSON is given back as the model wrote it."""
+    """Return a call's arguments as JSON text, or as the model wrote them if they are not JSON."""
     return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"] or ""

@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
-# Bytes that are decoded in one go. A fast endpoint sends more in one read; other tasks may run in between.
+# Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
 AT_ONCE = 8192
 OPENAI_HOST = "api.openai.com"
 
-# What a model may refuse that we sent of our own accord: it is asked again without, and the next time not asked so.
+# Things we send unasked that a model may refuse: the request is repeated without them, and later ones leave them out.
 LACKS: Mapping[Meaning, str] = {
     "no tools": "The model %r takes no tools; going on without them. USE_MCP_TOOLS=false turns them off.",
     "no images": "The model %r takes no images; those in the results of tools are left out.",
@@ -75,7 +75,7 @@ class ChatModel(ChatOpenAI):
     """
 
     _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=_nothing_known)
-    """What each model is known not to take."""
+    """By model, what it is known to refuse."""
     _has_answered: set[str] = PrivateAttr(default_factory=set)
 
     async def answer(
@@ -95,11 +95,11 @@ class ChatModel(ChatOpenAI):
         Raises:
             ModelFailure: the endpoint failed, or refused the request.
         """
-        with suppress(ModelFailure):  # which the request itself will meet
+        with suppress(ModelFailure):  # the request itself will fail the same way
             await self.endpoint.locate()
         name = str(parameters.get("model", self.model_name))
         needed: set[Meaning] = {"no tools"} if tool_choice else set()
-        lacks = set(self._lacks[name])  # of its own: others may learn the same meanwhile
+        lacks = set(self._lacks[name])  # a copy: other requests may learn the same meanwhile
         while True:
             offered = [] if "no tools" in lacks - needed else tools
             shown = with_tool_images(messages, shown="no images" not in lacks)
@@ -120,14 +120,14 @@ class ChatModel(ChatOpenAI):
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        """Where the model is asked."""
+        """The endpoint that serves the model."""
         return Endpoint(self.root_async_client, str(self.openai_api_base))
 
     async def check(self) -> None:
-        """See that the endpoint can be reached, and has the configured model if it lists any.
+        """Check that the endpoint can be reached, and that its list of models, if it has one, has the configured model.
 
         Raises:
-            ModelFailure: it is not so.
+            ModelFailure: the endpoint cannot be reached, or lacks the model.
         """
         names = await self.endpoint.names()
         if names and self.model_name not in self._has_answered and not is_among(self.model_name, names):
@@ -144,7 +144,7 @@ class ChatModel(ChatOpenAI):
     ) -> AIMessage:
         plain = self.model_copy(update={"temperature": None}) if "no temperature" in lacks else self
         model = plain.bind_tools(tools, tool_choice=tool_choice) if tools else plain
-        if not tools:  # about which nothing may be said then
+        if not tools:  # endpoints refuse the parameter without tools
             parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
         config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
         extra = {"extra_body": self.in_its_names(parameters), "stream_usage": "no stream options" not in lacks}
@@ -177,7 +177,7 @@ class ChatModel(ChatOpenAI):
     async def _explained(
         self, failure: Failure, name: str, messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]
     ) -> Failure:
-        """Return the failure with what the user needs to know to mend it."""
+        """Return the failure with what the user needs to know to fix it."""
         match failure.meaning:
             case "context too long":
                 return replace(failure, detail=room(messages, tools))
@@ -188,10 +188,10 @@ class ChatModel(ChatOpenAI):
         return failure
 
     def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the request with its messages where the openai package sends them as they are.
+        """Return the request with its messages in `extra_body`, which the openai package sends as it is.
 
-        It would walk through all of them in search of fields to rename, which takes nine times as long as all the rest
-        of a turn in a thread of 800 messages, and holds up every other run meanwhile.
+        In their usual place it searches all of them for fields to rename. In a thread of 800 messages that takes nine
+        times as long as the rest of the turn, and blocks every other run.
         """
         payload = super()._get_request_payload(*args, **kwargs)
         body = {**payload.get("extra_body", {}), "messages": payload["messages"]}
@@ -242,7 +242,7 @@ class ChatModel(ChatOpenAI):
                         if reader.is_done:
                             break
                 except httpx2.TransportError:
-                    if reader.finish is None:  # else only the usage is missing
+                    if reader.finish is None:  # otherwise only the usage is missing
                         raise
         if said := reader.end():
             yield said

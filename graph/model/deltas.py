@@ -1,4 +1,4 @@
-"""One chunk of a model endpoint to a Delta, in each form that endpoints use. Pure."""
+"""Read one chunk of a model endpoint, in each of the forms that endpoints use. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ from graph.model.failures import Failure, ModelFailure, reported_failure
 
 Finish = Literal["stop", "length", "content_filter"]
 
-# Where endpoints put what the model thinks before it answers; the first that has text is taken, since some fill two.
+# Fields in which endpoints send reasoning; the first with text is taken, since some endpoints fill two.
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 REASONING_PARTS = ("thinking", "reasoning", "summary_text", "reasoning.text", "reasoning.summary")
 
-# Finish reasons by their meaning, in lower case. What none of these names is in is a normal end.
+# Finish reasons by their meaning, in lower case. A reason that contains none of these is a normal end.
 LENGTH = ("length", "max_tokens", "max_token", "max_output_tokens", "max_new_tokens", "token_limit", "context_window")
 FILTERED = ("content_filter", "filter", "safety", "recitation", "blocklist", "prohibited", "spii", "sensitive",
             "guardrail", "moderation", "policy", "refusal", "language")  # fmt: skip
@@ -36,7 +36,7 @@ class Delta:
     finish: Finish | None = None
     usage: UsageMetadata | None = None
     is_whole: bool = False
-    """Whether it is a message with all that was said; some endpoints end a stream with one, or send it in its place."""
+    """Whether it is a whole message; some endpoints end a stream with one, or send one instead of a stream."""
 
 
 NOTHING = Delta()
@@ -97,12 +97,12 @@ def load_finish(reason: object) -> Finish | None:
 
 
 def more_severe(known: Finish | None, new: Finish | None) -> Finish | None:
-    """Return the finish reason of two that says more: some endpoints end an answer more than once."""
+    """Return the more severe of two finish reasons: some endpoints end an answer more than once."""
     return max(known, new, key=SEVERITY.index) if known and new else known or new
 
 
 def load_usage(usage: object) -> UsageMetadata | None:
-    """Return a total of tokens; None where it is none, or counts nothing."""
+    """Return token counts; None where there are none, or all are zero."""
     if not isinstance(usage, dict):
         return None
     read = _count(usage, "prompt_tokens", "input_tokens")

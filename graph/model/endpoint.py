@@ -41,10 +41,10 @@ class Endpoint:
         self._asked_at = float("-inf")
 
     async def names(self) -> list[str]:
-        """Ask which models the endpoint has; none where it has no such list.
+        """Ask which models the endpoint has; empty where it has no list of them.
 
         Raises:
-            ModelFailure: it cannot be reached, or takes no request of ours.
+            ModelFailure: it cannot be reached, or refuses the request.
         """
         found = await self.locate()
         return await self._list(str(self._client.base_url)) or [] if found is None else found
@@ -59,7 +59,7 @@ class Endpoint:
             if self._is_located:
                 return None
             if self._hangs and time.monotonic() - self._asked_at < ASK_AGAIN:
-                raise self._hangs  # or all requests would wait here, one after the other
+                raise self._hangs  # or all requests would queue here, one after the other
             try:
                 return await self._found()
             except ModelFailure as error:
@@ -128,7 +128,7 @@ def endpoint_failures() -> Iterator[None]:
 
 
 def body_of(response: httpx2.Response) -> Any:
-    """Return a response's JSON, or its text where it is none."""
+    """Return a response's JSON, or its text if it is not JSON."""
     try:
         return response.json()
     except (ValueError, RecursionError):
@@ -146,7 +146,7 @@ def addresses(given: str) -> list[str]:
 
 
 def load_names(body: Any) -> list[str] | None:
-    """Return the names in a list of models: in OpenAI's form, bare, or in Ollama's; None where it is no list."""
+    """Return the names in a list of models, in OpenAI's form, bare, or in Ollama's; None if it is not a list."""
     match body:
         case {"data": list(models)} | {"models": list(models)} | list(models):
             return list(dict.fromkeys(_names(models)))
@@ -166,10 +166,10 @@ def is_among(name: str, names: Sequence[str]) -> bool:
 
 
 def alternatives(name: str, names: Sequence[str]) -> str:
-    """Return in one sentence which models there are in place of one that is not."""
+    """Return one sentence that says which models there are instead of the missing one."""
     return f"{name!r} is not there{'; it has ' + listed(names) if names else ''}."
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return some names of models to read, twenty at the most."""
+    """Return up to twenty names of models as text."""
     return ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "")

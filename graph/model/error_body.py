@@ -1,4 +1,4 @@
-"""What the body of an error says, in whatever form an endpoint writes it. Pure."""
+"""Read the body of an error response, in each of the forms that endpoints use. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from graph.model.text import paired_surrogates
 
 MAX_WORDS = 500
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # which a terminal or a log would act on
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # control characters, on which a terminal or a log would act
 MAX_SHOWN = 20_000
 
 # Types and codes that errors in a stream name in place of a status.
@@ -30,7 +30,7 @@ STATUS_OF_KIND: Mapping[str, int] = {
 
 
 def words(body: object) -> str:
-    """Return what an error's body says, as one line of at most 500 characters; nothing where it is a web page."""
+    """Return what an error's body says, as one line of at most 500 characters; empty if it is a web page."""
     return paired_surrogates(" ".join(CONTROLS.sub(" ", _words(body)).split())[:MAX_WORDS])
 
 

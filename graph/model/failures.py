@@ -1,7 +1,7 @@
-"""What the failure of a model endpoint means: the one place that reads foreign errors. Pure.
+"""Tell what the failure of a model endpoint means; the only module that reads its errors. Pure.
 
-Endpoints word one trouble in many ways and under many statuses, as an HTTP error, as an event of a stream or as a
-body with the status 200. The words decide before the code, and the code before the status.
+Endpoints report one problem in many words and under many statuses: as an HTTP error, as an event of a stream, or in a
+body with the status 200. The words count more than the code, and the code more than the status.
 """
 
 import re
@@ -44,7 +44,7 @@ class Failure:
     status: int | None = None
     retry_after: str | None = None
     detail: str = ""
-    """What we know ourselves of it, in a sentence."""
+    """What we can add to it, in one sentence."""
 
 
 class ModelFailure(Exception):
@@ -65,7 +65,7 @@ NO_CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|fund)|plan and bi
 NOT = r"(\b(no|not|un)|n't)[ -]?(yet |currently |be |been )?"
 CAN = r"(support|enabl|allow|accept|implement|recogni[sz]|permit)\w*"
 TOOLS = r"['\"`]?\b(tools?|functions?|(tool|function)[_ -]?(use|usage|call(s|ing)?))\b['\"`]?"
-# Words before and behind them that make it a complaint about one tool of a request, or about tools beside other things.
+# Words around them that make it a complaint about one tool, or about tools combined with something else.
 NOT_BESIDE = r"(?! (with|when|while|for|in|by|alongside|together|multiple|streaming|parallel)\b)"
 OF_ONE_TOOL = r"(?! (schema|message|name|description|parameter)s?\b)"
 IMAGES = r"\b(image|vision|multi-?modal)\w*"
@@ -170,7 +170,7 @@ BY_STATUS: Mapping[int, Meaning] = {
     524: "timed out",
 }
 
-# Meanings that a status speaks against, whatever the words say: a URL in the request, a model that is not there yet.
+# Meanings that a status rules out, whatever the words say: they may quote the request, or a model may still be loading.
 UNFIT: Mapping[int, Collection[Meaning]] = {400: ["wrong address"], 500: ["refused"], 503: ["refused", "no model"]}
 
 
@@ -184,14 +184,14 @@ def read_failure(status: int | None, body: object, *, retry_after: str | None = 
     if meaning is None and status is not None:
         meaning = "refused" if status < 500 else "failed"
     if meaning == "failed" and status is not None:
-        said = ""  # what is left has a status of 5xx, and its words may be its insides
+        said = ""  # a 5xx; its words may show the endpoint's internals
     return Failure(meaning or "failed", said, status, retry_after)
 
 
 def _meaning(said: str, status: int | None) -> Meaning | None:
     """Return what an error's words mean; None where they mean nothing that is known, or that fits the status."""
     if status == 401:
-        return "wrong key"  # whatever else it says
+        return "wrong key"  # whatever its words say
     if status == 429:
         return "no credit" if NO_CREDIT.search(said) else "rate limited"
     unfit = UNFIT.get(status or 0, ())
@@ -201,7 +201,7 @@ def _meaning(said: str, status: int | None) -> Meaning | None:
 
 
 def reported_failure(said: Mapping[str, Any], *, is_error: bool = False) -> Failure | None:
-    """Return what an event or a body tells of an error; None where it tells of none.
+    """Return the failure that an event or a body reports, or None.
 
     `is_error` where something else says that it is one, such as the event's name.
     """

@@ -13,7 +13,7 @@ AHEAD = 16
 
 
 class Flow:
-    """How many chunks the model has said that nobody has taken yet; it waits while there are too many."""
+    """How many chunks of the model have not been taken yet; the model waits while there are too many."""
 
     def __init__(self) -> None:
         self._ahead = 0
@@ -38,12 +38,12 @@ class Flow:
 
 
 flow_of_run: ContextVar[Flow | None] = ContextVar("flow_of_run", default=None)
-"""The flow of the run that this code is in; None where whoever runs the graph sets none, as Studio does."""
+"""The flow of the current run; None where the graph is not run by this server, as in Studio."""
 
 
 @contextmanager
 def flowing(flow: Flow | None) -> Iterator[None]:
-    """Let what is said in here be of this flow."""
+    """Count what the model says inside as part of this flow."""
     before = flow_of_run.set(flow)
     try:
         yield

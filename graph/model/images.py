@@ -11,8 +11,8 @@ LEFT_OUT = "[An image, which the model cannot see, is left out.]"
 def with_tool_images(messages: Sequence[BaseMessage], *, shown: bool) -> list[BaseMessage]:
     """Return the messages with text alone in results of tools.
 
-    Endpoints take images only from users. So where they are `shown`, one message of the user's with the images follows
-    the results of a step; where they are not, each is named as left out.
+    Endpoints take images only from users. So where they are `shown`, a user message with the images follows the results
+    of a step; otherwise each is named as left out.
     """
     told: list[BaseMessage] = []
     images: list[str | dict[str, Any]] = []

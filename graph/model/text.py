@@ -1,4 +1,4 @@
-"""The text of one answer of the model, as its pieces come. Pure."""
+"""The text of one model answer, piece by piece. Pure."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ class AnswerText:
         self._stop = [sequence for sequence in ([stop] if isinstance(stop, str) else stop) if sequence]
         self._held = ""
         self.stopped = False
-        """Whether a stop sequence came; it and all after it is not said."""
+        """Whether a stop sequence came; it and the text after it are dropped."""
 
     def next(self, piece: str) -> str:
         """Return what can be said after the next piece: not half a character, nor what may begin a stop sequence."""

@@ -1,4 +1,4 @@
-"""How many tokens a text is about, for endpoints that do not say."""
+"""Estimate token counts, for endpoints that report none."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def _load() -> tiktoken.Encoding | None:
 
 
 def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
-    """Return in one sentence what takes the room of a request that is too long, in tokens by length."""
+    """Return one sentence on what fills a request that is too long, in estimated tokens."""
     told = _hundreds(str(message.content) for message in messages)
     described = _hundreds(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
     of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 MIB = 1 << 20
 GIB = 1 << 30
 
-# For each window what has to be free: the model (2 GiB), two windows, a cache as large, and room for everything else.
+# Free memory that each window needs: the model (2 GiB), two windows, a cache of that size, and room for the rest.
 WINDOWS: Mapping[int, int] = {16_384: 6 * GIB, 8_192: 4 * GIB, 4_096: 0}
 TOKEN = 28 << 10  # bytes
 NO_LIMIT = 1 << 62
@@ -37,6 +37,6 @@ def _left_in_container(cgroup: Path) -> int:
     try:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
         details = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        return limit - used + int(details["inactive_file"])  # files just read, such as the model's, make way
+        return limit - used + int(details["inactive_file"])  # cached files, such as the model's, can be dropped
     except (OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
         return NO_LIMIT

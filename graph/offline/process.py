@@ -58,7 +58,7 @@ class EmbeddedModel:
         self._closing.set()
         self._child.terminate()
         self._keeper.join(STOP_TIMEOUT)
-        with self._child:  # which closes its pipes
+        with self._child:  # closes its pipes
             self._child.kill()
 
     @property
@@ -69,12 +69,12 @@ class EmbeddedModel:
     def _start(self) -> subprocess.Popen[str]:
         """Start the child, hand it its orders on standard input and wait for its address on standard output."""
         child = subprocess.Popen(
-            # Our package, not a folder "graph" that happens to be where the user works.
+            # Import our package, not a folder "graph" in the user's working directory.
             [sys.executable, "-P", "-m", "graph.offline.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Spinning threads starve a neighbour, and are starved by one, by a factor of eight.
+            # Threads that spin while they wait slow down their neighbours, and are slowed down by them, eight times.
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         assert child.stdin is not None
@@ -86,7 +86,7 @@ class EmbeddedModel:
             port=self._port,
             window=self.window,
         )
-        with suppress(BrokenPipeError):  # an early death shows in the address that does not come
+        with suppress(BrokenPipeError):  # if the child dies early, no address comes
             child.stdin.write(orders.dump())
             child.stdin.flush()
         address = child.stdout.readline().strip()

@@ -21,9 +21,9 @@ ERRORS_ONLY = 1
 def main() -> None:
     """Serve the model until SIGTERM, which also comes when the parent dies."""
     signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     if sys.platform != "win32":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so is a terminal that closes
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the same when the terminal closes
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.nice(NICENESS)
@@ -35,14 +35,14 @@ def main() -> None:
 
     server = xllamacpp.Server(parameters(orders))
     print(server.listening_address, file=answer, flush=True)
-    sys.stdin.read()  # until the parent is gone, however it went
+    sys.stdin.read()  # until the parent has ended, in whatever way
 
 
 def parameters(orders: Orders) -> xllamacpp.CommonParams:
-    """Return llama.cpp's settings for two requests at a time, our template and nobody else's access."""
+    """Return llama.cpp's settings: two requests at a time, our template, and a key."""
     params = xllamacpp.CommonParams()
     params.model.path = orders.weights
-    params.model_alias = {MODEL_NAME}  # else it calls itself by the path of its file
+    params.model_alias = {MODEL_NAME}  # otherwise its name is the path of its file
     params.chat_template = orders.template
     params.use_jinja = True
     params.port = orders.port
@@ -53,7 +53,7 @@ def parameters(orders: Orders) -> xllamacpp.CommonParams:
     params.endpoint_slots = False
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * orders.window
-    params.cache_ram_mib = SLOTS * orders.window * TOKEN // MIB  # else what a slot gives up must be read again
+    params.cache_ram_mib = SLOTS * orders.window * TOKEN // MIB  # else a prompt that a slot drops must be read again
     params.sampling.top_p = TOP_P
     params.sampling.top_k = TOP_K
     params.verbosity = ERRORS_ONLY

@@ -33,7 +33,7 @@ def settings_or_embedded(kind: type[Settings], **given: Any) -> Settings:
 def answered_by(model: EmbeddedModel, settings: Settings) -> Settings:
     """Return the settings with the running model as their endpoint.
 
-    Unless they say otherwise it takes no chances: at a temperature of 0.7 its Korean cannot be read.
+    The temperature is 0 unless they say otherwise: at 0.7 its Korean is unreadable.
     """
     found: dict[str, Any] = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
     if "temperature" not in settings.model_fields_set:

@@ -36,7 +36,7 @@ HUB_TIMEOUT = 5
 
 
 class WeightsError(Exception):
-    """There is no file of the embedded model to be had; the message says what to do."""
+    """The embedded model's file cannot be found or fetched; the message says what to do."""
 
 
 def find_weights(given: Path | None = None) -> Path:
@@ -92,7 +92,7 @@ def fetch_from_hub(path: Path) -> None:
         WeightsError: the hub cannot be reached.
     """
     try:
-        # The hub's own client tries for half a minute; one look tells whether the network allows it.
+        # The hub's own client retries for half a minute; one request tells whether the hub can be reached.
         httpx.head(hf_hub_url(REPOSITORY, FILE_NAME), timeout=HUB_TIMEOUT)
         hf_hub_download(REPOSITORY, FILE_NAME, local_dir=path.parent)
     except (httpx.HTTPError, OSError) as error:

@@ -1,1 +1,1 @@
-"""Where threads are kept."""
+"""The databases that store threads."""

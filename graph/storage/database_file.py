@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-# What file systems without locks, such as some network ones, answer to somebody who asks for one.
+# Errors of file systems without locks, such as some network ones.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -20,7 +20,7 @@ class DatabaseInUse(Exception):
 
 
 class DatabaseMoved(Exception):
-    """The file that was opened is no longer at its path, so what is written to it would be lost."""
+    """The opened file is no longer at its path, so anything written to it would be lost."""
 
 
 class DatabaseFile:
@@ -31,7 +31,7 @@ class DatabaseFile:
         self._opened = self._identities()
 
     def check(self) -> None:
-        """See that the same files are still there; it asks the file system and opens nothing.
+        """Check that the same files are still there, by asking the file system, without opening them.
 
         Opening and closing the file would take SQLite's own locks on it away from this process.
 
@@ -50,12 +50,12 @@ class DatabaseFile:
 
 
 def make_private(path: Path) -> None:
-    """Make the folder and an empty file that only its owner may read, unless they are there.
+    """Make the folder and an empty file that only its owner may read, unless they exist.
 
-    A file that is there is not opened: to close it would take SQLite's locks on it away from this process.
+    An existing file is not opened: to close it would take SQLite's locks on it away from this process.
 
     Raises:
-        OSError: it cannot be made, or not be written.
+        OSError: it cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -68,8 +68,8 @@ def make_private(path: Path) -> None:
 def used_alone(path: Path) -> Iterator[None]:
     """Keep other processes from using a database; this process may enter it again.
 
-    One run at a time for each session holds only within a process. The lock is on a file beside the database, since
-    SQLite locks the database itself, and the system takes it away when the process ends in whatever way.
+    Only within one process does each session have one run at a time. The lock is on a file beside the database, since
+    SQLite locks the database itself; the system releases it when the process ends, in whatever way.
 
     Raises:
         DatabaseInUse: another process has the lock.

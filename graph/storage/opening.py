@@ -1,4 +1,4 @@
-"""CHECKPOINT_URL to the database that it names."""
+"""Open the database that CHECKPOINT_URL names."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -25,7 +25,7 @@ async def open_checkpointer(url: str) -> AsyncIterator[ThreadSaver]:
 
 @contextmanager
 def claimed(url: str) -> Iterator[None]:
-    """Keep other processes from using what a URL names, where only one may; this process may enter it again.
+    """Keep other processes from using a URL's database, if only one may; this process may enter it again.
 
     Raises:
         CheckpointUrlError: another process uses it, or it cannot be written.

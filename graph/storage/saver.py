@@ -1,4 +1,4 @@
-"""What a database of threads does beside being LangGraph's checkpointer; each database implements it in a file here."""
+"""The interface of a database of threads: LangGraph's checkpointer, and more. Each database has a file here."""
 
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
@@ -19,18 +19,18 @@ class Written(NamedTuple):
 
 
 written_by_run: ContextVar[Written | None] = ContextVar("written_by_run", default=None)
-"""Where the run that this code is in has its writes noted; None where nobody asks, as in Studio's runs."""
+"""Where the writes of the current run are noted; None if they are not asked for, as in Studio's runs."""
 
 
 def noting() -> Written:
-    """Return a list, empty yet, of what the run that this is called in writes from now on."""
+    """Note what the current run writes from now on, and return the notes."""
     written = Written([], [])
     written_by_run.set(written)
     return written
 
 
 class ThreadSaver(BaseCheckpointSaver[str], ABC):
-    """A checkpointer whose writes are whole or not there, though the run that asked for them is cancelled.
+    """A checkpointer whose writes are atomic, even if the run that asked for them is cancelled.
 
     It notes what it writes in `written_by_run`.
     """
@@ -41,7 +41,7 @@ class ThreadSaver(BaseCheckpointSaver[str], ABC):
 
     @abstractmethod
     async def check_writable(self) -> None:
-        """Write a row to the disk: only a committed write meets a full disk, a lock or a file that is gone.
+        """Commit a row: only a committed write shows a full disk, a lock, or a file that is gone.
 
         Raises:
             Exception: the database's own, if the row cannot be written.
@@ -49,11 +49,11 @@ class ThreadSaver(BaseCheckpointSaver[str], ABC):
 
     @abstractmethod
     async def latest(self, thread_id: str, among: str) -> tuple[str | None, bool]:
-        """Return the id that LangGraph takes for a thread's latest checkpoint, and whether one is `among` them."""
+        """Return the id of LangGraph's latest checkpoint of a thread, and whether the thread has `among`."""
 
     @abstractmethod
     async def written_last(self, thread_id: str) -> str | None:
-        """Return the id of a thread's checkpoint that was written last; ids tell the time, which may be set back."""
+        """Return the id of the checkpoint that was written last; ids follow the clock, which may be set back."""
 
     @abstractmethod
     async def forget(self, thread_id: str, written: Written) -> None:

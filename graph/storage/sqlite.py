@@ -30,9 +30,9 @@ async def open_sqlite(path: Path | None) -> "AsyncIterator[SqliteThreads]":
     """Open a database in a file, or in memory, and close it at the end.
 
     Raises:
-        CheckpointUrlError: it is none, or cannot be used.
+        CheckpointUrlError: it is not a SQLite database, or cannot be used.
     """
-    # Strict: a row that somebody else wrote must not be able to import code (CVE-2026-28277).
+    # Strict: a row written by others must not be able to import code (CVE-2026-28277).
     serde = JsonPlusSerializer(allowed_msgpack_modules=None)
     async with aiosqlite.connect(path or ":memory:") as connection:
         connection.row_factory = sqlite3.Row
@@ -50,7 +50,7 @@ async def open_sqlite(path: Path | None) -> "AsyncIterator[SqliteThreads]":
 
 @contextmanager
 def claimed_file(path: Path) -> Iterator[None]:
-    """Keep other processes from using a database file, which is made if it is not there.
+    """Keep other processes from using a database file, which is made if it does not exist.
 
     Raises:
         CheckpointUrlError: another process uses it, or it cannot be written.
@@ -67,14 +67,14 @@ def claimed_file(path: Path) -> Iterator[None]:
 
 
 class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
-    """The SQLite saver whose writes run to their commit though the run that asked for them is cancelled.
+    """The SQLite saver; its writes run to their commit even if the run that asked for them is cancelled.
 
     A write cancelled between its execute and its commit leaves a transaction open, which locks the database for
-    everybody else and is committed with whatever comes next.
+    all other writers and is committed with the next write.
     """
 
     file: DatabaseFile | None = None
-    """The file that it writes to; none for a database in memory."""
+    """The database file; None for a database in memory."""
 
     def __init__(self, connection: aiosqlite.Connection, *, serde: JsonPlusSerializer) -> None:
         super().__init__(connection, serde=serde)
@@ -87,10 +87,10 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Write beside the checkpoints, whole or not at all.
+        """Write beside the checkpoints in one transaction.
 
         Raises:
-            DatabaseMoved: it was written, and to a file that nobody finds any more.
+            DatabaseMoved: the file that was written is no longer at its path.
         """
         async with self.lock:
             yield self.conn
@@ -98,7 +98,7 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         await self.check_file()
 
     async def check_file(self) -> None:
-        """See that what is written is found again.
+        """Check that the written file is still at its path.
 
         Raises:
             DatabaseMoved: the database file was deleted, moved away or replaced.
@@ -115,12 +115,12 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
             await db.execute("INSERT OR REPLACE INTO probes VALUES (1, ?)", (time.time(),))
 
     async def select(self, query: str, *values: object) -> list[sqlite3.Row]:
-        """Read rows, all in one go: a statement left open would keep the log from being emptied."""
+        """Read all rows at once: a statement left open would keep the log from being emptied."""
         return list(await self.conn.execute_fetchall(query, values))
 
     async def truncate_log(self) -> bool:
         """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
-        async with self.write_lock.without_waiting():  # nobody's turn waits for that
+        async with self.write_lock.without_waiting():  # turns must not wait for it
             (result,) = await self.select("PRAGMA wal_checkpoint(TRUNCATE)")
         return not result["busy"]
 
@@ -160,7 +160,7 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint, whole or not at all."""
+        """Store a checkpoint in one transaction."""
         if written := written_by_run.get():
             written.checkpoints.append((config["configurable"].get("checkpoint_ns", ""), checkpoint["id"]))
         return await self._to_its_end(super().aput(config, checkpoint, metadata, new_versions))
@@ -168,14 +168,14 @@ class SqliteThreads(ThreadSaver, AsyncSqliteSaver):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store the writes of a task, whole or not at all."""
+        """Store the writes of a task in one transaction."""
         if written := written_by_run.get():
             at = config["configurable"]
             written.writes.append((at.get("checkpoint_ns", ""), at["checkpoint_id"], task_id))
         await self._to_its_end(super().aput_writes(config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """Delete all of a thread, whole or not at all."""
+        """Delete all of a thread in one transaction."""
         await self._to_its_end(super().adelete_thread(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:

@@ -6,17 +6,17 @@ from sqlite3 import Row
 import aiosqlite
 
 RUN = "json_extract(CAST(metadata AS TEXT), '$.run_id')"
-# What of it LangGraph counts is not in a checkpoint itself: it is made anew from the writes before it.
+# Channels that a checkpoint does not contain: LangGraph rebuilds them from the writes before it.
 CHANGES_ONLY = "coalesce(json_extract(CAST(metadata AS TEXT), '$.counters_since_delta_snapshot'), '{}') != '{}'"
 KEY = "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
-# The ids under which a run that is stored at its end leaves its writes at the checkpoint that it followed.
+# The task ids under which a run with durability="exit" leaves its writes at the checkpoint that it followed.
 OF_A_WHOLE_RUN = "(task_id LIKE 'ffffffff-%' OR task_id GLOB '0000[0-9][0-9][0-9][0-9]-*')"
 
 Key = tuple[str, str, str]
 
 
 class StillNeeded(ValueError):
-    """What is to be deleted is needed by what stays; the platform answers with the message, under the status 400."""
+    """What is to be deleted is needed by what stays; the platform answers 400 with the message."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -11,12 +11,12 @@ BUSY_TIMEOUT = 5000
 
 
 class WriteLock(asyncio.Lock):
-    """A lock around the connection: whoever leaves it with an error leaves no open transaction behind.
+    """A lock around the connection; leaving it with an error rolls the transaction back.
 
     A commit that fails leaves its transaction open, and the next one would commit what its client was told has failed.
 
-    When somebody has waited in vain for another program's lock, the next ones do not wait, until a write succeeds:
-    all that the server reads and writes goes through one thread, where they would wait one after the other.
+    After one wait for another program's lock has timed out, the next writes do not wait until one succeeds: all reads
+    and writes go through one thread, where they would wait one after the other.
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -28,10 +28,10 @@ class WriteLock(asyncio.Lock):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Undo what was not committed, then let the next one in."""
+        """Roll back what was not committed, then release the lock."""
         try:
             if kind:
-                # Also where none is open yet: a statement that was given up may still be on its way to the thread.
+                # Even if no transaction is open: a cancelled statement may still be on its way to the thread.
                 await self._connection.rollback()
             if is_busy(error):
                 await self._be_patient(0)
@@ -44,7 +44,7 @@ class WriteLock(asyncio.Lock):
 
     @asynccontextmanager
     async def without_waiting(self) -> AsyncIterator[None]:
-        """Hold the lock, and do not wait for other programs inside."""
+        """Hold the lock; inside, statements do not wait for other programs' locks."""
         async with self:
             await self._set_timeout(0)
             try:

@@ -39,10 +39,10 @@ from server.chat.response import (
 from server.messages.shapes import CalledFunction, ToolCall
 from server.sessions.speech import Speech
 
-# Only these are passed on: the model endpoint's `tool_calls` may mean tools of ours, which run inside the turn.
+# Only these are passed on: the endpoint's `tool_calls` may mean our own tools, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 
-# Characters, of which JSON makes six bytes at the most: some clients read no more than 64 KB at once.
+# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
 MAX_PIECE = 10_000
 
 
@@ -67,7 +67,7 @@ async def dump_chunks(
             for delta in deltas.of(event):
                 yield _chunk(head, index, delta)
             if include_tool_events and (told := activity.of(event)):
-                # A chunk without choices, which every client that was tried takes.
+                # A chunk without choices, which every client that was tried accepts.
                 yield AgentEvent(**head, object="agent.event", choices=[], event=told)
         yield _chunk(head, index, Delta(), deltas.finish_reason)
         usage = add_usage(usage, deltas.usage)
@@ -76,7 +76,7 @@ async def dump_chunks(
 
 
 class Deltas:
-    """What the events of one run add to its choice, until then and one by one."""
+    """The deltas of one choice, from the events of its run."""
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason = "stop"
@@ -85,7 +85,7 @@ class Deltas:
         self._calls = 0
 
     def of(self, event: RunEvent) -> Iterator[Delta]:
-        """Take in the next event, and yield what it adds."""
+        """Yield what the next event adds."""
         match event:
             case Text():
                 for piece in pieces(self._speech.hear(event.message_id, event.text)):
@@ -95,7 +95,7 @@ class Deltas:
                     yield Delta(refusal=piece)
             case Reasoning():
                 for piece in pieces(self._thought.hear(event.message_id, event.text), MAX_PIECE // 2):
-                    # Under both names, since some clients read the one, some the other.
+                    # Under both names, since clients read one or the other.
                     yield Delta(reasoning_content=piece, reasoning=piece)
             case ClientCall():
                 self.finish_reason = "tool_calls"
@@ -122,13 +122,13 @@ def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
 
 
 class ToolActivity:
-    """What the server's tools are doing, for clients that ask to see it."""
+    """The activity of the server's tools, for clients that ask for it."""
 
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, ToolEvent]] = {}
 
     def of(self, event: RunEvent) -> ToolEvent | None:
-        """Return what an event tells of a call that begins, goes on or ends; durations are in seconds."""
+        """Return what an event says about a call that begins, goes on or ends; durations are in seconds."""
         match event:
             case ToolStarted(call_id, name, arguments):
                 started = ToolEvent(type="tool_call", id=call_id, name=name, arguments=arguments, status="started")
@@ -167,7 +167,7 @@ async def collect(chunks: AsyncIterator[Chunk | AgentEvent]) -> Completion:
 
 
 class _Whole:
-    """One choice, of which the chunks come in."""
+    """One choice, put together from its chunks."""
 
     def __init__(self) -> None:
         self._text, self._reasoning, self._refusal = "", "", ""

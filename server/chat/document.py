@@ -1,6 +1,6 @@
-"""What /openapi.json says of chat completions beyond what FastAPI finds in the handler: streams and examples.
+"""What /openapi.json says about chat completions beyond what FastAPI generates: streams and examples.
 
-OpenAPI 3.1 has no word for the events of a stream yet; the schema is that of one, as testers read it.
+OpenAPI 3.1 cannot describe a stream of events yet; the schema is that of one event, as testing tools expect.
 """
 
 from typing import Any

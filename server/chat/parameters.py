@@ -1,4 +1,4 @@
-"""What becomes of each parameter of a chat completion, in one table; docs/compatibility.md tells users. Pure."""
+"""How each parameter of a chat completion is treated, in one table; docs/compatibility.md is for users. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from functools import cache
 from typing import Literal
 
 Use = Literal["honoured", "passed on", "refused", "ignored"]
-"""`passed on`: the model endpoint gets it as it is. `refused`: an answer without it would mean something else."""
+"""`passed on`: sent to the model endpoint unchanged. `refused`: ignoring it would change what the answer means."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is done with a parameter, and the values that clients send and mean nothing by: as if it were not there."""
+    """How a parameter is treated, and its values that ask for nothing: with those it counts as not sent."""
 
     use: Use
     nothing: tuple[object, ...] = ()
@@ -57,7 +57,7 @@ PARAMETERS: Mapping[str, Parameter] = {
 
 @cache
 def used_as(use: Use) -> tuple[str, ...]:
-    """Return the parameters that are used so."""
+    """Return the parameters that are treated so."""
     return tuple(name for name, parameter in PARAMETERS.items() if parameter.use == use)
 
 
@@ -67,5 +67,5 @@ def asks_for_nothing(name: str, value: object) -> bool:
 
 
 def is_same(value: object, other: object) -> bool:
-    """Say whether two JSON values are the same; `false` is not 0, though Python finds them equal."""
+    """Say whether two JSON values are the same; `false` is not 0, though they are equal in Python."""
     return value == other and isinstance(value, bool) == isinstance(other, bool)

@@ -16,7 +16,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ChatReply:
-    """What a request wants to be told."""
+    """The reply that a request asks for."""
 
     def __init__(self, body: ChatRequest) -> None:
         self._asked, self._model = body.stream_options or StreamOptions(), body.model

@@ -24,7 +24,7 @@ from server.chat.parameters import asks_for_nothing, used_as
 from server.http.identity import ID
 from server.messages.shapes import Lenient, Message, text_or_parts
 
-# Looked for to be refused; no part of the API.
+# Declared only to be refused; not part of the documented API.
 Refused = SkipJsonSchema[Any]
 
 
@@ -32,7 +32,7 @@ ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class FunctionDefinition(Lenient):
-    """What the model is told of a tool; `parameters` is a JSON schema."""
+    """A tool's description for the model; `parameters` is a JSON schema."""
 
     name: ToolName
     description: StrictStr | None = None
@@ -68,7 +68,7 @@ class AllowedTools(Lenient):
 
 
 class AllowedToolsChoice(Lenient):
-    """The tools that the model may call, of those that it is told of."""
+    """Those of the request's tools that the model may call."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -102,7 +102,7 @@ class JsonSchema(Lenient):
 
 
 class ResponseFormat(Lenient):
-    """What the answer's text must be."""
+    """The form of the answer's text."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

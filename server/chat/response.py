@@ -1,4 +1,4 @@
-"""OpenAI's response shapes, as far as this server answers with them.
+"""OpenAI's response shapes, with the fields that this server sends.
 
 A field with a default is left out where it is not set; all others are always there, `null` or not.
 
@@ -88,7 +88,7 @@ class FunctionDelta(Shape):
 
 
 class CallDelta(Shape):
-    """What a chunk adds to one of the client's calls, which follow one another; the first one has the id."""
+    """What a chunk adds to a call of a client's tool; calls follow one another, and the first chunk has the id."""
 
     index: int
     id: str | None = None
@@ -108,7 +108,7 @@ class Delta(Shape):
 
 
 class ChunkChoice(Shape):
-    """A choice, as far as a chunk tells of it."""
+    """One chunk's part of a choice."""
 
     index: int
     delta: Delta
@@ -130,7 +130,7 @@ class Chunk(Shape):
 
 
 class ToolEvent(Shape):
-    """What a tool of the server's does."""
+    """What one of the server's tools does."""
 
     type: Literal["tool_call"]
     id: str | None
@@ -141,17 +141,17 @@ class ToolEvent(Shape):
     duration: float | None = None
     """In seconds."""
     size: int | None = None
-    """Of the result, in bytes."""
+    """Size of the result, in bytes."""
     progress: float | None = None
     """How far the tool has come, while it runs."""
     total: float | None = None
-    """Of how much, where the tool knows."""
+    """The total, if the tool knows it."""
     message: str | None = None
     """What the tool says about it."""
 
 
 class AgentEvent(Shape):
-    """What the agent does meanwhile, in the form of a chunk that says nothing; with `include_tool_events`."""
+    """What the agent does meanwhile, as a chunk without choices; sent with `include_tool_events`."""
 
     id: str
     object: Literal["agent.event"]

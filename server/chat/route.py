@@ -67,7 +67,7 @@ async def create_chat_completion(
 
 
 def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
-    """Start `n` runs of a turn of which nothing is kept, all at once.
+    """Start `n` runs at once of a turn that is not stored.
 
     Raises:
         InvalidRequest: tool results without their calls, or calls without all of their results.
@@ -81,10 +81,10 @@ def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:
-    """Say whether the turn is to be kept: not one that its client does not keep, nor one with several answers.
+    """Say whether the turn is stored: not if its client does not keep it, nor with several answers.
 
     Raises:
-        InvalidRequest: several answers are asked for in a session, which goes on from one.
+        InvalidRequest: several answers are asked for in a session, which can only go on from one.
     """
     if body.store is False or is_side_task(messages, name) or is_temporary(name):
         return False

@@ -1,4 +1,4 @@
-"""What is refused of a request that has the right shape. Pure."""
+"""Refuse requests of the right shape that the agent cannot serve. Pure."""
 
 from server.chat.parameters import used_as
 from server.chat.request import ChatRequest
@@ -27,10 +27,10 @@ def check_supported(request: ChatRequest) -> None:
 
 
 def check_tools(request: ChatRequest) -> None:
-    """See that each tool has a name of its own, and that the choice is one of them.
+    """Check that the names of tools are unique, and that the choice is one of them.
 
     Raises:
-        InvalidRequest: it is not so.
+        InvalidRequest: a name is used twice, or the choice is not among them.
     """
     names = [tool.function.name for tool in request.tools or ()]
     for index, name in enumerate(names):
@@ -40,7 +40,7 @@ def check_tools(request: ChatRequest) -> None:
             raise InvalidRequest(message, param=param, code="invalid_value")
     if request.tool_choice is None:
         return
-    if not names and request.tool_choice not in ("auto", "none"):  # which ask for nothing then
+    if not names and request.tool_choice not in ("auto", "none"):  # without tools they ask for nothing
         message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
         raise InvalidRequest(message, param="tool_choice")
     for chosen in request.chosen_names():

@@ -1,4 +1,4 @@
-"""The address that a server is to listen on, tried before the start."""
+"""Check the address that a server will listen on, before the start."""
 
 import errno
 import socket
@@ -15,11 +15,11 @@ UNKNOWN_NAME = (
 
 
 class AddressError(Exception):
-    """Nobody can listen there; the message says what to do."""
+    """It is not possible to listen there; the message says what to do."""
 
 
 def require_free_address(host: str, port: int, *, of: str) -> None:
-    """Find out now, not after the start, that the address cannot be listened on.
+    """Check that it is possible to listen on the address.
 
     Args:
         host: Its host, by name or number.
@@ -27,7 +27,7 @@ def require_free_address(host: str, port: int, *, of: str) -> None:
         of: What the names of its settings begin with, `API` or `MCP`.
 
     Raises:
-        AddressError: it cannot; the message names the setting that is to be changed.
+        AddressError: it is not; the message names the setting to change.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -43,7 +43,7 @@ def require_free_address(host: str, port: int, *, of: str) -> None:
 
 
 def refusal(host: str, port: int, error: OSError, of: str) -> str:
-    """Return why an address cannot be listened on, and which setting is to be changed."""
+    """Return why it is not possible to listen on an address, and which setting to change."""
     reason = (error.strerror or str(error)).lower()
     advice = ADVICE.get(error.errno or 0, "set {host} and {port} to an address of this machine")
     what_to_do = advice.format(host=f"{of}_HOST", port=f"{of}_PORT")

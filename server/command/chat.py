@@ -33,7 +33,7 @@ class ChatError(Exception):
 
 
 def talk(*, url: str, key: str | None, model: str | None, session: str | None, question: str | None) -> int:
-    """Ask one question, or all that are typed in; return the command's status."""
+    """Ask one question, or each line that is typed in; return the exit status."""
     terminal = Terminal()
     if question is None and not sys.stdin.isatty():
         question = sys.stdin.buffer.read().decode(errors="replace")
@@ -53,7 +53,7 @@ def talk(*, url: str, key: str | None, model: str | None, session: str | None, q
 
 
 def _converse(conversation: "Conversation", terminal: Terminal) -> None:
-    """Answer line after line, until there is no other."""
+    """Answer line after line until the input ends."""
     terminal.remark(f"{conversation.model} at {conversation.server.url}. {HELP}")
     for line in terminal.lines():
         match line:
@@ -80,18 +80,18 @@ def _answer(conversation: "Conversation", question: str, terminal: Terminal) -> 
 
 @dataclass
 class Conversation:
-    """A session of a server, in which one question follows the other."""
+    """A conversation in one session of a server."""
 
     server: "Server"
     model: str
     session: str | None
-    """Named by the server's first answer, unless it was named before."""
+    """The session's id; the server's first answer names it, unless it was given."""
 
     def ask(self, question: str) -> Iterator[Piece]:
         """Ask, and yield the answer's pieces as they come.
 
         Raises:
-            ChatError: there is no answer, or only a part of one.
+            ChatError: there is no answer, or only part of one.
         """
         if not question.strip():
             raise ChatError("There is no question.")
@@ -101,7 +101,7 @@ class Conversation:
             "stream": True,
             "stream_options": {"include_tool_events": True},
         }
-        # The session has what was said before, and this message alone is new.
+        # The session remembers the rest; only this message is new.
         headers = {"X-Session-Mode": "append"} | ({"X-Session-ID": self.session} if self.session else {})
         with self.server.answers("POST", "/v1/chat/completions", json=body, headers=headers) as response:
             self.session = response.headers.get("X-Session-ID", self.session)
@@ -112,7 +112,7 @@ class Conversation:
 
 
 class Server:
-    """A chat-agent server, and what is said where it does not answer."""
+    """A chat-agent server, and the message for when it does not answer."""
 
     def __init__(self, url: str, key: str | None, client: httpx.Client) -> None:
         self.url, self._key, self._client = url, key, client
@@ -143,10 +143,10 @@ class Server:
 
     @contextmanager
     def answers(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        """Send a request, and hand out the answer as it comes.
+        """Send a request, and yield the answer as it comes.
 
         Raises:
-            ChatError: nobody answers, or with an error.
+            ChatError: there is no answer, or it is an error.
         """
         try:
             with self._client.stream(method, path, **request) as response:
@@ -175,7 +175,7 @@ def events(parts: Iterable[bytes]) -> Iterator[Any]:
     """Yield what the server-sent events of an answer say.
 
     Raises:
-        ChatError: they end in the middle.
+        ChatError: they end before the answer is complete.
     """
     rest = b""
     for part in parts:

@@ -64,7 +64,7 @@ def demo(options: argparse.Namespace) -> None:
         from graph.offline.weights import WeightsError, find_weights
     except ModuleNotFoundError as error:
         raise CommandError(f"The demo needs its extra packages ({error.name}); run `make setup`.") from error
-    # Two seconds of imports, in which the model can be checked and loaded.
+    # Imports that take two seconds, while the model is checked and loaded.
     threading.Thread(target=import_module, args=["server.command.process"], daemon=True).start()
     try:
         weights = find_weights(settings.embedded_model)
@@ -77,10 +77,10 @@ def demo(options: argparse.Namespace) -> None:
 
 def chat(options: argparse.Namespace) -> int:
     """Talk in this terminal to a server that runs."""
-    settings = load_settings(ServerSettings, {}, EMBEDDED)  # what model it has is the running server's matter
+    settings = load_settings(ServerSettings, {}, EMBEDDED)  # the running server has the model
     from server.command.chat import talk
 
-    keys = [] if options.url else [key.get_secret_value() for key in settings.api_keys]  # another server's are others
+    keys = [] if options.url else [key.get_secret_value() for key in settings.api_keys]  # another server has other keys
     return talk(
         url=options.url or address(settings),
         key=options.key or next(iter(keys), None),
@@ -109,7 +109,7 @@ def mcp(options: argparse.Namespace) -> None:
 def load_settings(
     kind: type[Settings], from_flags: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Read the settings from flags, the environment and `.env`; those that are fixed come from nowhere else.
+    """Read the settings from flags, the environment and `.env`; fixed ones override all three.
 
     Raises:
         CommandError: some are missing or wrong; the message names them.
@@ -131,7 +131,7 @@ def _warn_of_misspelt_names() -> None:
 
 
 def _run_server(settings: ServerSettings, **options: Any) -> None:
-    # What is imported stays: looking for garbage among it would take a tenth of the start, and of every later look.
+    # Imported objects stay for good: the garbage collector skips them, which saves a tenth of the start.
     gc.disable()
     from graph.brought import AgentsError
     from graph.storage.saver import CheckpointUrlError
@@ -151,7 +151,7 @@ async def _say_where(_: "FastAPI", settings: ServerSettings) -> None:
 
 
 async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
-    """Let the model read its prompt and tools once, which takes long and is kept, then say where everything is."""
+    """Let the model read its prompt and tools once, which takes long and is cached, then say where everything is."""
     from langchain_core.messages import HumanMessage
 
     from graph.state import OUR_AGENT, TurnContext
@@ -171,7 +171,7 @@ async def _welcome(app: "FastAPI", settings: ServerSettings) -> None:
 
 
 def _program() -> str:
-    """Return the command as it was called, to be called so again."""
+    """Return the command as it was called, for use in messages."""
     return sys.argv[0] if sys.argv[0].endswith("chat-agent") else "chat-agent"
 
 

@@ -12,7 +12,7 @@ from tools.bundled.settings import ToolSettings
 
 FIELDS: Mapping[str, FieldInfo] = {**ServerSettings.model_fields, **ToolSettings.model_fields}
 
-# By their settings; what they are is the settings' own description.
+# Flags by their settings; the settings' descriptions are their help.
 FLAGS: Mapping[str, str] = {
     "ollama_model": "--model",
     "ollama_base_url": "--base-url",

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in words for the person who wrote them. Reads `.env`; the rest is pure."""
+"""Explain what is wrong with the settings to the person who wrote them. Reads `.env`; the rest is pure."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from server.command.screens import RULE, without_password
 from tools.environment import ENCODING, ENV_FILE
 
 NAMES = [name.upper() for name in FIELDS]
-# Names of other programs that are near to ours, which may well be in the environment.
+# Similar names of other programs' settings, which may well be in the environment.
 OF_OTHERS = ("AGENT", "API_KEY", "MODEL", "OLLAMA_MODELS")
 NEAR, VERY_NEAR = 0.8, 0.9
 VARIABLE = re.compile(r"\$\{(?:env:)?(\w+)")
 
-# By pydantic's type of the error. The others say it in their own words.
+# By pydantic's type of the error; for other types, pydantic's own words are used.
 REASONS: Mapping[str, str] = {
     "float_parsing": "it is not a number",
     "int_parsing": "it is not a whole number",
@@ -68,7 +68,7 @@ def misspelt() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str], cutoff: float = NEAR) -> dict[str, str]:
-    """Return those of the names that are no settings but nearly, each with the setting that it is nearest to."""
+    """Return the names that are almost, but not quite, those of settings, each with the nearest setting."""
     found = {}
     for name in sorted(names):
         spelt = name.upper().replace("-", "_")

@@ -23,14 +23,14 @@ from server.sessions.databases import open_index
 from server.settings import ServerSettings
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
-HURRIED_SECONDS = 2  # for the answers that are ended by a second Ctrl-C
+HURRIED_SECONDS = 2  # for answers that a second Ctrl-C ends
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 WhenReady = Callable[[FastAPI, ServerSettings], Awaitable[None]]
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with something to do when it is up, and an end to runs that outlast its patience."""
+    """uvicorn, with a callback when it is up, and a limit on how long runs go on at shutdown."""
 
     def __init__(self, app: FastAPI, settings: ServerSettings, when_ready: WhenReady | None) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
                 host=settings.api_host,
                 port=settings.api_port,
                 log_config=log_config(LOGGING_CONFIG),
-                access_log=False,  # a line of ours says more
+                access_log=False,  # our own line says more
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
                 **SPEAKING,
             )
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let streams go on for DRAIN_SECONDS, then stop their runs; each stream ends with an error that says so.
 
-        Ctrl-C pressed again stops them at once. uvicorn would then skip the app's own shutdown; here it is still done.
+        A second Ctrl-C stops them at once; uvicorn would then skip the app's own shutdown, which is still done here.
         """
         if self._welcome:
             self._welcome.cancel()

@@ -11,13 +11,13 @@ FIRST_QUESTION = "서울 날씨 알려줘"
 
 
 def banner(settings: ServerSettings) -> str:
-    """Return what was configured, without any secret."""
+    """Return the configuration, without secrets."""
     lines = [f"{name.upper()}: {_shown(getattr(settings, name))}" for name in SHOWN]
     return "\n".join([RULE, "Configuration Loaded", RULE, *lines, RULE])
 
 
 def open_to_all(host: str) -> str:
-    """Return the warning that an address is reached from outside and no key guards it."""
+    """Return the warning that an address can be reached from outside without a key."""
     return (
         f"WARNING: {host} can be reached from other machines and API_KEYS is empty: anybody there can use this agent."
     )
@@ -52,7 +52,7 @@ Ctrl-C ends it.
 
 
 def _chat(settings: ServerSettings, program: str) -> str:
-    """Return the command that talks to this server; from elsewhere it finds the usual address alone by itself."""
+    """Return the command that talks to this server; it names the address unless it is the default one."""
     usual = settings.model_copy(
         update={name: ServerSettings.model_fields[name].default for name in ("api_host", "api_port")}
     )

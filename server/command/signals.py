@@ -1,4 +1,4 @@
-"""What the command does with signals that uvicorn leaves alone."""
+"""Handle the signals that uvicorn does not."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ def end_in_order_on_hangup() -> None:
 
 
 def end_uninterrupted() -> None:
-    """Ignore Ctrl-C from here on: the work is done, and another press would only change the exit status.
+    """Ignore Ctrl-C from here on: the work is done, and another one would only change the exit status.
 
     While Python itself ends, it no longer handles the signal, which then kills the process.
     """

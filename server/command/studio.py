@@ -1,7 +1,7 @@
 """The server beside LangGraph Studio, in the process of `langgraph dev`: `http.app` in langgraph.json.
 
-The platform takes the app that it is given for its own: its routes go in there, under the app's middlewares and error
-handlers. So it gets one with nothing but ours as routes, and ours keeps its keys and its envelope to itself.
+The platform adds its own routes to the app that it is given, under the app's middlewares and error handlers. So it gets
+an empty app with ours mounted in it; keys and error envelope then apply to our routes only.
 """
 
 import sys
@@ -41,11 +41,11 @@ class SessionsAsThreads:
     def __init__(self, app: ASGIApp, agent: FastAPI) -> None:
         self._app, self._agent = app, agent
         self._shown: dict[str, float] = {}
-        """When a thread's session had last changed; one that was deleted in Studio is back with its next turn."""
+        """Per thread, when its session last changed; one that was deleted in Studio comes back with its next turn."""
         self._client: LangGraphClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Make threads of new sessions before somebody asks for threads."""
+        """Make threads for new sessions before a request for threads is answered."""
         if scope["type"] == "http" and scope["path"].startswith("/threads/"):
             await self._make_threads()
         await self._app(scope, receive, send)
@@ -72,7 +72,7 @@ class WithoutRunConfig:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on without it."""
+        """Pass the request on without it."""
         before = var_child_runnable_config.set(None)
         try:
             await self._app(scope, receive, send)
@@ -81,7 +81,7 @@ class WithoutRunConfig:
 
 
 def beside_studio(agent: FastAPI) -> Starlette:
-    """Return an app that hands our routes on to the agent's server, as they are."""
+    """Return an app that passes our routes on to the agent's server, unchanged."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -99,7 +99,7 @@ def load_settings() -> ServerSettings:
     """Read the settings, or end the process with what is missing, or why the database cannot be used."""
     try:
         settings = settings_or_embedded(ServerSettings)
-        with claimed(settings.checkpoint_url):  # for a moment: the platform would log a refusal as a defect
+        with claimed(settings.checkpoint_url):  # tried here: the platform would log a refusal as a defect
             return settings
     except ValidationError as error:
         sys.exit(unusable(ServerSettings, error.errors()))

@@ -1,4 +1,4 @@
-"""What a conversation looks like at a terminal; where the output is none, it is the answers' text and nothing else."""
+"""Show a conversation at a terminal; if the output is not a terminal, print only the answers' text."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# A model, or a page that a tool has read, must not be able to steer the terminal.
+# Text of a model, or of a page that a tool has read, must not control the terminal.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 MAX_ARGUMENTS = 60
 WAITING, ERASED = "…", "\r\x1b[K"
@@ -56,9 +56,9 @@ class Terminal:
         self._at_line_start = True
         self._is_waiting = False
         self._last: object = None
-        """What is shown at this moment: a kind of text, or the tool that has begun."""
+        """What is being shown: a kind of text, or the running tool."""
         if reconfigure := getattr(sys.stdout, "reconfigure", None):
-            reconfigure(errors="replace")  # a terminal need not know every character
+            reconfigure(errors="replace")  # the terminal's encoding may lack characters
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that are typed in, until Ctrl-C or Ctrl-D."""
@@ -103,7 +103,7 @@ class Terminal:
                 self._wait()
 
     def _beginning(self, kind: object, text: str) -> str:
-        """Let another kind of text begin on a line of its own, and not with an empty one."""
+        """Begin another kind of text on a new line, without an empty line before it."""
         if self._last == kind:
             return text
         if self._is_terminal and self._last is not None:
@@ -128,7 +128,7 @@ class Terminal:
             self._write("\n")
 
     def _wait(self) -> None:
-        """Show that something is to come: a small machine reads a question for some seconds."""
+        """Show that an answer is coming: a small machine reads a question for some seconds."""
         if self._in_colour and self._at_line_start:
             self._is_waiting = True
             print(f"\x1b[2m{WAITING}\x1b[0m", end="", flush=True)

@@ -1,4 +1,4 @@
-"""Descriptions in /openapi.json for fields whose pydantic models have none."""
+"""Descriptions in /openapi.json of fields whose pydantic models have none."""
 
 from collections.abc import Mapping
 from typing import Any

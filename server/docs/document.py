@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Protocol(NamedTuple):
-    """What the server speaks: routes, and what completes their part of the document, with examples for a model."""
+    """A protocol that the server speaks: its routes, and a function that completes their part of the document."""
 
     router: APIRouter
     describe: Callable[[Json, str], None] = lambda _document, _model: None
@@ -29,7 +29,7 @@ ANSWER_HEADERS = {
 
 
 def describes(app: FastAPI, protocols: Sequence[Protocol], *, model: str, needs_key: bool) -> Callable[[], Json]:
-    """Return what makes the app's document, once, with examples for this model."""
+    """Return the function that makes the app's document, once, with examples for this model."""
 
     def document() -> Json:
         if app.openapi_schema is None:
@@ -53,7 +53,7 @@ def _complete(document: Json, protocols: Sequence[Protocol], model: str, needs_k
     schemas["JsonValue"]["description"] = "Any JSON."
     describe_fields(schemas)
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
-        if operation["responses"].pop("422", None):  # FastAPI's, which is a 400 here
+        if operation["responses"].pop("422", None):  # FastAPI's validation error, which is a 400 here
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
         for response in operation["responses"].values():

@@ -1,4 +1,4 @@
-"""Swagger UI at /docs and ReDoc at /redoc, with their scripts from a package instead of somebody's network."""
+"""Swagger UI at /docs and ReDoc at /redoc, with their scripts from a package, not from a CDN."""
 
 from functools import cache
 from importlib.resources import files
@@ -10,12 +10,12 @@ from starlette.staticfiles import StaticFiles
 
 ASSETS = "/docs/assets"
 PACKAGE, FILES, REDOC = "fastapi_offline", "static", "redoc.standalone.js"
-# ReDoc asks a network for its maker's logo.
+# ReDoc loads its maker's logo from the internet.
 LOGO, NO_LOGO = (
     "https://cdn.redoc.ly/redoc/logo-mini.svg",
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>",
 )
-# Nothing of either page needs to be asked for elsewhere.
+# The pages load nothing from other hosts.
 HERE_ALONE = {"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:"}
 
 router = APIRouter(include_in_schema=False)
@@ -31,7 +31,7 @@ async def swagger_ui() -> Response:
             swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{ASSETS}/favicon.png",
-            swagger_ui_parameters={"validatorUrl": None},  # else it sends the document to its maker's validator
+            swagger_ui_parameters={"validatorUrl": None},  # otherwise it sends the document to its maker's validator
         )
     )
 
@@ -52,7 +52,7 @@ async def redoc() -> Response:
 
 @router.get(f"{ASSETS}/{REDOC}")
 async def redoc_script() -> Response:
-    """Return ReDoc's script without its wish for a logo."""
+    """Return ReDoc's script without the request for the logo."""
     return Response(_redoc_script(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
 
 

@@ -1,4 +1,4 @@
-"""A bound on what a request may bring."""
+"""The limit on the size of request bodies."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,13 +8,13 @@ from server.http.error_handlers import error_response
 
 
 class BodyLimit:
-    """Pure ASGI middleware that refuses bodies of more than so many bytes, before they are read where they say so."""
+    """Pure ASGI middleware that refuses bodies over `limit` bytes, before reading them if Content-Length says so."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on with its body counted."""
+        """Pass the request on and count its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

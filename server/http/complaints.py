@@ -5,7 +5,7 @@ from typing import Any
 
 from server.errors import InvalidRequest
 
-# Steps of pydantic's location that name a branch of a union, not a place in the body.
+# Steps in pydantic's locations that name a branch of a union, not a place in the body.
 UNION_TAGS = {"text", "parts", "mode", "named tool", "allowed tools"}
 # The first step: where in the request the value was.
 SOURCES = {"body", "query", "path", "header"}
@@ -25,7 +25,7 @@ EXPECTED = {
     "model_type": "an object",
 }
 
-# What pydantic found, as OpenAI's code and words.
+# By pydantic's type of the error, OpenAI's code and words.
 COMPLAINTS = {
     "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
     "too_short": (
@@ -99,7 +99,7 @@ def param_name(location: Sequence[str | int]) -> str:
     """Return a location as OpenAI writes it: `messages[0].content`."""
     name = ""
     for step in location:
-        if step == "[key]":  # pydantic's, after a key that is wrong itself
+        if step == "[key]":  # pydantic's mark after an invalid key
             continue
         if isinstance(step, int):
             name += f"[{step}]"

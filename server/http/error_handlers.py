@@ -40,7 +40,7 @@ async def _answer_invalid_body(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ApiError):  # FastAPI's, for what went wrong while it read the body
+    if isinstance(error.__cause__, ApiError):  # FastAPI's, for an error while it read the body
         return error_response(error.__cause__)
     match error.status_code:
         case 404:

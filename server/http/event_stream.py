@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 PING_INTERVAL = 15
 SEND_TIMEOUT = 30
-# Streams may go on for so long when the server is told to stop; then their runs are stopped and say so.
+# Seconds for which streams go on at shutdown; then their runs are stopped, and the streams say so.
 DRAIN_SECONDS = 15
 CUT_OFF_SECONDS = DRAIN_SECONDS + 3
 
-# Beside those that JSON escapes itself, what readers that are not strict take for the end of a line: httpx's
-# `iter_lines`, and so LangServe's client, as Python's `splitlines`.
+# Characters that lenient readers take for the end of a line, besides those that JSON escapes itself: httpx's
+# `iter_lines`, and so LangServe's client, splits like Python's `splitlines`.
 LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 
 
@@ -31,7 +31,7 @@ def frame(data: str) -> bytes:
 
 
 def one_line(text: str) -> str:
-    """Return JSON text in which nobody finds the end of a line."""
+    """Return JSON text without any character that a reader may take for the end of a line."""
     return text if text.isascii() else LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", text)
 
 
@@ -57,13 +57,13 @@ class EventStream(EventSourceResponse):
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            # uvicorn closes the connection of an answer that has no end.
+            # Not sending the body's end makes uvicorn close the connection.
             log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
 
 
 @asynccontextmanager
 async def on_disconnect(receive: Receive, *stops: Callable[[], object]) -> AsyncIterator[None]:
-    """Call these when the client leaves: Starlette tells a handler, whose request was read, nothing of it."""
+    """Call these when the client leaves; Starlette does not tell a handler that has read its request."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -1,6 +1,6 @@
-"""What a client is told of other libraries' exceptions: the one place that knows them.
+"""How other libraries' exceptions are told to clients; the only module that knows them.
 
-`ENDPOINT_ANSWERS` has a row for each failure of a model endpoint: the answer, and whether SDKs may repeat the request.
+`ENDPOINT_ANSWERS` has a row for each failure of a model endpoint: the error, and whether SDKs may repeat the request.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from server.errors import AgentError, ApiError, InvalidRequest, Unavailable, Ups
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the client is told of a failure of the model endpoint: the sentence, the endpoint's words, and advice."""
+    """How a failure of the model endpoint is told: our sentence, the endpoint's words, and advice."""
 
     sentence: str
     advice: str = ""
@@ -103,10 +103,10 @@ ENDPOINT_ANSWERS: Mapping[Meaning, Told] = {
 }
 
 
-# The lowest byte of SQLite's codes is the kind of an error, the others say more of where it was met.
+# The lowest byte of SQLite's codes is the kind of error; the others are details.
 PRIMARY_CODE = 0xFF
 
-# What is to be done about it, where the cause is outside; other codes are defects of ours.
+# What to do about errors with a cause outside; other codes are defects of ours.
 DATABASE_ADVICE = {
     sqlite3.SQLITE_BUSY: "Another program is writing to it. Try again.",
     sqlite3.SQLITE_LOCKED: "Another program is writing to it. Try again.",
@@ -124,7 +124,7 @@ DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def as_api_error(error: BaseException) -> ApiError:
-    """Return what the client is told of an error; a foreign one that nobody knows is a defect of ours."""
+    """Return what the client is told about an error; an unknown foreign one is a defect of ours."""
     match error:
         case ApiError():
             return error
@@ -140,7 +140,7 @@ def as_api_error(error: BaseException) -> ApiError:
 
 
 def _database_failed(error: sqlite3.Error) -> ApiError | None:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE  # the module's own errors have none
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE  # the module's own have none
     if code not in DATABASE_ADVICE:
         return None
     # SQLite's own words: a short sentence for each code, with nothing of the data in it.
@@ -149,5 +149,5 @@ def _database_failed(error: sqlite3.Error) -> ApiError | None:
 
 
 def _storage_unavailable(message: str) -> ApiError:
-    # SDKs may repeat it: what was not committed was not kept. The run forbids it where tools have run.
+    # SDKs may repeat the request: nothing was committed. The run forbids it if tools have run.
     return Unavailable(message, code="storage_unavailable", headers={"Retry-After": "5"})

@@ -1,4 +1,4 @@
-"""API keys to principals: with keys set, nothing but /health and the form of /login is answered without one."""
+"""Check API keys and set principals: with keys, only /health and the form of /login are answered without one."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class KeyGuard:
         self._pages = {"": pages[0]} | {page.strip("/"): page for page in pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, or refuse it."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as this server speaks it, for whoever starts a uvicorn for it.
+"""HTTP/1.1 for uvicorn, with requests that offer HTTP/2 answered in full.
 
 Clients may offer another protocol with a request: every JDK's HttpClient and `curl --http2` offer HTTP/2 by
-`Upgrade: h2c`. A server that does not take the offer answers as if it were not there (RFC 9110, 7.8). uvicorn's fast
-parser drops such a request's body instead.
+`Upgrade: h2c`. A server that does not accept the offer must ignore it (RFC 9110, 7.8). uvicorn's fast parser drops such
+a request's body instead.
 """
 
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 try:
     import httptools
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-except ImportError:  # there is none for Windows; uvicorn's slower parser keeps the body
+except ImportError:  # not available on Windows; uvicorn's slower parser keeps the body
     SPEAKING: dict[str, Any] = {"http": "h11", "ws": "none"}
 else:
 
     class HttpProtocol(HttpToolsProtocol):
-        """uvicorn's protocol, for which no request offers another one.
+        """uvicorn's protocol, which ignores offers of another one.
 
         The parser ends a request with an offer after its headers, without its body. So such a request is parsed twice:
-        its headers once with the offer, of which nothing becomes, then again without it, and the body after them.
+        its headers with the offer, whose result is dropped, then again without it, followed by the body.
         """
 
         def data_received(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Who a request is: its id, the session that a header names, and its principal. Every answer carries the first two."""
+"""A request's identity: its id, its session and its principal. Every answer carries the first two."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 OWN_HEADER = "X-Session-ID"
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# For JSON schemas: `$` alone is also before a line's end at the end of a text, as Python reads it.
+# For JSON schemas; in Python, `$` alone would also match before a line break at the end.
 ID = f"^{SESSION_ID.pattern}$(?!\\n)"
 ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
 
@@ -37,12 +37,12 @@ class SessionName:
 
 @dataclass
 class RequestState:
-    """What is known of a request from its headers, and what its answer says of it."""
+    """What a request's headers say, and what its answer's headers will say."""
 
     header_name: SessionName | InvalidRequest | None
-    """The session that a header names, or why no session can have that name."""
+    """The session that a header names, or the error if the name is not valid."""
     session_id: str
-    """The session that the answer names; a fresh one until the request claims another."""
+    """The session that the answer names; a new one until the request claims another."""
     principal: str = NO_PRINCIPAL
 
     @property
@@ -64,7 +64,7 @@ def state_of(scope: Scope) -> RequestState:
 
 
 def named_in_header(headers: Mapping[str, str], among: Sequence[str]) -> SessionName | None:
-    """Return the session id in the first of these headers that has one; an empty header names none, as some are sent.
+    """Return the session id in the first of these headers that has one; empty headers count as absent.
 
     Raises:
         InvalidRequest: the id is not 1 to 128 ASCII letters, digits, dots, underscores, colons or hyphens.
@@ -76,7 +76,7 @@ def named_in_header(headers: Mapping[str, str], among: Sequence[str]) -> Session
 
 
 def checked_id(value: object, param: str) -> str:
-    """Return a session id as it is.
+    """Return a session id if it is valid.
 
     Raises:
         InvalidRequest: it is none.
@@ -91,16 +91,16 @@ def checked_id(value: object, param: str) -> str:
 
 
 class Identified:
-    """Pure ASGI middleware, the outermost: makes the request's state, and answers for what nobody caught.
+    """The outermost middleware, pure ASGI: makes the request's state, and answers for uncaught exceptions.
 
-    Behind Starlette's own error handling an exception in the middle of a body would become a clean end of it.
+    Inside Starlette's own error handling, an exception in the middle of a body would look like its normal end.
     """
 
     def __init__(self, app: ASGIApp, session_headers: Sequence[str]) -> None:
         self._app, self._session_headers = app, session_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, and put its ids into the answer's headers."""
+        """Pass the request on, and put its ids into the answer's headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -123,7 +123,7 @@ class Identified:
         try:
             await self._app(scope, receive, send_identified)
         except ClientDisconnect:
-            return  # in the middle of its request: there is nobody to be told
+            return  # the client left in the middle of its request
         except Exception as error:
             if status:
                 raise
@@ -135,7 +135,7 @@ class Identified:
             log_request(scope, session_id=state.session_id, status=status, began=began)
 
     def _state(self, headers: Headers) -> RequestState:
-        """Return the state that a request has at first; a name that cannot be is refused by whoever asks for it."""
+        """Return the initial state of a request; an invalid session name is refused by the handler that reads it."""
         try:
             name = named_in_header(headers, self._session_headers)
         except InvalidRequest as error:
@@ -144,5 +144,5 @@ class Identified:
 
 
 def fresh_id() -> str:
-    """Return the id of a session that nobody has named yet."""
+    """Return the id of a new session."""
     return str(uuid4())

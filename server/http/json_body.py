@@ -1,8 +1,8 @@
-"""The JSON in a request's body, read once for all who ask for it.
+"""The JSON of a request's body, parsed once.
 
 Clients cut texts at any place and may send half a character, as half a surrogate pair. Refused, it would be a 400 for
-as long as it is in their history; so it is read as U+FFFD, as in the model's own text. What JSON has no word for, such
-as NaN, is refused.
+as long as it is in their history; so it is read as U+FFFD, as in the model's own text. Values that are not JSON, such
+as NaN, are refused.
 """
 
 import re
@@ -26,13 +26,13 @@ ESCAPE = re.compile(
 
 
 class JsonRequest(Request):
-    """A request whose `json` is what JSON in UTF-8 can say, nested no deeper than 200 levels."""
+    """A request whose body must be JSON in UTF-8, nested no deeper than 200 levels."""
 
     async def json(self) -> Any:
         """Return the body's value.
 
         Raises:
-            InvalidRequest: it is no JSON.
+            InvalidRequest: it is not JSON.
         """
         if not hasattr(self, "_json"):
             try:
@@ -56,7 +56,7 @@ class JsonRoute(APIRoute):
 
 
 def is_json(kind: str) -> bool:
-    """Say whether a Content-Type is that of JSON; its parameters, such as the charset, do not matter."""
+    """Say whether a Content-Type is that of JSON; its parameters, such as the charset, are ignored."""
     media_type = kind.partition(";")[0].strip().lower()
     main, _, sub = media_type.partition("/")
     return main == "application" and (sub == "json" or sub.endswith("+json"))
@@ -66,7 +66,7 @@ def decoded(body: bytes) -> Any:
     """Return the value of JSON text, with U+FFFD for half a character.
 
     Raises:
-        ValueError: it is no JSON in UTF-8, or nested deeper than 200 levels.
+        ValueError: it is not JSON in UTF-8, or nested deeper than 200 levels.
     """
     body = body.removeprefix(BOM_UTF8)
     try:

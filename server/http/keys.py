@@ -1,7 +1,7 @@
-"""The keys that open the server, and the passes that browsers get for them. Pure but for the clock.
+"""API keys, and the passes that browsers get for them. Pure except for the clock.
 
 A browser's pages cannot send a key, so it logs in with one and keeps a pass in a cookie: an expiry, signed with the
-key. The server remembers no passes; whoever takes a key away takes its passes with it.
+key. The server stores no passes; removing a key also ends its passes.
 """
 
 import hmac
@@ -13,7 +13,7 @@ PASS_SECONDS = 7 * 24 * 60 * 60
 
 
 class Keys:
-    """The keys that open the server, and the passes made of them."""
+    """The configured keys, and the passes signed with them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = {sha256(key.encode()).digest(): key.encode() for key in keys}
@@ -24,7 +24,7 @@ class Keys:
     def principal(self, key: str) -> str | None:
         """Return the principal of a key, if it is one of ours."""
         digest = sha256(key.encode()).digest()
-        # Every key is compared, so that the time tells nothing about which one is close.
+        # Every key is compared, so that the time does not tell which one is close.
         same = [known for known in self._keys if hmac.compare_digest(digest, known)]
         return same[0].hex() if same else None
 

@@ -1,4 +1,4 @@
-"""Where a browser's user gives a key: the form that KeyGuard shows in place of a page, /login and /logout."""
+"""The log-in for browsers: the form that KeyGuard shows instead of a page, /login and /logout."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +13,7 @@ from server.http.keys import PASS_SECONDS, Keys
 
 COOKIE = "chat_agent_pass"
 
-# A key and a page's address; strangers may send this much before anybody looks at it.
+# Bytes of a key and a page's address; the limit for a body that is read without a key.
 MAX_FORM_BYTES = 4096
 
 FORM = """<!DOCTYPE html>
@@ -39,7 +39,7 @@ FORM = """<!DOCTYPE html>
 </html>
 """
 WRONG_KEY = "키가 맞지 않습니다 · This key is not valid"
-# Nothing but the form: no scripts, no frames around it, and no other place to send the key to.
+# Only the form: no scripts, no frames around it, and no other target for the key.
 FORM_ALONE = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
@@ -80,8 +80,8 @@ def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
 
     @router.post("/login")
     async def log_in(request: Request) -> Response:
-        """Give whoever has a key a cookie, and lead back to the page."""
-        if not from_own_page(request.headers):  # another page must not choose who its visitor is here
+        """Give a cookie in exchange for a key, and lead back to the page."""
+        if not from_own_page(request.headers):  # another site must not log its visitor in here
             raise InvalidRequest("Log in on this server's own page.", status=403)
         fields = parse_qs(await _form(request))
         key, page = (fields.get(name, [""])[0].strip() for name in ("key", "page"))

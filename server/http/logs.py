@@ -1,6 +1,6 @@
 """The log: each line with its time, and with the request that it is about; one line for each request that is done.
 
-What was said, keys and query strings are in none of them.
+Messages, keys and query strings are never logged.
 """
 
 import logging
@@ -18,7 +18,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def log_config(uvicorns: Mapping[str, Any]) -> dict[str, Any]:
-    """Let all loggers speak like ours, and the MCP SDK be silent: our client says what it needs in one line."""
+    """Give all loggers our format, and silence the MCP SDK: our client logs its failures in one line each."""
     ours = {"handlers": ["default"], "level": "INFO", "propagate": False}
     silent = {"handlers": [], "level": "CRITICAL"}
     line = {"()": Line, "fmt": "%(asctime)s %(levelprefix)s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class Normalized:
     """Pure ASGI middleware: HEAD is GET, and a path under /v1 has no slash at its end.
 
-    To a HEAD the server that runs this app sends no body. A slash would otherwise lead to a redirect, which clients
+    The HTTP server omits the body for HEAD. A slash would otherwise lead to a redirect, which clients
     behind a proxy follow to an address that the proxy does not have.
     """
 
@@ -14,7 +14,7 @@ class Normalized:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on in that form."""
+        """Pass the request on in that form."""
         if scope["type"] == "http":
             method, path = scope["method"], scope["path"]
             scope = {

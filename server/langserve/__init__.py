@@ -1,1 +1,1 @@
-"""The agent as LangServe serves it: a runnable, its REST door, the playground."""
+"""The agent in LangServe's protocol: a runnable, its REST routes, the playground."""

@@ -1,4 +1,4 @@
-"""What LangServe's clients may send as a conversation, in OpenAI's form. Pure.
+"""Read the conversations that LangServe's clients send. Pure.
 
 They send messages in each of the forms that LangChain takes: a text, a role with a content, OpenAI's or LangChain's own
 objects, and those as they are serialised. In OpenAI's form they are checked as any other client's are.
@@ -35,7 +35,7 @@ def load_conversation(body: Any) -> list[AnyMessage]:
     """Return the messages of a request's `input`, each with an id of its own.
 
     Raises:
-        InvalidRequest: they are none.
+        InvalidRequest: the input is not a conversation.
     """
     if not isinstance(body, dict):
         raise InvalidRequest(NOT_JSON)
@@ -69,7 +69,7 @@ def _conversation(given: object) -> object:
 
 
 def as_openai(message: object) -> object:
-    """Return a message in OpenAI's form; what is none stays as it is."""
+    """Return a message in OpenAI's form; other values are returned unchanged."""
     match message:
         case str():
             return {"role": "user", "content": message}

@@ -19,7 +19,7 @@ from server.langserve.route import event_stream, handler, input_schema, output_s
 from server.langserve.runnable import PATH, asked_in, read_conversation
 from server.sessions.dependencies import claim_session
 
-# The page asks for its schemas, and for answers when it is shared, under the hash of a configuration: this is of none.
+# The page puts the hash of a configuration into its paths; this is the hash of an empty one.
 NO_CONFIG = "/c/N4XyA"
 
 PAGE_FIXES = (Path(__file__).parent / "playground.html").read_bytes() + b"</head>"
@@ -41,7 +41,7 @@ async def playground(request: Request, file_path: str) -> Response:
     """Return the page, or a file of it."""
     try:
         response: Response = await handler.playground(file_path, request)
-    except (OSError, ValueError):  # a folder's name, one that is too long or has a zero in it
+    except (OSError, ValueError):  # a directory, a name that is too long, or one with a null byte
         response = Response(status_code=404)
     if response.status_code == 404:
         raise NotFound(f"Invalid URL (GET {request.url.path})")
@@ -51,7 +51,7 @@ async def playground(request: Request, file_path: str) -> Response:
 
 
 def page_session(body: Any) -> str:
-    """Return the session that the page's newest answer is of, or a fresh one."""
+    """Return the session of the page's newest answer, or a new one."""
     try:
         run_ids = [message["runId"] for message in body["input"]["messages"] if message.get("runId")]
         return str(UUID(run_ids[-1]))

@@ -1,4 +1,4 @@
-"""/agent/invoke and /agent/stream, LangServe's REST door: `langserve.RemoteRunnable` is its client."""
+"""/agent/invoke and /agent/stream, LangServe's REST routes; `langserve.RemoteRunnable` is the client."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -16,11 +16,11 @@ from server.langserve.runnable import PATH, api_handler, asked_in, read_conversa
 
 router = APIRouter(
     prefix=PATH, include_in_schema=False, route_class=JsonRoute
-)  # LangServe describes it by schemas of its own
+)  # LangServe has schema routes of its own
 
 
 async def answer(request: Request) -> AsyncGenerator[str]:
-    """Yield the text of the answer, and keep the error for whoever tells the client."""
+    """Yield the text of the answer, and note the error for the code that tells the client."""
     try:
         async with aclosing(run_conversation(request)) as texts:
             async for text in texts:
@@ -53,7 +53,7 @@ async def stream(request: Request) -> Response:
 
 
 def event_stream(response: Any, request: Request) -> EventStream:
-    """Return LangServe's events, with our errors in place of its own, each on lines that all readers find."""
+    """Return LangServe's events, with our errors instead of its own, each line readable by lenient readers."""
     return EventStream(_told_of_failures(response.body_iterator, request), f"An answer of {request.url.path}")
 
 
@@ -70,7 +70,7 @@ async def output_schema(request: Request) -> Any:
 
 
 async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Request) -> AsyncGenerator[dict[str, str]]:
-    """Yield LangServe's events, with our errors in place of its own."""
+    """Yield LangServe's events, with our errors instead of its own."""
     async with aclosing(events):
         try:
             async for event in events:
@@ -78,4 +78,4 @@ async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Req
                     event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
                 yield {name: one_line(value) for name, value in event.items()}
         except ApiError:
-            pass  # it was told; raised, it would be logged as a defect
+            pass  # the client was told; raised, it would be logged as a defect

@@ -1,7 +1,7 @@
 """The agent as a LangChain runnable for LangServe: a conversation in, the text of its answer out.
 
-LangServe's own `add_routes` is not used: with config hashes off its page cannot find out what to send, and with them on
-anyone can have the server unpack a hash of 60 kB to half a gigabyte.
+LangServe's own `add_routes` is not used: with config hashes disabled its page cannot load its schemas, and with them
+enabled anyone can make the server unpack a hash of 60 kB to half a gigabyte.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ Result = TypeVar("Result")
 
 
 class Conversation(BaseModel):
-    """What the runnable says that it takes; it takes more, see `load_conversation`."""
+    """The runnable's declared input; more forms are accepted, see `load_conversation`."""
 
     messages: list[HumanMessage | AIMessage | SystemMessage | ToolMessage] = Field(json_schema_extra={"minItems": 1})
 
 
 TAKEN_OUT: Json = {"messages": []}
-"""What LangServe finds in place of the conversation, which was read before."""
+"""Placeholder for the conversation in LangServe's body; the conversation itself was read before."""
 
 
 def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -> APIHandler:
     """Return LangServe's handlers for a way to answer; `with_request` may add to the config of a run.
 
-    What a client says of its run's config is not taken.
+    The client's own config is ignored.
     """
 
     async def answers(inputs: AsyncIterator[Mapping[str, Any]], config: RunnableConfig) -> AsyncGenerator[str]:
@@ -60,7 +60,7 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
                 said = True
                 yield text
             if not said:
-                yield ""  # which is an answer too
+                yield ""  # an HTTP answer too
 
     def modified(config: Json, request: Request) -> Json:
         config["configurable"] = {"request": request}
@@ -71,7 +71,7 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
         RunnableGenerator(answers),  # type: ignore[arg-type]  # it may take a config, which its type does not say
         path=PATH,
         input_type=Conversation,
-        output_type=str,  # the chat page takes no other
+        output_type=str,  # the chat page accepts no other
         config_keys=(),
         playground_type="chat",
         per_req_config_modifier=modified,
@@ -80,12 +80,12 @@ def api_handler(answer: Answer, with_request: Callable[[Json, Request], None]) -
 
 @dataclass
 class Asked:
-    """What a request asks, read once for all who want to know it, and what came of it."""
+    """A request's conversation, read once, and the outcome of its run."""
 
     messages: Sequence[AnyMessage]
     name: SessionName | None
     page_session: str | None = None
-    """The session that the chat page names in its own way."""
+    """The session that the chat page names, in its own way."""
     failure: ApiError | None = None
 
 
@@ -117,12 +117,12 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
             if isinstance(event, Text):
                 yield speech.hear(event.message_id, event.text)
     finally:
-        # In a task of its own: the one that LangChain runs this in is cancelled again and again.
+        # In a task of its own, since LangChain cancels this one repeatedly.
         await asyncio.shield(run.aclose())
 
 
 async def read_conversation(request: Request) -> Json:
-    """Read the body to its end, once for all who ask for it; what comes after it is the client's leaving.
+    """Read the body once, to its end; what arrives after it is the client's disconnect.
 
     Returns the body with the conversation in it; it is the request's from now on, and taken out for LangServe.
 

@@ -1,1 +1,1 @@
-"""OpenAI's messages: their shapes, LangChain's made of them, and back."""
+"""OpenAI's messages: their shapes, and their conversion to and from LangChain's."""

@@ -1,4 +1,4 @@
-"""Messages on the wire to LangChain's, and back. Pure."""
+"""Convert OpenAI's messages to LangChain's, and back. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from server.messages.tool_results import UnpairedMessage
 
 USER_PARTS = ("text", "image_url", "file", "input_audio")
 TOOL_PARTS = ("text", "image_url")
-# A model endpoint may read its own disk by other addresses, such as file:.
+# With other addresses, such as file:, a model endpoint may read its own disk.
 IMAGE_URL = re.compile(r"(https?://|data:)[^\r\n]+", re.IGNORECASE)
 FILE_DATA = re.compile(r"data:|[A-Za-z0-9+/_-]+={0,2}$", re.IGNORECASE)
 
@@ -39,12 +39,12 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
 
 
 def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
-    """Return the system messages, which are asked for one turn alone."""
+    """Return the texts of the system messages; they apply to this turn only."""
     return tuple(str(message.text) for message in messages if isinstance(message, SystemMessage))
 
 
 def unpaired(messages: Sequence[AnyMessage], error: UnpairedMessage) -> InvalidRequest:
-    """Return what the client is told of calls and results in its messages that do not fit."""
+    """Return the error for calls and results in the messages that do not fit together."""
     position = next((index for index, message in enumerate(messages) if error.at and message.id == error.at.id), None)
     param = "messages" if position is None else f"messages.[{position}].role"
     return InvalidRequest(str(error), param=param)
@@ -116,14 +116,14 @@ def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
 
 
 def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[str | dict[str, object]]:
-    """Text alone becomes one string, which every endpoint takes; parts with images or files stay parts."""
+    """Return text parts as one string, which every endpoint accepts; with images or files, parts stay parts."""
     if not isinstance(message.content, list) or all(part.type == "text" for part in message.content):
         return _text(message, param)
     return [_part(part, f"{param}.content[{index}]", kinds) for index, part in enumerate(message.content)]
 
 
 def _part(part: ContentPart, param: str, kinds: Sequence[str]) -> str | dict[str, object]:
-    """Return what is known of a part, if it is of one of these kinds; nothing is fetched from addresses in it."""
+    """Return a part with its known fields, if it is of one of these kinds; nothing is fetched from addresses in it."""
     if part.type not in kinds:
         raise InvalidRequest(
             f"Invalid value: '{part.type[:100]}'. Supported values are: {', '.join(map(repr, kinds))}.",

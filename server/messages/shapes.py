@@ -1,4 +1,4 @@
-"""OpenAI's messages, as they come and go.
+"""The shapes of OpenAI's messages.
 
 Source: OpenAI's published OpenAPI document, `ChatCompletionRequestMessage`.
 """
@@ -21,9 +21,9 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
 class Lenient(BaseModel):
-    """Unknown fields are kept and ignored, since clients of other servers send theirs along.
+    """A shape whose unknown fields are ignored, since clients written for other servers send theirs.
 
-    No number is infinite: JSON can spell one that is read so, as 1e999, and has no word for what it was read as.
+    Infinite numbers are refused: JSON text such as 1e999 is read as one, but JSON cannot express it again.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -102,8 +102,8 @@ class Message(Lenient):
     """Text or parts; only an assistant's message may have none."""
     name: StrictStr | None = None
     tool_calls: list[ToolCall] | None = None
-    """What an assistant's message calls."""
+    """The tool calls of an assistant's message."""
     refusal: StrictStr | None = None
-    """What an assistant's message says where it refuses to answer; the same as its content."""
+    """The text of a refusal; treated as the content."""
     tool_call_id: StrictStr | None = None
     """The call that a tool's message is the result of."""

@@ -20,7 +20,7 @@ UNANSWERED = (
 
 
 class UnpairedMessage(ValueError):
-    """A message where a result without its call stands, or where a call's result is missing."""
+    """A result without its call, or a call without its result."""
 
     def __init__(self, complaint: str, at: AnyMessage | None) -> None:
         super().__init__(complaint)
@@ -28,10 +28,10 @@ class UnpairedMessage(ValueError):
 
 
 def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) -> None:
-    """See that results follow their calls; `waiting` are calls that came before the messages.
+    """Check that results follow their calls; `waiting` are calls from before the messages.
 
     Raises:
-        UnpairedMessage: they do not.
+        UnpairedMessage: a result or a call stands alone.
     """
     open_calls = Counter(waiting)
     for message in messages:

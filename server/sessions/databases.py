@@ -1,4 +1,4 @@
-"""The index that goes with each kind of database."""
+"""Open the session index that belongs to a database."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from server.sessions.sqlite_index import SqliteIndex
 
 
 async def open_index(saver: ThreadSaver) -> SessionIndex:
-    """Return the index beside a database's checkpoints, with its tables as they are today.
+    """Return the index beside a database's checkpoints, with its tables migrated to the current version.
 
     Raises:
         CheckpointUrlError: a newer version of chat-agent has changed them.

@@ -1,4 +1,4 @@
-"""What handlers work with: sessions, made by the lifespan and handed to them by FastAPI."""
+"""The sessions as handlers get them: opened by the lifespan, injected by FastAPI."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -35,7 +35,7 @@ SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 
 def claim_session(request: Request, session_id: str) -> Session:
-    """Return the caller's session, and let the answer carry its id."""
+    """Return the caller's session, and put its id into the answer's headers."""
     state = state_of(request.scope)
     state.session_id = session_id
     return Session(state.principal, session_id)

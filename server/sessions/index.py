@@ -29,17 +29,17 @@ class SessionRecord:
     branches: int
     waiting: bool
     agent: str
-    """The one that answered last."""
+    """The agent that answered last."""
 
     @property
     def is_single(self) -> bool:
-        """Whether nothing was said in it but one question and its answer."""
+        """Whether it has only one question and its answer."""
         return self.turns <= 1 and self.branches <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredTurn:
-    """What is entered when a turn was answered."""
+    """An answered turn, as it is entered into the index."""
 
     step: Step
     asked: bytes
@@ -54,27 +54,27 @@ class SessionIndex(ABC):
     """The sessions and turns of a database."""
 
     is_clean = True
-    """Whether nothing that was deleted is left in the database's log."""
+    """Whether the database's log is free of deleted data."""
 
     @abstractmethod
     async def recall(self, session: Session, transcript: Transcript) -> Knowledge:
-        """Return what the session knows of a request's messages; it costs the same for few turns and for many.
+        """Return what the session knows of a request's messages; the cost does not depend on its number of turns.
 
         Raises:
             NotFound: the thread is another principal's.
-            DatabaseMoved: what it would be told is not in the database file.
+            DatabaseMoved: the database file is no longer at its path.
         """
 
     @abstractmethod
     async def begin(self, session: Session) -> bool:
-        """Make a session, unless it is there, and say whether it was not.
+        """Make a session unless it exists, and return whether it was made.
 
-        What its first run writes must not be without an owner.
+        It is made before its first run, so that no thread is without an owner.
         """
 
     @abstractmethod
     async def withdraw(self, session: Session) -> None:
-        """Take back the beginning of a session in which no turn was answered."""
+        """Delete a session in which no turn was answered."""
 
     @abstractmethod
     async def enter(self, session: Session, turn: AnsweredTurn) -> None:
@@ -82,7 +82,7 @@ class SessionIndex(ABC):
 
     @abstractmethod
     async def get(self, session: Session) -> SessionRecord | None:
-        """Return what is known of a session, or None where there is none that the principal may see."""
+        """Return a session's record, or None if there is no such session of the principal."""
 
     @abstractmethod
     async def waiting_for(self, principal: str, messages: Sequence[AnyMessage]) -> Session | None:
@@ -106,19 +106,19 @@ class SessionIndex(ABC):
 
     @abstractmethod
     async def forget_lost_turns(self, session: Session) -> None:
-        """Forget the turns whose checkpoints were deleted behind the index, as Studio can; others stay."""
+        """Forget the turns whose checkpoints were deleted by others, such as Studio; the rest stay."""
 
     @abstractmethod
     async def delete(self, session: Session) -> None:
-        """Delete all that there is of a session; no copy of it stays in the database's files."""
+        """Delete all of a session; no copy stays in the database's files."""
 
     @abstractmethod
     async def clean_up(self) -> None:
-        """Take what was deleted out of the database's log too, now or, where somebody reads it, when called again."""
+        """Remove deleted data from the database's log too; while another process reads it, call this again later."""
 
     @abstractmethod
     async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
-        """Return sessions last used before a time, which is another one for sessions of a single turn."""
+        """Return sessions last used before these times: one for sessions of a single turn, one for the rest."""
 
 
 def unknown_session(session: Session) -> NotFound:

@@ -1,6 +1,6 @@
-"""The tables of the session index, and how those of older versions become today's.
+"""The tables of the session index, as numbered migrations.
 
-Migrations are numbered: each runs once in a database, whole or not at all, and is never changed afterwards. To change
+Each migration runs once in a database, in one transaction, and is never changed afterwards. To change
 a table, add one at the end.
 """
 
@@ -11,7 +11,7 @@ from graph.storage.sqlite import SqliteThreads
 
 APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
 
-# Databases made before there were numbers have these tables, and keep them as they are.
+# Databases from before the numbers have these tables already.
 M001_SESSIONS_AND_TURNS = """
 CREATE TABLE IF NOT EXISTS sessions (
     thread_id TEXT PRIMARY KEY,
@@ -43,14 +43,14 @@ CREATE INDEX IF NOT EXISTS turns_by_branch ON turns (thread_id, branch);
 CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 """
 
-# Which agent answered: AGENTS may name several.
+# The agent that answered the turn: AGENTS may name several.
 M002_AGENTS = "ALTER TABLE turns ADD COLUMN agent TEXT NOT NULL DEFAULT 'chat-agent'"
 
 MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS)
 
 
 async def migrate(saver: SqliteThreads) -> None:
-    """Make the tables of the index, or change those that are there into today's.
+    """Make the tables of the index, or bring existing ones up to date.
 
     Raises:
         CheckpointUrlError: a newer version of chat-agent has changed them.

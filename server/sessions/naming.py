@@ -1,4 +1,4 @@
-"""Which session a request belongs to, and which thread keeps it. Pure."""
+"""Find the session that a request belongs to, and the thread that stores it. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ THREAD_NAMESPACE = UUID("6f0a3f0e-6a5b-5f6c-9d53-6a1d2a0f6d4e")
 
 # How Open WebUI's own prompts begin.
 SIDE_TASK = "### Task:"
-# Its ids of chats that it does not keep. The first versions with such chats had one id for all of them.
+# Open WebUI's ids of temporary chats. Its first versions with such chats had one id for all of them.
 TEMPORARY = re.compile(r"(local|temporary)(:.*)?")
 
 
 @dataclass(frozen=True)
 class Session:
-    """The conversation that a principal names, and the thread that keeps it."""
+    """A conversation of a principal, by its id."""
 
     principal: str
     id: str
@@ -53,7 +53,7 @@ def named_in_body(body: Mapping[str, Any]) -> SessionName | None:
 
 
 def session_mode(headers: Mapping[str, str], name: SessionName | None) -> Mode:
-    """Return how a request's messages are meant: what its header says, else `full` for chats of other programs.
+    """Return the session mode of a request: its header's, else `full` if another program's header named the session.
 
     Raises:
         InvalidRequest: the header says something else.
@@ -74,14 +74,14 @@ def session_mode(headers: Mapping[str, str], name: SessionName | None) -> Mode:
 
 
 def is_side_task(messages: Sequence[AnyMessage], name: SessionName | None) -> bool:
-    """Say whether Open WebUI asks for a title, tags or follow-ups, under the id of the chat that they are for."""
+    """Say whether Open WebUI asks for a title, tags or follow-ups; it sends them under the id of their chat."""
     if not name or not name.third_party or not messages or not isinstance(messages[-1], HumanMessage):
         return False
     return str(messages[-1].text).startswith(SIDE_TASK)
 
 
 def is_temporary(name: SessionName | None) -> bool:
-    """Say whether the id is that of a chat of another program's which is not to be kept."""
+    """Say whether the id is that of another program's temporary chat."""
     return bool(name and name.third_party and TEMPORARY.fullmatch(name.id))
 
 

@@ -2,8 +2,8 @@
 
 Every answered request left a turn, and turns make a tree: a session may have several roots, and several answers to one
 question. A request goes on after the longest part of the tree that its messages begin with, so that continuing,
-regenerating, editing and switching branches are one look-up. The rules for messages that do not tell on their own
-whether they are all that was said or only what is new are below, in the order in which they are asked.
+regenerating, editing and switching branches are one look-up. Some messages may be the whole conversation or only its
+newest part; the rules for them are below, in the order in which they are applied.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ CANCELLED = "This tool call was cancelled by the user."
 
 @dataclass(frozen=True, kw_only=True)
 class KnownTurn:
-    """A turn that was answered, as far as a later request needs to know it."""
+    """An answered turn, with what later requests need to know about it."""
 
     id: int
     number: int
@@ -41,7 +41,7 @@ class KnownTurn:
     waiting: tuple[str, ...] = ()
     """The client's tool calls that its answer ended with."""
     is_followed: bool = False
-    """Whether another turn follows it, so that those calls wait no more; told of paused turns only."""
+    """Whether another turn follows it, so that its calls no longer wait; set for paused turns only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class Knowledge:
 
     newest: KnownTurn | None = None
     turns: Mapping[bytes, KnownTurn] = field(default_factory=dict)
-    """Turns by digest; those that the messages begin with are enough."""
+    """Turns by digest, at least those that the messages begin with."""
     paused: Mapping[str, KnownTurn] = field(default_factory=dict)
-    """Turns by the tool calls that they wait for; those that the messages answer, or leave open, are enough."""
+    """Turns by the tool calls that they wait for, at least those whose calls are in the messages."""
     habit: Habit | None = None
-    """What the session's client was seen to send: all that was said, or only what is new."""
+    """What the session's client was seen to send: the whole conversation, or only what is new."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ class Step:
 
     after: KnownTurn | None
     messages: Sequence[AnyMessage]
-    """Those of the request that are new."""
+    """The new messages of the request."""
 
 
 def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> Step:
-    """Say where a request's messages, without system ones, go on in the tree of turns, and which of them are new.
+    """Decide where a request's messages, without system ones, go on in the tree, and which of them are new.
 
     Raises:
         UnpairedMessage: tool results without their calls, or calls without all of their results.
     """
     messages = transcript.messages
-    if not messages and mode != "append":  # the beginning of everything that was said: before the first turn
+    if not messages and mode != "append":  # the empty beginning, before the first turn
         return Step(None, ())
     if paused := _paused(known, messages):
         return Step(paused, _closed(known, results_at_end(messages), paused.waiting))
@@ -82,19 +82,19 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
     continued = isinstance(messages[-1], AIMessage)
     for beginning in reversed(transcript.beginnings):
         turn = known.turns.get(beginning.digest)
-        # All of them are known where an answer is to be continued, such as one that was stopped.
+        # All are known if an answer is to be continued, such as one that was stopped.
         if turn and (beginning.length < len(messages) or (continued and not turn.waiting)):
             return Step(turn, _closed(known, messages[beginning.length :], turn.waiting))
     if mode == "full" or known.newest is None or carries_answers(messages):
         return _new_root(known, messages)
-    # Only what is new, or a client that sends all and went back to its first question?
+    # Either only what is new, or all of it from a client that went back to its first question.
     if known.habit == "full" or (known.habit is None and _asks_again(known.newest, transcript)):
         return _new_root(known, messages)
     return _append(known, messages)
 
 
 def whole_transcript(step: Step, transcript: Transcript) -> Transcript:
-    """Return a request's transcript with what came before it, where the request does not tell of that itself."""
+    """Return a request's transcript, with what came before it if the request does not repeat that."""
     if step.after is None or not _alone(step, transcript.messages):
         return transcript
     return Transcript.of(transcript.messages, step.after.digest)
@@ -108,7 +108,7 @@ def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) ->
 
 
 def carries_answers(messages: Sequence[AnyMessage]) -> bool:
-    """Say whether the messages tell of earlier answers, not just of calls to answer or of a text to continue."""
+    """Say whether the messages contain earlier answers, not just calls with results or a text to continue."""
     spoken = [isinstance(message, AIMessage) for message in messages]
     while spoken and spoken[-1]:
         spoken.pop()
@@ -116,7 +116,7 @@ def carries_answers(messages: Sequence[AnyMessage]) -> bool:
 
 
 def _alone(step: Step, messages: Sequence[AnyMessage]) -> bool:
-    """Say whether the messages came without those that they follow: all of them are new, but they are no root."""
+    """Say whether the messages came without what they follow: all are new, but they do not begin a root."""
     return step.after is not None and (not messages or any(message is messages[0] for message in step.messages))
 
 
@@ -136,13 +136,13 @@ def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
 
 
 def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:
-    """Return the turn that waits for the results at the end; the ids alone decide."""
+    """Return the turn that waits for the results at the end, by the call ids alone."""
     answered = (known.paused.get(message.tool_call_id) for message in results_at_end(messages))
     return next((turn for turn in answered if turn and not turn.is_followed), None)
 
 
 def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] = ()) -> list[AnyMessage]:
-    """Return new messages with a result for each of the session's calls that the user moved on from.
+    """Return new messages with a result added for each of the session's calls that the user abandoned.
 
     Such a call stays in the client's history without a result, so it may come again anywhere in it.
     """

@@ -1,4 +1,4 @@
-"""Runs as the answer to a request: streamed or collected, and ended with it."""
+"""Answer a request with runs, streamed or collected; the runs end with the request."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -15,12 +15,12 @@ Choices = Sequence[AsyncIterator[RunEvent]]
 
 
 class Reply(Protocol):
-    """What a protocol makes of the events of runs, of which each is one choice of the answer."""
+    """How a protocol encodes the events of runs; each run is one choice of the answer."""
 
     is_streamed: bool
 
     def encode(self, choices: Choices) -> AsyncIterator[bytes]:
-        """Yield the frames of a stream. It tells of a failure itself: the status has been sent."""
+        """Yield the frames of a stream. A failure becomes a frame: the status has been sent."""
 
     async def collect(self, choices: Choices) -> Response:
         """Return the whole answer.
@@ -33,9 +33,9 @@ class Reply(Protocol):
 async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> Response:
     """Answer with the runs; a failure before the first event is a status, which can be retried.
 
-    A stream whose model is slow to begin begins without it, so that its first comment comes before proxies give up.
+    If the model is slow to begin, the stream begins before it, so that its first comment comes before proxies give up.
 
-    Runs that nobody waits for any more are stopped, and have ended when this returns or raises.
+    When the client leaves, the runs are stopped; they have ended when this returns or raises.
     """
     async with AsyncExitStack() as ending:
         for run in runs:
@@ -50,7 +50,7 @@ async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> R
 
 
 class RunStream(EventStream):
-    """Runs as an event stream: they end with it."""
+    """An event stream of runs, which end with it."""
 
     def __init__(self, runs: Sequence[Run], frames: AsyncIterator[bytes]) -> None:
         super().__init__(frames, runs[0].task.get_name())

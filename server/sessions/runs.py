@@ -28,7 +28,7 @@ CANCEL_AGAIN = 0.2
 
 
 class Run:
-    """One run: its events for whoever reads them, and the way to stop it."""
+    """One run: its events, and the way to stop it."""
 
     def __init__(
         self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[RunEvent], ahead: float, repeatable: bool
@@ -55,7 +55,7 @@ class Run:
             self._raise_failure()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
-        """Yield the run's events; end when all that it did is stored.
+        """Yield the run's events; the end comes when everything is stored.
 
         Raises:
             ApiError: the run failed, or was stopped.
@@ -116,7 +116,7 @@ class Run:
             raise (error if self._repeatable else error.not_to_be_repeated()) from failure
 
     def log_failure(self) -> None:
-        """Log why the run failed: a defect of ours with its traceback, all else in one line."""
+        """Log why the run failed: a defect of ours with its traceback, other failures in one line."""
         error = self._failure()
         if error is None or (error is self._stopped_with and not isinstance(error, RunTimedOut)):
             return
@@ -148,7 +148,7 @@ def own_context() -> Context:
 
 
 def run_stopped() -> Unavailable:
-    """Return what the reader of a run is told that somebody stopped."""
+    """Return the error for the reader of a run that was stopped."""
     return Unavailable("The run was stopped before it was done.", code="run_stopped")
 
 

@@ -1,4 +1,4 @@
-"""What the client is told of a turn, message by message."""
+"""The text that the client gets of a turn, message by message."""
 
 # Between the texts of two model messages of one turn, such as one before a tool call and one after it.
 MESSAGE_SEPARATOR = "\n\n"
@@ -11,7 +11,7 @@ class Speech:
         self._pieces: dict[str | None, list[str]] = {}
 
     def hear(self, message_id: str | None, said: str) -> str:
-        """Take in the next piece of a message, and return what it adds to the whole."""
+        """Add the next piece of a message, and return what it adds to the whole text."""
         is_new = message_id not in self._pieces
         delta = MESSAGE_SEPARATOR + said if is_new and self._pieces else said
         self._pieces.setdefault(message_id, []).append(said)
@@ -19,10 +19,10 @@ class Speech:
 
     @property
     def text(self) -> str:
-        """All that the client was told."""
+        """The whole text that the client got."""
         return MESSAGE_SEPARATOR.join(self.texts.values())
 
     @property
     def texts(self) -> dict[str | None, str]:
-        """What was said of each message, by its id."""
+        """The text of each message, by its id."""
         return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}

@@ -1,4 +1,4 @@
-"""Deleting sessions that nobody uses any more, one after the other and only while they are idle."""
+"""Delete sessions that are no longer used, one after the other and only while they are idle."""
 
 import asyncio
 import logging

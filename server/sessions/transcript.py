@@ -1,4 +1,4 @@
-"""The transcript of a conversation: what its client saw, as digests of all its beginnings. Pure.
+"""The transcript of a conversation, as its client saw it: digests of all its beginnings. Pure.
 
 Each digest is made from the one before it, so that a transcript of any length is found by one look-up in an index.
 """
@@ -48,7 +48,7 @@ class Transcript:
         return self.beginnings[-1].digest if self.beginnings else self.after
 
     def looks(self) -> Iterator[list[bytes]]:
-        """Yield the digests of the beginnings, the longest first, as they are looked up: some at once."""
+        """Yield the digests of the beginnings in batches for look-ups, the longest first."""
         remaining, size = (beginning.digest for beginning in reversed(self.beginnings)), FIRST_LOOK
         while candidates := list(islice(remaining, size)):
             yield candidates
@@ -65,7 +65,7 @@ def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beg
 
     Messages are compared by role, text and tool call ids, never by message id or by arguments, which clients serialise
     anew. Assistant messages in a row are one: clients join an answer with the beginning that it continues. One without
-    text and calls counts as not there.
+    text and calls is skipped.
     """
     found: list[Beginning] = []
     length, digest = 0, after
@@ -102,6 +102,6 @@ def _calls(message: AnyMessage) -> Iterator[str]:
 
 
 def _media(item: Sequence[AnyMessage]) -> list[object]:
-    """Images and files are said too: the same words about another picture are another question."""
+    """Return the images and files, which count too: the same words about another picture are another question."""
     parts = [part for message in item if isinstance(message.content, list) for part in message.content]
     return [part for part in parts if isinstance(part, dict) and part.get("type") != "text"]

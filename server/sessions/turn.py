@@ -1,4 +1,4 @@
-"""One turn of a session: find where it goes on, run the graph there, keep what came of it."""
+"""One turn of a session: find where it goes on, run the graph there, store the result."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -27,18 +27,18 @@ CUT_SHORT = "cut_short"
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRequest:
-    """A request in native terms: its session, its messages without system ones, and what it asks for itself."""
+    """A request in native terms: its session, its messages without system ones, and the context of the turn."""
 
     agent: str = OUR_AGENT
     """The agent that is asked."""
     session: Session
     is_named: bool
-    """Whether its client named the session; one that it did not name goes when its first turn fails."""
+    """Whether the client named the session; one that it did not is deleted if its first turn fails."""
     mode: Mode
     messages: Sequence[AnyMessage]
     context: TurnContext
     refuse: Callable[[UnpairedMessage], ApiError]
-    """Words a refusal of calls and results that do not fit, as the request's protocol does."""
+    """Makes the protocol's error for calls and results that do not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +47,22 @@ class Place:
 
     step: Step
     given: Sequence[AnyMessage]
-    """The messages that the run begins with: those that are new, or all where another agent goes on."""
+    """The messages that the run begins with: the new ones, or all if another agent takes over."""
     transcript: Transcript
-    """All that was said up to and with the request."""
+    """The conversation up to and with the request."""
     habit: Habit | None
     is_first: bool
     """Whether no turn of the session was answered before."""
     checkpoint_id: str
     """The checkpoint that the turn follows."""
     position: Position
-    """The same as a run takes it."""
+    """The same checkpoint, as the run takes it."""
     written_last: str | None
-    """The checkpoint of the thread that was written before."""
+    """The thread's checkpoint that was written last before the turn."""
 
 
 class Turn:
-    """A turn of a session that is kept."""
+    """A turn of a stored session."""
 
     def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex) -> None:
         self._request, self._session = request, request.session
@@ -76,7 +76,8 @@ class Turn:
         """Yield the events of the turn; when it ends, the turn is on disk.
 
         A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing,
-        nor a session that nobody named: it was not acknowledged, and clients send a failed request again.
+        not even a session that the client did not name: it was not acknowledged, and clients send a failed request
+        again.
 
         Raises:
             ApiError: tool results without their calls, or only some of those that are waited for.
@@ -91,7 +92,7 @@ class Turn:
             async with aclosing(run) as events:
                 async for event in events:
                     yield event
-                    self._note(event)  # what nobody took was not said
+                    self._note(event)  # text that was not taken counts as not said
         except (asyncio.CancelledError, GeneratorExit):
             await to_the_end(self._keep_cut(place))
             raise
@@ -110,7 +111,7 @@ class Turn:
         try:
             step = reconcile(known, transcript, self._request.mode)
             latest, is_there = await self._checkpointer.latest(thread, checkpoint_before(step))
-            if not is_there and step.after:  # it was deleted behind the index, as Studio can
+            if not is_there and step.after:  # deleted by others, such as Studio
                 await self._index.forget_lost_turns(self._session)
                 known = await self._index.recall(self._session, transcript)
                 step = reconcile(known, transcript, self._request.mode)
@@ -118,10 +119,11 @@ class Turn:
             raise self._request.refuse(error) from error
         checkpoint_id, given = checkpoint_before(step), list(step.messages)
         if step.after and step.after.agent != self._request.agent:
-            # Its graph cannot read another's checkpoints: it begins anew, with what was said before.
+            # A graph cannot read another graph's checkpoints: it begins anew, with the conversation so far.
             given = [*await turn_messages(self._assembly, self._session, step.after), *given]
             checkpoint_id = NOWHERE
-        # Named only where it must be: what follows a checkpoint named by its id is stored with a copy of all before it.
+        # The id is given only if necessary: LangGraph copies the whole state into a checkpoint that follows a named
+        # one.
         is_latest = latest is None or checkpoint_id == latest
         seen = habit_after(known, self._request.messages, step) if self._request.mode == "auto" else known.habit
         return Place(
@@ -159,15 +161,15 @@ class Turn:
         await self._index.enter(self._session, turn)
 
     async def _keep_cut(self, place: Place) -> None:
-        """Keep a turn that was stopped: the request, the text that was sent, a result for every call.
+        """Store a turn that was stopped: the request, the text that was sent, a result for every call.
 
-        What LangGraph shows of a stopped run has messages in it that only the run's next step would have stored, so all
-        of the turn is written again; it replaces what is there under the same ids.
+        LangGraph's state of a stopped run contains messages that only its next step would have stored, so the whole
+        turn is written again; messages with the same ids are replaced.
         """
-        await self._checkpointer.idle()  # a write of the run may have outlived it
+        await self._checkpointer.idle()  # the run's last write may still be going on
         thread = self._session.thread_id
         written = await self._checkpointer.written_last(thread)
-        if written == place.written_last:  # stopped before the graph had taken the request in
+        if written == place.written_last:  # stopped before the graph had stored the request
             position, turn = place.position, list(place.given)
         else:
             position = Position(thread)
@@ -188,7 +190,7 @@ class Turn:
         return message.model_copy(update={"content": said, "response_metadata": {"finish_reason": CUT_SHORT}})
 
     def _closed(self, turn: Sequence[AnyMessage]) -> list[AnyMessage]:
-        """Return the turn with what was being said at its end, and a result for every call."""
+        """Return the turn with a result for every call, and the unfinished answer at its end."""
         known = {message.id for message in turn}
         saying = [
             AIMessage(text, id=message_id, response_metadata={"finish_reason": CUT_SHORT})
@@ -202,7 +204,7 @@ async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -
     """Return all messages up to and with a turn.
 
     Raises:
-        NotFound: the agent that answered it is not there any more.
+        NotFound: the agent that answered it no longer exists.
     """
     agent = assembly.agents.get(turn.agent)
     if agent is None:

@@ -19,11 +19,11 @@ from tools.bundled.settings import ToolSettings
 from tools.bundled.weather import weather_report
 from tools.identity import NAME, version
 
-log = logging.getLogger("tools.bundled.server")  # not __main__, which it is in a process of its own
+log = logging.getLogger("tools.bundled.server")  # its own process runs it as __main__
 
 MAX_RESULTS = 10
 
-# Written for a small model, which must tell from these words alone when to call; `make eval` scores them.
+# Written for a small model, which decides by these words alone when to call; `make eval` scores them.
 WEATHER = "The weather in one city: temperature, rain, snow and wind, now and in the next days."
 CITY = "City name in Korean or English, spelled as in the question, e.g. 서울, Seoul or New York"
 SEARCH = (
@@ -33,10 +33,10 @@ SEARCH = (
 
 
 def build_server(settings: ToolSettings) -> FastMCP:
-    """Return the server with its two tools; whoever runs it picks the transport."""
+    """Return the server with its two tools; the caller picks the transport."""
     _log_plainly()
     server = FastMCP(NAME, host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING")
-    server._mcp_server.version = version()  # which FastMCP takes no argument for
+    server._mcp_server.version = version()  # FastMCP has no argument for it
     web = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
     read_only = ToolAnnotations(readOnlyHint=True, openWorldHint=True)
 
@@ -66,7 +66,7 @@ def build_server(settings: ToolSettings) -> FastMCP:
 def _log_plainly() -> None:
     """Log as uvicorn does, before FastMCP sets up its own handler, which draws boxes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
-    # It reports every client that leaves as a fault, with a traceback.
+    # It logs every client that leaves as an error with a traceback.
     logging.getLogger("mcp.server.streamable_http").setLevel(logging.CRITICAL)
 
 

@@ -1,4 +1,4 @@
-"""What the bundled tools can be told from outside: environment variables or `.env`."""
+"""The bundled tools' settings: environment variables or `.env`."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""What a weather report says, in English and in Korean: small models relay what they need not translate."""
+"""The words of a weather report in English and Korean; small models relay text better than they translate it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class Words:
     days: Sequence[str]
     conditions: Mapping[int, str]
     condition: str
-    """One whose code the table does not have."""
+    """For a code that the table does not have."""
     unknown_city: str
     no_answer: str
 

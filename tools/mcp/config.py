@@ -45,7 +45,7 @@ def bundled_server() -> ServerSpec:
     environment = {name: value for name, value in os.environ.items() if name.upper() in passed_on}
     address = StdioAddress(
         command=sys.executable,
-        # Our package, not a folder "tools" that happens to be where the user works.
+        # Import our package, not a folder "tools" in the user's working directory.
         args=("-P", "-m", "tools.bundled.server"),
         env=environment | {"PYTHONPATH": str(PROJECT)},
     )
@@ -56,7 +56,7 @@ def http_server(url: str, *, verify_ssl: bool) -> ServerSpec:
     """Return the server at an address.
 
     Raises:
-        ValueError: it is no address of one.
+        ValueError: it is not an address of a server.
     """
     return ServerSpec(address=HttpAddress(url=url, verify_ssl=verify_ssl))
 
@@ -64,10 +64,10 @@ def http_server(url: str, *, verify_ssl: bool) -> ServerSpec:
 def load_servers(path: Path, *, verify_ssl: bool) -> dict[str, ServerSpec]:
     """Read a host's file of servers, with variables from the environment or `.env`.
 
-    An entry that is no server stays among them with the reason, so that one mistake does not cost the others.
+    An unusable entry stays in the result with the reason, so that one mistake does not disable the other servers.
 
     Raises:
-        McpConfigError: the file cannot be read, or is no file of servers.
+        McpConfigError: the file cannot be read, or has no servers in it.
     """
     document = _read(path)
     variables = Variables(
@@ -87,7 +87,7 @@ def parse_json(text: str) -> Any:
     """Parse JSON that may have comments and trailing commas, as editors' settings do.
 
     Raises:
-        ValueError: it is not even that.
+        ValueError: it is not JSON even then.
     """
     without_comments = COMMENT.sub(lambda match: match[1] or " ", text)
     return json.loads(TRAILING_COMMA.sub(lambda match: match[1] or "", without_comments))

@@ -16,7 +16,7 @@ from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, StdioAddress
 from tools.mcp.stdio import stdio_streams
 
-# Seconds that a server may take to answer elsewhere: what it said where it was asked first is the better reason.
+# Seconds for a server to answer at another address; after that, its first answer is the reason that is told.
 FALLBACK_TIMEOUT = 5.0
 # Statuses of an MCP server that is there but asks for a log-in or for patience; it is not looked for elsewhere.
 NOT_FOR_US = frozenset({401, 403, 407, 408, 429})
@@ -27,7 +27,7 @@ async def greeted(address: StdioAddress | HttpAddress) -> AsyncIterator[Session]
     """Open a session and agree on the protocol.
 
     Raises:
-        Exception: whatever the transport says; `reasons.reason` puts it into words.
+        Exception: any exception of the transport; `reasons.reason` puts it into words.
     """
     attempt = AsyncExitStack()
     try:
@@ -45,7 +45,7 @@ async def _first_that_answers(
     """Return an open session at the first of these, and what ends it.
 
     Raises:
-        UnansweredError: the failure that led here, for it is about the address that was given.
+        UnansweredError: the failure at the configured address, which is the one to report.
     """
     for address in addresses:
         attempt = AsyncExitStack()
@@ -56,7 +56,7 @@ async def _first_that_answers(
 
 
 async def _greet(attempt: AsyncExitStack, address: StdioAddress | HttpAddress) -> Session:
-    """Open a session, to be ended with `attempt`, and agree on the protocol; where that fails it has ended already."""
+    """Open a session that ends with `attempt`, and agree on the protocol; if that fails, the session is closed."""
     try:
         session = await attempt.enter_async_context(_opened(address))
         await session.initialize()
@@ -70,7 +70,7 @@ async def _greet(attempt: AsyncExitStack, address: StdioAddress | HttpAddress) -
 
 
 def fallbacks(address: HttpAddress, status: int | None) -> list[HttpAddress]:
-    """Return where else a server may be that refused the greeting: at `/mcp`, or behind the transport of 2024."""
+    """Return where else to look for a server that refused the greeting: at `/mcp`, or with the transport of 2024."""
     if address.transport == "sse" or status is None or not 400 <= status < 500 or status in NOT_FOR_US:
         return []
     url = httpx.URL(address.url)

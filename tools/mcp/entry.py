@@ -22,12 +22,12 @@ TRANSPORTS: Mapping[str, Literal["stdio", "http", "sse"]] = {
     "remote": "http",
     "sse": "sse",
 }
-# Cline and we give seconds, Gemini CLI gives milliseconds; nobody waits longer for one call than an hour.
+# Cline's timeouts and ours are in seconds, Gemini CLI's in milliseconds; none is longer than an hour.
 LONGEST_TIMEOUT = 3600
 
 
 class EntryError(ValueError):
-    """An entry is no server; the message says why, as the end of a sentence about it."""
+    """An entry cannot be used as a server; the message says why, as the end of a sentence about it."""
 
 
 def server_spec(entry: Any, *, name: str, variables: Variables, verify_ssl: bool) -> ServerSpec:

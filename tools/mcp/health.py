@@ -1,4 +1,4 @@
-"""How the servers are, as `/ready` tells it."""
+"""The health of the servers, as `/ready` shows it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ServerHealth:
-    """How one server is.
+    """The health of one server.
 
     `tools` is how many it offers; `error` says in one sentence why it is down, or which of its tools are left out.
     """

@@ -1,7 +1,7 @@
 """The HTTP client of one session: it reports requests without an answer, and repairs what the SDK cannot read.
 
-The SDK's transports pass over an answer that is no JSON-RPC, an empty one and a stream that was cut, and end the whole
-session for an HTTP error; its caller would wait until the time is over, and its neighbours would be lost.
+The SDK's transports ignore an answer that is not JSON-RPC, an empty answer and a stream that was cut: the caller would
+wait for its timeout. For an HTTP error they end the whole session, and with it all other requests.
 """
 
 import json
@@ -24,20 +24,20 @@ from tools.mcp.spec import HttpAddress
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 30.0
-# A server that hangs must keep neither other messages nor the agent's end waiting.
+# A hanging server must delay neither other messages nor the shutdown.
 NOTE_TIMEOUT, GOODBYE_TIMEOUT = 5.0, 2.0
 NOT_SEEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 EVENTS = "text/event-stream"
 
 
 class McpHttpClient(httpx.AsyncClient):
-    """An httpx client whose answers the SDK can read, each of them to one request."""
+    """An httpx client whose answers the SDK can read, each one the answer to one request."""
 
     def __init__(self, address: HttpAddress, pending: Pending) -> None:
         super().__init__(
             verify=address.verify_ssl,
             headers=dict(address.headers),
-            # How long an answer may take is the caller's business, and an open stream may be silent for ever.
+            # The caller bounds how long an answer may take; an open stream may be silent for any time.
             timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             mounts=NO_PROXY_ON_LOOPBACK,
@@ -46,7 +46,7 @@ class McpHttpClient(httpx.AsyncClient):
         self._resumable: dict[str, int] = {}
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request as httpx does; one whose answer cannot be had is failed, and told as accepted."""
+        """Send a request as httpx does; if there is no usable answer, fail the request and report it as accepted."""
         match request.method:
             case "POST":
                 return await self._post(request, options)
@@ -76,7 +76,7 @@ class McpHttpClient(httpx.AsyncClient):
         """Return the answer to a request as the SDK reads it.
 
         Raises:
-            UnansweredError: it is none.
+            UnansweredError: the response is not an answer.
             httpx.RequestError: the connection failed.
         """
         with self._pending.wanted(request_id):
@@ -92,7 +92,7 @@ class McpHttpClient(httpx.AsyncClient):
         raise httpx.ReadError("nobody waits for the answer any more")
 
     async def _note(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
-        """Send what needs no answer; a server that does not take it says so when it is asked something."""
+        """Send what needs no answer; a refusal is ignored, since the next request will meet it too."""
         _bound(request, NOTE_TIMEOUT)
         try:
             response = await super().send(request, **options)
@@ -104,7 +104,7 @@ class McpHttpClient(httpx.AsyncClient):
         return _accepted(request)
 
     async def _get(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
-        """Open a stream of events; one that goes on with a cut answer fails its request where it cannot be opened."""
+        """Open a stream of events; if it was to resume a cut answer and cannot be opened, that request fails."""
         last_id = request.headers.get("last-event-id", "")
         request_id = self._resumable.get(last_id)
         if request_id is not None and not self._pending.waits(request_id):
@@ -128,7 +128,8 @@ class McpHttpClient(httpx.AsyncClient):
     ) -> AsyncGenerator[bytes, None]:
         """Yield the events of a stream, mended; fail its request if it ends without an answer and cannot go on.
 
-        One whose request is given up ends with an error as its answer: the SDK would ask for its rest for ever.
+        If its request was given up, it ends with an error as the answer: the SDK would otherwise try to resume it for
+        ever.
         """
         answered, broken = request_id is None, lost()
         try:
@@ -161,7 +162,7 @@ class McpHttpClient(httpx.AsyncClient):
 
 
 class _Events(httpx.AsyncByteStream):
-    """The body of a response whose events were mended."""
+    """The body of a response with its events repaired."""
 
     def __init__(self, response: httpx.Response, events: AsyncGenerator[bytes, None]) -> None:
         self._response, self._events = response, events

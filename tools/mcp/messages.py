@@ -1,7 +1,7 @@
-"""JSON-RPC messages as servers send them, made such that the SDK's session can read them. Pure.
+"""Repair JSON-RPC messages of servers so that the SDK's session can read them. Pure.
 
-The session passes over what it cannot read, and whoever waits for that answer waits until the time is over. So half a
-surrogate pair becomes U+FFFD, and an answer of the wrong form becomes an error that says so.
+The session ignores what it cannot read, and the request waits for its timeout. So half a surrogate pair becomes U+FFFD,
+and an answer of the wrong form becomes an error that says so.
 """
 
 import json
@@ -16,13 +16,13 @@ from pydantic_core import from_json
 TOO_DEEP = "Its answer is nested too deep to be read."
 NOT_JSON = "Its answer is not valid JSON."
 WRONG_FORM = "Its answer does not have the form that MCP asks for."
-# Python reads no number of thousands of digits, and no id is one.
+# Python refuses numbers of thousands of digits; ids are never that long.
 DIGITS = re.compile(r"\d{1,18}")
 ID = re.compile(rf'"id"\s*:\s*"?({DIGITS.pattern})(?!\d)')
 
 
 def readable(text: str | bytes) -> list[JSONRPCMessage]:
-    """Return the messages of a text: one, several where it is an array, none where it is not JSON-RPC."""
+    """Return the messages in a text: one, several if it is an array, none if it is not JSON-RPC."""
     try:
         parsed = json.loads(text)
         items = parsed if isinstance(parsed, list) else [parsed]
@@ -35,7 +35,7 @@ def encoded(message: JSONRPCMessage) -> bytes:
     """Return a message as JSON that the SDK can read; what is nested too deep for it becomes an error or nothing."""
     try:
         text = message.model_dump_json(by_alias=True, exclude_none=True).encode()
-        from_json(text)  # this is what the SDK reads with
+        from_json(text)  # the SDK parses with it
     except ValueError:
         request_id = answered_id(message)
         return b"" if request_id is None else encoded(error_answer(request_id, TOO_DEEP))
@@ -51,7 +51,7 @@ def without_half_characters(value: Any) -> Any:
 
 
 def answered_id(message: JSONRPCMessage) -> int | str | None:
-    """Return the id of the request that a message answers; None where it is no answer."""
+    """Return the id of the request that a message answers; None if it is not an answer."""
     root = message.root
     found = None if isinstance(root, JSONRPCNotification) or hasattr(root, "method") else root.id
     return int(found) if isinstance(found, str) and DIGITS.fullmatch(found) else found
@@ -65,7 +65,7 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
             yield error_answer(item["id"], _complaint(item.get("error")))
         return
     if isinstance(message.root, JSONRPCNotification) and not _is_known(message.root):
-        return  # the SDK would write it to the log as a fault
+        return  # the SDK would log it as an error
     yield message
 
 

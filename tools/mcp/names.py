@@ -1,8 +1,8 @@
-"""The names under which a model knows the tools of all servers. Pure.
+"""Names for the tools of all servers, as the model sees them. Pure.
 
-Endpoints that hold to OpenAI's format refuse a whole request for one name that is not of this form, and MCP servers
-may name their tools as they like. A name depends on the tool's own name, and on the server's where two use the same,
-so it stays the same when other servers go, and what has a name keeps it when other servers come.
+Endpoints that enforce OpenAI's format refuse a whole request for one name of another form, and MCP servers may name
+their tools freely. A name is made from the tool's own name, and the server's if two tools share one. So it stays the
+same when other servers come or go.
 """
 
 import re
@@ -12,7 +12,7 @@ from hashlib import sha256
 
 MAX_LENGTH = 64
 Tool = tuple[str, str]
-"""A server's name and what that server calls its tool."""
+"""A server's name, and that server's name for the tool."""
 FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -39,7 +39,7 @@ def _new_names(offered: Sequence[Tool], taken: Counter[str]) -> list[str]:
 
 
 def fit_name(name: str) -> str:
-    """Return the name as a model may use it; a mark made from the whole name stands for letters that it loses."""
+    """Return the name in the form that models may use; a hash of the whole name stands for letters that are lost."""
     fit = FOREIGN.sub("_", name)
     if is_recognizable(name):
         return fit
@@ -47,7 +47,7 @@ def fit_name(name: str) -> str:
 
 
 def is_recognizable(name: str) -> bool:
-    """Whether a name loses nothing but punctuation when it is made fit for a model."""
+    """Whether a name loses only punctuation in the form that models may use."""
     return 0 < len(name) <= MAX_LENGTH and name.isascii() and any(character.isalnum() for character in name)
 
 

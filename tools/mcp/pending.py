@@ -1,4 +1,4 @@
-"""The requests of one session that wait for their answers, and how a transport says that none will come."""
+"""The requests of one session that wait for answers; a transport fails those that will get none."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from tools.mcp.reasons import UnansweredError, lost
 
 
 class Pending:
-    """Which requests wait. The session opens them, the transport may fail them, either may end.
+    """The waiting requests. The session adds them, the transport may fail them, and either may end them all.
 
-    The SDK's transports do not tell a request that its HTTP request failed; it would wait until its time is over.
+    The SDK's transports do not report a failed HTTP request to its caller, who would wait for the timeout.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Pending:
         return len(self._waiting)
 
     def waits(self, request_id: int) -> bool:
-        """Whether somebody waits for this answer."""
+        """Whether a request waits for this answer."""
         return request_id in self._waiting and request_id not in self._failures
 
     @contextmanager
@@ -65,7 +65,7 @@ class Pending:
 
     @contextmanager
     def wanted(self, request_id: int) -> Iterator[None]:
-        """Do inside what serves one request, until nobody wants its answer any more."""
+        """Run the body, which serves one request, until its answer is no longer wanted."""
         with anyio.CancelScope() as scope:
             self._work[request_id] = scope
             if not self.waits(request_id):
@@ -76,6 +76,6 @@ class Pending:
                 del self._work[request_id]
 
     def forget(self, request_id: int) -> None:
-        """Say that nobody wants an answer any more, so that the transport may let its connection go."""
+        """Say that an answer is no longer wanted, so that the transport can close its connection."""
         if scope := self._work.get(request_id):
             scope.cancel()

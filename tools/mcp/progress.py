@@ -15,9 +15,9 @@ class Progress:
 
 
 progress_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("progress_listener", default=None)
-"""Whoever calls a tool may set it, to hear of the call's progress."""
+"""The caller of a tool may set it, to hear of the call's progress."""
 
 
 def tell_listener() -> Callable[[Progress], None]:
-    """Return what tells of a call's progress to whoever makes it now."""
+    """Return the function that reports progress to the current caller."""
     return progress_listener.get() or (lambda _: None)

@@ -7,7 +7,7 @@ import httpx
 from mcp import McpError
 from pydantic import ValidationError
 
-# The user and password before a host, and the query behind a path, whatever the scheme.
+# User and password before a host, and the query behind a path, in URLs of any scheme.
 SECRETS_OF_URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?#'\"]*)[^\s'\"]*")
 MAX_LENGTH = 500
 SHORTEST_SECRET = 6
@@ -29,7 +29,7 @@ class UnansweredError(Exception):
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether a new session may help a call that adds nothing when it is made twice."""
+        """Whether repeating an idempotent call in a new session may help."""
         return self.is_loss or self.status == 500
 
 
@@ -71,10 +71,10 @@ def bare(url: httpx.URL) -> str:
 
 
 def may_be_taken(status: int, body: bytes) -> bool:
-    """Whether a server that answers so may have carried the call out, or one that is behind it.
+    """Whether the server, or one behind it, may have carried out a call that was answered with this status.
 
-    408, 499 and what is above 500 come from a gateway or from a time-out. A 500 is a tool's own fault, too, unless it
-    speaks of the session: so do servers that do not know an old one any more.
+    408, 499 and what is above 500 come from a gateway or from a time-out. A 500 may come from the tool itself, unless
+    it mentions the session: some servers answer so when they no longer know an old one.
     """
     return status in (408, 499) or status > 500 or (status == 500 and b"session" not in body.lower())
 
@@ -93,7 +93,7 @@ def refused(response: httpx.Response, words: str | None, code: int | None, *, is
 
 
 def no_answer(response: httpx.Response, *, is_first: bool) -> UnansweredError:
-    """Return the failure of a request that was answered with something that is no answer."""
+    """Return the failure of a request whose response is not an answer."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip() or "no content"
     there = f"{bare(response.request.url)} answered" if is_first else "answered"
     end = ": no MCP server there" if is_first else ", which is no answer to the call"

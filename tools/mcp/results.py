@@ -1,4 +1,4 @@
-"""What a tool's result says to a model: one text, or texts and images in order. Pure.
+"""A tool's result as the model gets it: one text, or texts and images in order. Pure.
 
 The text is bounded, because a model reads it and a checkpoint keeps it.
 """
@@ -37,7 +37,7 @@ def content_of(result: Mapping[str, Any]) -> Content:
 
 
 def bounded(blocks: Sequence[Block]) -> list[Block]:
-    """Join texts that follow each other, and bound the whole: of a long text its two ends, of images the first."""
+    """Join adjacent texts and bound the whole: a long text keeps its two ends, and only the first images stay."""
     joined = _joined(list(_without_big_images(blocks)))
     length = sum(len(block["text"]) for block in joined if block["type"] == "text")
     if length <= MAX_TEXT:
@@ -126,7 +126,7 @@ def _link(uri: str, link: Mapping[Any, Any]) -> str:
 
 
 def _image(data: str, kind: str, what: str) -> Block:
-    """Return an image for a model, if it is one: an endpoint refuses every later turn for one that it cannot read."""
+    """Return an image for a model, if it can be read: endpoints would refuse every later turn for a broken one."""
     plain = "".join(data.rpartition("base64,")[2].split())
     try:
         base64.b64decode(plain, validate=True)

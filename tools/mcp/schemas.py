@@ -1,7 +1,7 @@
 """The JSON schema of a tool's arguments, as model endpoints take it: an object, without references. Pure.
 
 Endpoints refuse the whole request for one schema that they cannot read. So references are replaced by what they refer
-to, within a bound on the size, and what cannot be made an object is refused here, for this tool alone.
+to, within a bound on the size, and a tool whose schema cannot be made an object is left out.
 """
 
 import json
@@ -11,16 +11,16 @@ from urllib.parse import unquote
 
 MAX_LENGTH = 32_000
 MAX_NODES = 4_000
-# How deep references may lead into each other; less deep where the schema would become too long.
+# How deep references are followed; less deep if the schema would become too long.
 DEPTHS = (8, 5, 4, 3, 2, 1, 0)
 MAX_REPEATS = 2
-# What is left of a reference that leads too deep, and of one whose words are too long.
+# Keywords that are kept of a reference that leads too deep, or is too long.
 WORDS, BARE = ("type", "title", "description", "enum"), ("type",)
 # Characters around a keyword and its value: quotes, colon, comma, blanks.
 AROUND = 6
 
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-# What says something about the document, not about the arguments.
+# Keywords about the document, not about the arguments.
 DROPPED = frozenset({
     "$schema", "$id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary", "$comment", "$defs",
     "definitions",
@@ -28,14 +28,14 @@ DROPPED = frozenset({
 MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 SINGLE = frozenset({"items", "not", "if", "then", "else", "contains", "propertyNames"})
-# These may be schemas, or say yes or no.
+# Keywords whose value is a schema or a boolean.
 OPEN = frozenset({"additionalProperties", "unevaluatedProperties", "unevaluatedItems", "additionalItems"})
 
 Schema = dict[str, Any]
 
 
 class UnusableSchemaError(ValueError):
-    """No model can be told of this tool; the message says why, as the end of a sentence about its schema."""
+    """This tool's schema cannot be sent to a model; the message says why, as the end of a sentence about the schema."""
 
 
 class _TooLongError(Exception):
@@ -58,12 +58,12 @@ def fit_schema(schema: object) -> Schema:
 
 
 def _within_bounds(schema: Schema) -> Schema:
-    """Return the schema with as much of its references as there is room for: less deep, then without their words.
+    """Return the schema with as much of its references as fits: less deep, then without their descriptions.
 
     Raises:
         UnusableSchemaError: not even that is short enough.
     """
-    # What has no references is the server's own business; what is added to it never doubles it.
+    # A schema without references is taken as it is, whatever its size; what is added to it never doubles it.
     room = max(MAX_LENGTH, 2 * _length(schema))
     for depth, kept in (*((depth, WORDS) for depth in DEPTHS), (0, BARE)):
         try:
@@ -104,7 +104,7 @@ class _Inliner:
         return inlined
 
     def _value(self, key: str, value: Any, path: tuple[str, ...]) -> Any:
-        """Return a keyword's value; where a schema stands in it is known, so data that looks like one is left alone."""
+        """Return a keyword's value. Only places where schemas stand are changed, not data that looks like one."""
         if key in MAPS and isinstance(value, dict):
             self._take(sum(len(name) + AROUND for name in value))
             return {name: self.inlined(schema, path) for name, schema in value.items()}
@@ -174,7 +174,7 @@ def _cut(schema: object, keywords: Sequence[str]) -> Schema:
 
 
 def _with_items(schema: Schema) -> Schema:
-    """Say of an array that it may have any items, where nothing is said: endpoints ask for it."""
+    """Give an array without `items` the permission for any items: endpoints demand the keyword."""
     is_array = schema.get("type") == "array" and "items" not in schema and "prefixItems" not in schema
     return {**schema, "items": {}} if is_array else schema
 

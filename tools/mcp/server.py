@@ -26,19 +26,20 @@ from tools.tasks import end_tasks, is_set, to_the_end
 
 log = logging.getLogger(__name__)
 
-# Seconds that a call waits for a server that is down, and for one that was lost under it.
+# Seconds that a call waits for a server that is down, and for one that was lost during the call.
 DOWN_WAIT, LOSS_WAIT = 3.0, 8.0
 FIRST_RETRY = 0.05
-# How fast the waits between tries grow, and up to where: to start a process costs more than to ask at an address.
+# Growth and maximum of the waits between attempts: starting a process costs more than asking at an address.
 BACK_OFF: Mapping[type, tuple[float, float]] = {StdioAddress: (2.0, 60.0), HttpAddress: (1.3, 5.0)}
-# Seconds of being ready after which a loss is a first one again.
+# Seconds of being ready after which the waits start from the shortest again.
 STABLE = 30.0
 IDLE_PING, PING_TIMEOUT = 30.0, 10.0
-# Seconds at least between two lists of tools, for a server that says at each list that it has changed.
+# Minimum seconds between two lists of tools, for servers that report a change with each list.
 LIST_PAUSE = 1.0
-# Statuses that no new session would mend, so the old one is kept: no HTTP error, call too large, too many calls.
+# Statuses that a new session would not help against, so the old one is kept: no HTTP error, call too large, too many
+# calls.
 NOT_THE_SESSION = frozenset({None, 413, 429})
-# A tool's own, or that of a server that does not know the session any more.
+# The tool's own error, or that of a server that no longer knows the session.
 FAULT = 500
 
 
@@ -59,7 +60,7 @@ class McpServer:
         self.health = ServerHealth()
         self.tools: tuple[McpTool, ...] = ()
         self.known_names: Sequence[str] = ()
-        """What its tools are called, also while it is down: names of others depend on them."""
+        """Names of its tools, kept while it is down: names of other servers' tools depend on them."""
         self.first_known = asyncio.Event()
         """Set once the server was ready or down for the first time."""
         self._address, self._on_change = address, on_change
@@ -90,13 +91,13 @@ class McpServer:
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Call a tool and return its result, once more in a new session where the first one was of no use.
 
-        A call is repeated only if the server never took it, or if it was lost or met a fault and the tool says that
-        repeating it changes nothing; never because it took too long.
+        A call is repeated only if the server never received it, or if it was lost or failed and the tool is marked as
+        idempotent; never because it took too long.
 
         Raises:
             ToolException: the call failed; the message is for the model.
         """
-        # Before the call: the list of tools is empty while the server is down.
+        # Looked up before the call: the list of tools is empty while the server is down.
         tool = next((tool for tool in self.tools if tool.own_name == name), None)
         for is_last in (False, True):
             session = await self._current_session(LOSS_WAIT if is_last else DOWN_WAIT)
@@ -148,12 +149,12 @@ class McpServer:
                 try:
                     await self._keep(session)
                 finally:
-                    self._leave(session)  # now: the transport's end takes a while where the server hangs
+                    self._leave(session)  # now, since closing the transport takes a while if the server hangs
                 left.set()
                 await session.pending.idle.wait()
         except (Exception, asyncio.CancelledError) as error:
-            # The transport's own cancellations arrive here too; only ours counts on the task. Told to end while it
-            # starts, the transport fails in its own way, which is nobody's concern any more.
+            # The transport's own cancellations arrive here too; only ours counts on the task. If it is ended while it
+            # starts, the transport raises errors of its own, which no longer matter.
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError from error
             if was_ready and not left.is_set():
@@ -179,7 +180,7 @@ class McpServer:
             raise lost()
 
     async def _is_away(self, session: Session) -> bool:
-        """Whether an HTTP server has gone while nobody called it; a process that ends is heard of at once."""
+        """Whether an idle HTTP server has gone; the end of a process is noticed at once."""
         asks = isinstance(self._address, HttpAddress) and not len(session.pending)
         return asks and not await session.is_there(PING_TIMEOUT)
 

@@ -33,7 +33,7 @@ from tools.mcp.reasons import UnansweredError, lost
 
 MAX_PAGES = 1000
 GIVE_UP_TIMEOUT = 5.0
-# A server that does not say that it has tools is asked all the same, but not waited for.
+# A server that does not announce tools is asked for them all the same, but not waited for.
 UNSAID_TOOLS_TIMEOUT = 5.0
 
 Read = MemoryObjectReceiveStream[SessionMessage | Exception]
@@ -41,7 +41,7 @@ Write = MemoryObjectSendStream[SessionMessage]
 
 
 class Result(RootModel[dict[str, Any]]):
-    """An answer's result, whatever is in it: the SDK's types refuse what a later version of MCP adds."""
+    """The result in an answer, with any content: the SDK's types refuse what later versions of MCP add."""
 
 
 class Session(ClientSession):
@@ -53,9 +53,9 @@ class Session(ClientSession):
         )
         self.pending = pending
         self.news = asyncio.Event()
-        """Set when its owner is to look: the tools have changed, or it is over."""
+        """Set when the owner has something to do: the tools have changed, or the session is over."""
         self.over = asyncio.Event()
-        """Set when its owner is to leave it: it was retired, or it has ended."""
+        """Set when the owner should leave it: it was retired, or it has ended."""
         self.ended = asyncio.Event()
         self._told: set[asyncio.Task[None]] = set()
 
@@ -84,10 +84,10 @@ class Session(ClientSession):
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, limit: float, on_progress: Callable[[Progress], None]
     ) -> dict[str, Any]:
-        """Call a tool and return its result. Each word of its progress gives it the whole time again.
+        """Call a tool and return its result. Each report of progress restarts the timeout.
 
         Raises:
-            TimeoutError: neither an answer nor a word of progress came in time.
+            TimeoutError: neither an answer nor a report of progress came in time.
             UnansweredError: there will be no answer.
             McpError: the server answered with an error.
         """
@@ -133,7 +133,7 @@ class Session(ClientSession):
             return []
 
     async def is_there(self, limit: float) -> bool:
-        """Whether the server is there, as far as a ping can tell: what answers anything is, what is silent may be."""
+        """Whether the server is there, by a ping: with any answer it is, with none it may be."""
         request_id = self._request_id
         try:
             with anyio.fail_after(limit):
@@ -166,7 +166,7 @@ class Session(ClientSession):
 
     @contextmanager
     def _given_up_when_left(self) -> Iterator[None]:
-        """Make one request inside, and give it up where its caller waits no longer."""
+        """Make one request in the body, and cancel it at the server if the caller stops waiting."""
         request_id = self._request_id
         try:
             yield
@@ -181,7 +181,7 @@ class Session(ClientSession):
             telling.add_done_callback(self._told.discard)
 
     async def _tell(self, request_id: int) -> None:
-        """Tell the server that nobody waits for an answer any more, then let the connection go."""
+        """Tell the server that the request is cancelled, then close its connection."""
         parameters = CancelledNotificationParams(requestId=request_id, reason="The caller does not wait any more.")
         with anyio.move_on_after(GIVE_UP_TIMEOUT), suppress(Exception):
             await self.send_notification(ClientNotification(CancelledNotification(params=parameters)))

@@ -1,4 +1,4 @@
-"""What is known of an MCP server before it is connected."""
+"""The description of an MCP server: how to reach it, and what to offer of it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from urllib.parse import unquote_plus, urlsplit
 from tools.addresses import http_address
 from tools.mcp.names import fit_name
 
-# Names of variables and of flags that have secrets. Other values, as a folder or a mode, are shown: the reason why a
-# server does not start may be about them. A flag's URL is shown, too, without what is secret in it.
+# Names of variables and flags with secrets. Other values, such as a folder, are shown, since the reason why a server
+# does not start may be about them. A flag's URL is shown too, without its secrets.
 SECRET_FLAG = re.compile("key|token|secret|pass|pwd|auth|cred|dsn", re.IGNORECASE)
 SECRET_NAME = re.compile(f"{SECRET_FLAG.pattern}|url|uri", re.IGNORECASE)
 # `--name=value`, `NAME=value` as `docker run -e` takes it, and `Name: value` of a header.
@@ -79,7 +79,7 @@ def _secrets_of_url(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An entry that is no server, and why, as one sentence."""
+    """An entry that cannot be used as a server, and why, as one sentence."""
 
     reason: str
 
@@ -103,7 +103,7 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSpec:
-    """Where a server is, which of its tools are offered, and how long one call may take if not as long as others."""
+    """Where a server is, which of its tools are offered, and its own limits of time, if it has any."""
 
     address: StdioAddress | HttpAddress | Unusable
     tools: ToolFilter = ToolFilter()

@@ -33,7 +33,7 @@ Streams = Sequence[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]]
 CHUNK = 65_536
 # Seconds to end by itself when its input is closed, and then when it is told to.
 GRACE, LAST_GRACE = 2.0, 1.0
-# What a process that has ended may still have in its pipes.
+# Bytes that a process that has ended may still have in its pipes.
 DRAIN_TIME = 0.5
 NPM, NPM_WORDS = ("npm error", "npm ERR!"), 4
 
@@ -47,14 +47,14 @@ class ProcessEndedError(Exception):
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """Return the line that says why a process ended: the last one, but for npm, which says it at the beginning."""
+    """Return the line that says why a process ended: the last one, or for npm the first."""
     if not lines or not lines[-1].startswith(NPM):
         return lines[-1] if lines else ""
     return next((line for line in lines if line.startswith(NPM) and len(line.split()) > NPM_WORDS), lines[-1])
 
 
 class _Pipes(SubprocessStreamProtocol):
-    """The pipes of a process, and when it ended: `Process.wait` waits for all who hold its pipes, too."""
+    """The pipes of a process, and its end: `Process.wait` would also wait for helpers that hold its pipes."""
 
     def __init__(self) -> None:
         super().__init__(limit=CHUNK, loop=asyncio.get_running_loop())
@@ -74,24 +74,24 @@ class ChildProcess:
         self._errors: deque[str] = deque(maxlen=20)
         self._is_read, self._errors_are_read = asyncio.Event(), asyncio.Event()
         self.has_closed = asyncio.Event()
-        """Whether nothing comes from it any more: its output is closed, or it has ended."""
+        """Whether its output is closed, or the process has ended."""
 
     async def failure(self) -> ProcessEndedError:
-        """Return what its end was like."""
+        """Return how it ended."""
         with anyio.move_on_after(DRAIN_TIME):
             await self._ended.wait()
             await self._errors_are_read.wait()
         return ProcessEndedError(self._process.returncode, last_words(self._errors))
 
     async def read(self, received: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-        """Hand on what it writes to its output, until it ends or closes it."""
+        """Pass on what it writes to its output, until it ends or closes it."""
         assert self._process.stdout
         try:
             async for line in _lines(self._process.stdout):
                 for message in readable(line):
-                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # when nobody listens any more
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # when the reader is gone
                         await received.send(SessionMessage(message))
-        finally:  # a server that nobody reads any more is lost, too
+        finally:  # a server that is no longer read is lost, too
             self._is_read.set()
             self.has_closed.set()
 
@@ -119,14 +119,14 @@ class ChildProcess:
         self._errors_are_read.set()
 
     async def watch(self) -> None:
-        """Wait for its end and for what it still had to say; a helper of it may hold its output for ever."""
+        """Wait for its end and its last output, but not for ever: a helper process may hold the output open."""
         await self._ended.wait()
         with anyio.move_on_after(DRAIN_TIME):
             await self._is_read.wait()
         self.has_closed.set()
 
     async def stop(self) -> None:
-        """Close its input, and end it with all that hold its output if that does not."""
+        """Close its input; if that does not end it, kill it together with its helpers."""
         assert self._process.stdin
         self._process.stdin.close()
         for seconds, how in ((GRACE, signal.SIGTERM), (LAST_GRACE, getattr(signal, "SIGKILL", signal.SIGTERM))):
@@ -174,7 +174,7 @@ async def stdio_streams(address: StdioAddress, pending: Pending) -> AsyncIterato
 
 
 async def _end(child: ChildProcess, tasks: Sequence[asyncio.Task[None]], streams: Streams) -> None:
-    """Stop the process, and let go of all that served it."""
+    """Stop the process and the tasks that served it."""
     try:
         await child.stop()
     finally:

@@ -1,4 +1,4 @@
-"""A server's tool as LangChain has tools."""
+"""A server's tool as a LangChain tool."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,32 +23,32 @@ class UnusableToolError(ValueError):
 
 
 class McpTool(BaseTool):
-    """A tool that hands the model's arguments to its server as they are, and returns what a model may see.
+    """A tool that passes the model's arguments to its server unchanged, and returns the result for the model.
 
     It raises ToolException, with words for the model, when the call fails.
     """
 
     own_name: str
-    """What the server calls it; `name` is what the model does."""
+    """The server's name for it; `name` is the model's."""
     caller: Caller = Field(exclude=True, repr=False)
 
     def named(self, name: str) -> "McpTool":
-        """Return the tool under the name that the model knows it by.
+        """Return the tool under the model's name for it.
 
-        Where that had to leave out letters, as of Korean, the description begins with the tool's own name.
+        If that name lost letters, such as Korean ones, the description begins with the tool's own name.
         """
         words = self.description if is_recognizable(self.own_name) else f"{self.own_name}: {self.description}"
         return self.model_copy(update={"name": name, "description": words})
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether the server says that it reads only, or that a second call adds nothing."""
+        """Whether the server marks it as read-only or idempotent."""
         return any((self.metadata or {}).get(hint) is True for hint in REPEATABLE)
 
     def _run(self, /, *_: Any, **arguments: Any) -> Content:
         raise NotImplementedError("MCP tools are called asynchronously.")
 
-    # Without `self` and with no other names, so that arguments may be called anything.
+    # No parameter names, not even `self`, so that arguments may have any name.
     async def _arun(self, /, *_: Any, **arguments: Any) -> Content:
         return content_of(await self.caller(self.own_name, _sendable(arguments)))
 
@@ -56,7 +56,7 @@ class McpTool(BaseTool):
 def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         whole: dict[str, Any] = without_half_characters(arguments)
-        from_json(json.dumps(whole))  # it has the bound on depth that servers of the SDK have
+        from_json(json.dumps(whole))  # it bounds the depth as the SDK's servers do
     except (ValueError, RecursionError) as error:
         raise ToolException("The arguments are nested too deep to be sent.") from error
     return whole
@@ -66,7 +66,7 @@ def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
     """Return the tool that a server describes.
 
     Raises:
-        UnusableToolError: models cannot be told of it, or we cannot call it.
+        UnusableToolError: its schema cannot be sent to a model, or it cannot be called.
     """
     name = described.get("name")
     if not isinstance(name, str) or not name:

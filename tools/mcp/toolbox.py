@@ -25,7 +25,7 @@ MAX_TOOLS = 128
 
 
 class Toolbox(Sequence[BaseTool]):
-    """The tools that all servers offer at this moment, as a sequence that follows them as they come and go."""
+    """A live sequence of the tools that all servers offer; it changes as servers come and go."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class Toolbox(Sequence[BaseTool]):
         await end_tasks(self._owners)
 
     async def settled(self) -> None:
-        """Wait until every server has been ready or down once, but not long for one that takes its time to start."""
+        """Wait until every server has been ready or down once, but only briefly for a slow one."""
         now = asyncio.get_running_loop().time()
         starting = [server for server in self._servers if not server.first_known.is_set()]
         waits = [self._first_known(server, self._opened + server.spec.first_wait - now) for server in starting]
         await asyncio.gather(*waits)
-        self._holds_names = True  # from now on a model may know them
+        self._holds_names = True  # from now on a model may have seen them
 
     def health(self) -> dict[str, ServerHealth]:
         """Return every server's health by its name."""
@@ -101,7 +101,7 @@ class Toolbox(Sequence[BaseTool]):
                 await server.first_known.wait()
 
     def _name_anew(self) -> None:
-        """Name all tools, and leave out those beyond what endpoints take: the last ones of the last servers."""
+        """Name all tools, and leave out those beyond the limit of endpoints: the last of the last servers."""
         known = [(server.name, name) for server in self._servers for name in server.known_names]
         names = dict(zip(known, model_names(known, self._names if self._holds_names else None), strict=True))
         self._names = names

@@ -1,4 +1,4 @@
-"""Variables in a file of servers, as the hosts that such files are made for write them. Pure.
+"""Expand the variables in a file of servers, in each of the forms that MCP hosts use. Pure.
 
 `${NAME}` and `${NAME:-default}` (Claude Code), `${env:NAME}`, `${input:id}`, `${workspaceFolder}`, `${userHome}` (VS
 Code, Cursor), and `$NAME` as the whole value of a header or a variable (Gemini CLI).
@@ -21,7 +21,7 @@ class UnsetVariableError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Variables:
-    """What variables in a file stand for."""
+    """The values of the variables in a file."""
 
     environment: Mapping[str, str | None]
     inputs: Mapping[str, str]

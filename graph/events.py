@@ -1,7 +1,9 @@
 """What a run yields, in the order in which it happens: frozen values that every protocol reads."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, cast
 
 from langchain_core.messages.ai import UsageMetadata
 
@@ -80,3 +82,17 @@ class ToolEnded:
 
 
 RunEvent = Text | Refusal | Reasoning | MessageEnded | ClientCall | ToolStarted | ToolProgress | ToolEnded
+
+
+def joined(events: Sequence[RunEvent]) -> Iterator[RunEvent]:
+    """Yield the events; texts of one kind and message that follow each other are one."""
+    if len(events) == 1:
+        yield events[0]
+        return
+    for (kind, message_id), group in groupby(
+        events, key=lambda event: (type(event), getattr(event, "message_id", None))
+    ):
+        if kind in (Text, Refusal, Reasoning):
+            yield kind(message_id, "".join(piece.text for piece in cast(Iterator[Text], group)))
+        else:
+            yield from group

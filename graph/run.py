@@ -1,8 +1,9 @@
 """Runs, reads and amends threads; the only module that knows LangGraph's configs, node names and stream modes."""
 
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,26 +16,19 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import START
 from langgraph.types import Overwrite, StreamMode
 
 from graph.agent import AgentGraph
-from graph.events import (
-    ClientCall,
-    MessageEnded,
-    Reasoning,
-    Refusal,
-    RunEvent,
-    Text,
-    ToolEnded,
-    ToolProgress,
-    ToolStarted,
-)
+from graph.event_queue import EventQueue, queue_of_run
+from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
 from graph.history import all_calls, client_calls
 from graph.model.answer import REASONING, REFUSAL
 from graph.model.calls import dump_arguments
-from graph.model.flow import Flow, flow_of_run
+from graph.model.listener import listener_of_run
 from graph.state import TurnContext, tool_names
+from graph.storage.run_saver import RunSaver
 from tools.mcp.toolbox import Toolbox
 
 log = logging.getLogger(__name__)
@@ -72,56 +66,75 @@ class Agent:
     unstored: AgentGraph
     toolbox: Toolbox
     is_ours: bool = False
-    """Whether it is the graph of graph/agent.py, in which every chunk of the model is part of the answer."""
+    """Whether it is the graph of graph/agent.py, in which every word of the model is part of the answer."""
 
     @property
     def takes_client_tools(self) -> bool:
         """Whether the graph reads a turn's context, and with it the client's tools."""
         return self.graph.context_schema is TurnContext
 
+    @property
+    def saver(self) -> BaseCheckpointSaver[str]:
+        """The saver of its threads, which reads the types of this graph's state."""
+        assert isinstance(self.graph.checkpointer, BaseCheckpointSaver)
+        return self.graph.checkpointer
+
     async def run(
-        self, messages: Sequence[AnyMessage], context: TurnContext, *, after: Position | None = None
-    ) -> AsyncGenerator[RunEvent]:
-        """Run the graph on the messages and yield its events; stored `after` a position, or nowhere without one."""
+        self,
+        messages: Sequence[AnyMessage],
+        context: TurnContext,
+        queue: EventQueue,
+        *,
+        after: Position | None = None,
+        saver: RunSaver | None = None,
+    ) -> None:
+        """Run the graph on the messages and tell the queue its events; `saver` gets what it writes `after` a position.
+
+        Our model tells the queue itself what it says. Of graphs that people bring, LangGraph's stream is read.
+        """
         await self.toolbox.settled()
-        # LangGraph does not stream the chunks of a subgraph's model, so nothing would count them as taken.
-        flow = Flow() if self.is_ours else None
-        flow_of_run.set(flow)
+        queue_of_run.set(queue)
+        listener_of_run.set(queue if self.is_ours else None)
         names = tool_names(context.client_tools)
         streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
-        async with aclosing(self._stream({"messages": list(messages)}, context, after)) as steps:
+        async with aclosing(self._stream({"messages": list(messages)}, context, after, saver)) as steps:
             async for mode, told in steps:
                 match mode, told:
                     case "messages", (AIMessageChunk() as chunk, _):
                         streamed[chunk.id] = True
-                        for event in said(chunk):
-                            yield event
-                        if flow:
-                            flow.take()
+                        queue.tell_all(said(chunk))
                     case "messages", (message, _):
                         streamed.setdefault(message.id, False)
                     case "updates", written:
-                        for event in whole_messages(written_messages(written), streamed, names):
-                            yield event
-                    case "custom", ToolProgress():
-                        yield told
+                        for message in written_messages(written):
+                            if self.is_ours or is_own(message, streamed):
+                                queue.tell_all(ended(message, names, is_said=self.is_ours or streamed.pop(message.id)))
 
-    def _stream(self, given: Any, context: TurnContext, after: Position | None) -> Any:
-        modes: Sequence[StreamMode] = ["messages", "updates", "custom"]
-        if after is None:
+    def _stream(self, given: Any, context: TurnContext, after: Position | None, saver: RunSaver | None) -> Any:
+        modes: Sequence[StreamMode] = ["updates"] if self.is_ours else ["messages", "updates"]
+        if after is None or saver is None:
             return self.unstored.astream(given, UNSTORED, context=context, stream_mode=modes)
-        return self.graph.astream(given, after.config, context=context, stream_mode=modes, durability="exit")
+        graph = on(self.graph, saver)
+        return graph.astream(given, after.config, context=context, stream_mode=modes, durability="exit")
 
-    async def read(self, position: Position) -> list[AnyMessage]:
+    async def read(self, position: Position, saver: RunSaver | None = None) -> list[AnyMessage]:
         """Return the messages of a thread at a position; none where there is no such checkpoint."""
-        messages: list[AnyMessage] = (await self.graph.aget_state(position.config)).values.get("messages", [])
+        state = await on(self.graph, saver or self.saver).aget_state(position.config)
+        messages: list[AnyMessage] = state.values.get("messages", [])
         return messages
 
-    async def amend(self, position: Position, messages: Sequence[AnyMessage]) -> None:
+    async def amend(self, position: Position, messages: Sequence[AnyMessage], saver: RunSaver) -> None:
         """Write messages after a position; those whose ids are there are replaced."""
         # As a node of a brought graph, its edges would be run on a state that the node did not write.
         node = "model" if self.is_ours else START
-        await self.graph.aupdate_state(position.config, {"messages": list(messages)}, as_node=node)
+        await on(self.graph, saver).aupdate_state(position.config, {"messages": list(messages)}, as_node=node)
+
+
+def on(graph: AgentGraph, saver: BaseCheckpointSaver[str]) -> AgentGraph:
+    """Return the graph on another saver."""
+    moved = copy(graph)
+    moved.checkpointer = saver
+    return moved
 
 
 def said(message: AIMessage) -> Iterator[RunEvent]:
@@ -132,21 +145,24 @@ def said(message: AIMessage) -> Iterator[RunEvent]:
         yield Refusal(message.id, text) if REFUSAL in message.additional_kwargs else Text(message.id, text)
 
 
-def whole_messages(
-    messages: Iterable[BaseMessage], streamed: dict[str | None, bool], client_tools: Collection[str]
-) -> Iterator[RunEvent]:
-    """Yield what the run's own whole messages tell, each once, and what they say if that was not streamed."""
-    for message in messages:
-        is_own, is_said = message.id is None or message.id in streamed, streamed.pop(message.id, False)
-        match message:
-            case ToolMessage() if is_own:
-                size = len(str(message.text).encode())
-                yield ToolEnded(message.tool_call_id, failed=message.status == "error", size=size)
-            case AIMessage() if is_own:
-                if not is_said:
-                    yield from said(message)
-                yield MessageEnded(message.id, message.response_metadata.get("finish_reason"), message.usage_metadata)
-                yield from calls_of(message, client_tools)
+def is_own(message: BaseMessage, streamed: dict[str | None, bool]) -> bool:
+    """Whether a message that a node wrote is of this run, and not an older one written again."""
+    if message.id is None:
+        streamed[None] = False
+    return message.id in streamed
+
+
+def ended(message: BaseMessage, client_tools: Collection[str], *, is_said: bool) -> Iterator[RunEvent]:
+    """Yield what a whole message tells: a tool's result, or the end of a model message, its calls, and unsaid text."""
+    match message:
+        case ToolMessage():
+            size = len(str(message.text).encode())
+            yield ToolEnded(message.tool_call_id, failed=message.status == "error", size=size)
+        case AIMessage():
+            if not is_said:
+                yield from said(message)
+            yield MessageEnded(message.id, message.response_metadata.get("finish_reason"), message.usage_metadata)
+            yield from calls_of(message, client_tools)
 
 
 def calls_of(message: AIMessage, client_tools: Collection[str]) -> Iterator[RunEvent]:

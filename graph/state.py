@@ -12,6 +12,8 @@ from typing_extensions import TypedDict
 
 # The name of the agent that is ours, beside those of AGENTS.
 OUR_AGENT = "chat-agent"
+# The channel of the messages.
+MESSAGES = "messages"
 # A full copy of the messages every so many updates: rare enough that storage grows with what is said.
 SNAPSHOT_FREQUENCY = 1000
 

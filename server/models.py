@@ -119,7 +119,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-def _models(request: Request) -> Models:
+async def _models(request: Request) -> Models:
     models: Models = request.app.state.models
     return models
 

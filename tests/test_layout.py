@@ -52,7 +52,15 @@ def test_architecture_names_every_module_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/compatibility.md", "docs/contract.md"]
+    "page",
+    [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/decisions.md",
+        "docs/compatibility.md",
+        "docs/contract.md",
+        "docs/performance.md",
+    ],
 )
 def test_every_file_that_a_page_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text()

@@ -2,12 +2,10 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessageChunk
+import orjson
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGenerationChunk
 
 from graph.model.calls import CallAssembly
 from graph.model.deltas import Delta, Finish, load_chunk, more_severe
@@ -26,8 +24,7 @@ NO_EVENTS = (b"{", b"[", b"<")
 SPACE = b" \t\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What one read of the response adds to the answer."""
 
     text: str = ""
@@ -54,6 +51,8 @@ class AnswerReader:
         """Whether the answer is over; what still comes is not part of it."""
         self.said: list[str] = []
         """The text of the answer, refusals included, in pieces."""
+        self.thought: list[str] = []
+        self.refused: list[str] = []
         self._text, self._reasoning, self._refusal = AnswerText(stop), AnswerText(), AnswerText()
         self._events = EventDecoder()
         self._body: list[bytes] | None = None  # of a response that is no stream of events
@@ -88,7 +87,7 @@ class AnswerReader:
         if self.calls.is_nameless and not self.said:
             raise ModelFailure(Failure("failed", words="The model called a tool without naming it."))
         rest = Said(self._text.rest(), self._reasoning.rest(), self._refusal.rest())
-        self.said.append(rest.text + rest.refusal)
+        self._note(rest)
         return Said(said.text + rest.text, said.reasoning + rest.reasoning, said.refusal + rest.refusal)
 
     def _taken(self, events: Iterator[ServerSentEvent]) -> Iterator[Delta]:
@@ -100,14 +99,14 @@ class AnswerReader:
             else:
                 yield from self._loaded(event)
 
-    def _loaded(self, event: ServerSentEvent) -> Iterator[Delta]:
-        """Yield what an event says; after the end of the answer, events that cannot be read are skipped."""
+    def _loaded(self, event: ServerSentEvent) -> Sequence[Delta]:
+        """Return what an event says; after the end of the answer, events that cannot be read are skipped."""
         try:
-            for chunk in _load_json(event.data):
-                yield load_chunk(chunk, name=event.name)
+            return [load_chunk(chunk, name=event.name) for chunk in _load_json(event.data)]
         except ModelFailure:
             if self.finish is None:
                 raise
+        return ()
 
     def _taken_whole(self) -> Delta:
         """Return what a JSON body says; some endpoints answer a request for a stream with one."""
@@ -121,25 +120,35 @@ class AnswerReader:
         raise ModelFailure(Failure("wrong address", words="It answered with something that is no answer of a model."))
 
     def _joined(self, deltas: Iterator[Delta]) -> Said:
-        text, reasoning, refusal = [], [], []
+        """Return as one what the deltas of one read say."""
+        text: list[str] = []
+        reasoning: list[str] = []
+        refusal: list[str] = []
         for delta in deltas:
             self.finish = more_severe(self.finish, delta.finish)
             self.usage = delta.usage or self.usage  # totals so far, where they come more than once
-            if delta.is_whole and self._has_begun and delta.text.startswith("".join(self.said)):
+            if delta.is_whole and self._has_begun and delta.text.startswith("".join([*self.said, *text])):
                 continue  # it repeats what the stream has said
             self._has_begun = self._has_begun or bool(delta.text or delta.reasoning or delta.calls)
             for fragment in delta.calls:
                 self.calls.add(fragment)
-            if delta.text and not self._text.stopped:
-                text.append(self._text.next(delta.text))
-                self.is_done = self.is_done or self._text.stopped
-                self.said.append(text[-1])
-            if delta.reasoning:
-                reasoning.append(self._reasoning.next(delta.reasoning))
-            if delta.refusal:
-                refusal.append(self._refusal.next(delta.refusal))
-                self.said.append(refusal[-1])
-        return Said("".join(text), "".join(reasoning), "".join(refusal))
+            text.append(delta.text)
+            reasoning.append(delta.reasoning)
+            refusal.append(delta.refusal)
+        said = Said(
+            "" if self._text.stopped else self._text.next("".join(text)),
+            self._reasoning.next("".join(reasoning)),
+            self._refusal.next("".join(refusal)),
+        )
+        self.is_done = self.is_done or self._text.stopped
+        self._note(said)
+        return said
+
+    def _note(self, said: Said) -> None:
+        if text := said.text + said.refusal:
+            self.said.append(text)
+        self.thought.append(said.reasoning)
+        self.refused.append(said.refusal)
 
 
 def _load_json(data: str) -> list[Any]:
@@ -151,18 +160,13 @@ def _load_json(data: str) -> list[Any]:
     if not data.lstrip().startswith(("{", "[{")):
         return []
     try:
+        return [orjson.loads(data)]
+    except ValueError:
+        pass  # it may still be what Python reads: half a character, NaN, a line break in a text
+    try:
         return [json.loads(data, strict=False)]
     except (ValueError, RecursionError) as error:
         lines = data.splitlines()
         if len(lines) > 1 and all(line.startswith("{") for line in lines):
             return [value for line in lines for value in _load_json(line)]
         raise ModelFailure(Failure("failed", words="It sent something that is no JSON.")) from error
-
-
-def chunk_of(said: Said) -> ChatGenerationChunk:
-    """Return what was said as LangChain's chunk."""
-    more = {REASONING: said.reasoning, REFUSAL: said.refusal}
-    message = AIMessageChunk(
-        content=said.text + said.refusal, additional_kwargs={name: text for name, text in more.items() if text}
-    )
-    return ChatGenerationChunk(message=message)

@@ -2,37 +2,39 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_openai import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
+from openai import DefaultAioHttpClient
 from pydantic import PrivateAttr
 
-from graph.model.answer import REFUSAL, AnswerReader, Said, chunk_of
-from graph.model.endpoint import Endpoint, alternatives, endpoint_failures, is_among
+from graph.model.answer import REFUSAL
+from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
-from graph.model.flow import flow_of_run, flowing
 from graph.model.images import has_tool_images, with_tool_images
+from graph.model.listener import heard_by, listener_of_run
+from graph.model.response import ModelResponse, chunk_of
 from graph.model.settings import ModelSettings
-from graph.model.tokens import estimated_usage, room
+from graph.model.tokens import room
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0
-# Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
-AT_ONCE = 8192
+UNLIMITED = 0  # connections, as aiohttp counts them
 OPENAI_HOST = "api.openai.com"
 
 # Things we send unasked that a model may refuse: the request is repeated without them, and later ones leave them out.
@@ -47,8 +49,11 @@ LACKS: Mapping[Meaning, str] = {
 @asynccontextmanager
 async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
     """Open the model that the settings name, with a connection pool of its own."""
-    async with httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=None), follow_redirects=True, mounts=NO_PROXY_ON_LOOPBACK
+    async with DefaultAioHttpClient(
+        limits=httpx2.Limits(max_connections=UNLIMITED),
+        follow_redirects=True,
+        mounts=NO_PROXY_ON_LOOPBACK,
+        event_hooks={"request": [_without_credentials]},
     ) as connections:
         yield ChatModel(
             model=settings.ollama_model,
@@ -57,11 +62,16 @@ async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
             temperature=settings.temperature,
             timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
             max_retries=1,
-            streaming=True,
             stream_usage=True,
             use_responses_api=False,
             http_async_client=connections,
         )
+
+
+async def _without_credentials(request: httpx2.Request) -> None:
+    """Leave out of a URL the user and password that a header has by now: aiohttp refuses to send both."""
+    if request.url.userinfo:
+        request.url = request.url.copy_with(userinfo=b"")
 
 
 def _nothing_known() -> dict[str, set[Meaning]]:
@@ -143,29 +153,20 @@ class ChatModel(ChatOpenAI):
         streamed: bool,
     ) -> AIMessage:
         plain = self.model_copy(update={"temperature": None}) if "no temperature" in lacks else self
-        model = plain.bind_tools(tools, tool_choice=tool_choice) if tools else plain
         if not tools:  # endpoints refuse the parameter without tools
             parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
         config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
-        extra = {"extra_body": self.in_its_names(parameters), "stream_usage": "no stream options" not in lacks}
-        stream = cast(AsyncGenerator[AIMessageChunk], model.astream(list(messages), config, **extra))
-        texts, refusals = [], []
-        with flowing(flow_of_run.get() if streamed else None):
-            async with aclosing(stream) as chunks:
-                async for chunk in chunks:
-                    texts.append(str(chunk.content))
-                    refusals.append(chunk.additional_kwargs.get(REFUSAL, ""))
-        last = chunk
-        refusal = "".join(refusals)
-        return AIMessage(
-            "".join(texts),
-            id=last.id,
-            tool_calls=last.tool_calls if tools else [],
-            invalid_tool_calls=last.invalid_tool_calls if tools else [],
-            usage_metadata=last.usage_metadata,
-            response_metadata=last.response_metadata,
-            additional_kwargs={REFUSAL: refusal} if refusal else {},
-        )
+        options: dict[str, Any] = {
+            "extra_body": self.in_its_names(parameters),
+            "stream_usage": "no stream options" not in lacks,
+        }
+        if tools:  # as `bind_tools` describes them, without the runnable that it puts around the model
+            options |= plain.bind_tools(tools, tool_choice=tool_choice).kwargs  # type: ignore[attr-defined]
+        with heard_by(listener_of_run.get() if streamed else None):
+            answer = await plain.ainvoke(list(messages), config, **options)
+        refusal = answer.additional_kwargs.get(REFUSAL)
+        kept: dict[str, Any] = {"additional_kwargs": {REFUSAL: refusal} if refusal else {}}
+        return answer.model_copy(update=kept if tools else {**kept, "tool_calls": [], "invalid_tool_calls": []})
 
     def in_its_names(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as this endpoint calls them: only OpenAI itself wants `max_completion_tokens`."""
@@ -187,15 +188,33 @@ class ChatModel(ChatOpenAI):
                     return failure if is_among(name, names) else replace(failure, detail=alternatives(name, names))
         return failure
 
-    def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the request with its messages in `extra_body`, which the openai package sends as it is.
+    def _response(
+        self, messages: list[BaseMessage], stop: list[str] | None, stream_usage: bool, kwargs: Mapping[str, Any]
+    ) -> ModelResponse:
+        options = {"stream_options": {"include_usage": True}} if stream_usage else {}
+        payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
+        return ModelResponse({**payload, **payload.pop("extra_body", {})}, messages)
 
-        In their usual place it searches all of them for fields to rename. In a thread of 800 messages that takes nine
-        times as long as the rest of the turn, and blocks every other run.
-        """
-        payload = super()._get_request_payload(*args, **kwargs)
-        body = {**payload.get("extra_body", {}), "messages": payload["messages"]}
-        return {**payload, "messages": [], "extra_body": body}
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        stream_usage: bool = True,
+        **kwargs: Any,
+    ) -> ChatResult:
+        """Answer whole: the model's face to a run of this server, whose listener hears the answer as it comes."""
+        if isinstance(kwargs.get("response_format"), type):  # `with_structured_output`, which the openai package reads
+            return await super()._agenerate(messages, stop, run_manager, **kwargs)
+        response = self._response(messages, stop, stream_usage, kwargs)
+        message_id = f"{LC_ID_PREFIX}-{run_manager.run_id}" if run_manager else None
+        listener = listener_of_run.get()
+        async with aclosing(response.said(self.root_async_client)) as pieces:
+            async for said in pieces:
+                if listener:
+                    await listener.hear(message_id, said)
+        return ChatResult(generations=[await response.generation(message_id)])
 
     async def _astream(
         self,
@@ -206,43 +225,13 @@ class ChatModel(ChatOpenAI):
         stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if isinstance(kwargs.get("response_format"), type):  # `with_structured_output`, which the openai package reads
+        """Answer in chunks: the model's face to LangChain, in Studio, notebooks and graphs that people bring."""
+        if isinstance(kwargs.get("response_format"), type):
             async for chunk in super()._astream(messages, stop, run_manager, stream_usage=stream_usage, **kwargs):
                 yield chunk
             return
-        options = {"stream_options": {"include_usage": True}} if stream_usage is not False else {}
-        payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
-        names = [tool["function"]["name"] for tool in payload.get("tools", ())]
-        reader = AnswerReader(stop=payload["extra_body"].get("stop") or stop or (), names=names)
-        flow = flow_of_run.get()
-        async with aclosing(self._said(payload, reader)) as pieces:
+        response = self._response(messages, stop, stream_usage is not False, kwargs)
+        async with aclosing(response.said(self.root_async_client)) as pieces:
             async for said in pieces:
                 yield chunk_of(said)
-                if flow:
-                    flow.say()
-                    await flow.room()
-        calls, malformed = reader.calls.calls()
-        usage = reader.usage or await estimated_usage(messages, "".join(reader.said))
-        yield ChatGenerationChunk(
-            message=AIMessageChunk(
-                content="", tool_calls=calls, invalid_tool_calls=malformed, usage_metadata=usage, chunk_position="last"
-            ),
-            generation_info={"finish_reason": reader.finish or "stop", "model_name": payload["model"]},
-        )
-
-    async def _said(self, payload: Mapping[str, Any], reader: AnswerReader) -> AsyncGenerator[Said]:
-        """Yield what each read of the response says; the response is closed when the answer is over."""
-        with endpoint_failures():
-            async with self.async_client.with_streaming_response.create(**payload) as response:
-                try:
-                    async for piece in response.iter_bytes():
-                        for start in range(0, len(piece), AT_ONCE):
-                            if said := reader.feed(piece[start : start + AT_ONCE]):
-                                yield said
-                        if reader.is_done:
-                            break
-                except httpx2.TransportError:
-                    if reader.finish is None:  # otherwise only the usage is missing
-                        raise
-        if said := reader.end():
-            yield said
+        yield await response.last_chunk()

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
@@ -25,8 +24,7 @@ FAILED = ("error", "fail", "abort", "cancel", "malformed", "unexpected", "insuff
 SEVERITY: Sequence[Finish] = ("stop", "length", "content_filter")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(NamedTuple):
     """What one chunk adds to an answer."""
 
     text: str = ""
@@ -71,7 +69,7 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         text=text,
         reasoning=_reasoning(said) or reasoning,
         refusal=refusal or _string(said.get("refusal")),
-        calls=tuple(_fragments(said)),
+        calls=tuple(_fragments(said)) if "tool_calls" in said or "function_call" in said else (),
         finish=load_finish(choice.get("finish_reason")),
         usage=load_usage(chunk.get("usage")) or load_usage(choice.get("usage")),
         is_whole=is_whole,
@@ -159,7 +157,7 @@ def _content(content: object) -> tuple[str, str, str]:
 
 def _reasoning(said: Mapping[str, Any]) -> str:
     for name in REASONING_FIELDS:
-        if text := "".join(_content(said.get(name))):
+        if (thought := said.get(name)) and (text := "".join(_content(thought))):
             return text
     details = said.get("reasoning_details")
     return "".join(_content(details)) if isinstance(details, list) else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import openai
@@ -115,16 +116,22 @@ def endpoint_failures() -> Iterator[None]:
         retry_after = error.response.headers.get("retry-after")
         body = body_of(error.response)
         raise ModelFailure(read_failure(error.status_code, body, retry_after=retry_after)) from error
-    except openai.APITimeoutError as error:
-        raise ModelFailure(Failure("timed out")) from error
     except openai.APIConnectionError as error:
-        raise ModelFailure(Failure("unreachable", words=str(error.__cause__ or ""))) from error
-    except httpx2.TimeoutException as error:
-        raise ModelFailure(Failure("stalled")) from error
+        late = isinstance(error, openai.APITimeoutError) and is_late(error)
+        words = "" if late else str(error.__cause__ or "")
+        raise ModelFailure(Failure("timed out" if late else "unreachable", words=words)) from error
     except httpx2.TransportError as error:
-        raise ModelFailure(Failure("broke off", words=str(error))) from error
+        late = isinstance(error, httpx2.TimeoutException) and is_late(error)
+        raise ModelFailure(Failure("stalled") if late else Failure("broke off", words=str(error))) from error
     except openai.OpenAIError as error:
         raise ModelFailure(Failure("failed", words=str(error))) from error
+
+
+def is_late(error: BaseException | None) -> bool:
+    """Whether a time-out is one: the openai package's transport also calls connections so that were lost or refused."""
+    while error and not isinstance(error, aiohttp.ClientError):
+        error = error.__cause__
+    return error is None or isinstance(error, TimeoutError)
 
 
 def body_of(response: httpx2.Response) -> Any:

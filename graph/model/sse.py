@@ -4,13 +4,12 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """One event that has data; `name` is empty where the endpoint gave none."""
 
     data: str
@@ -41,38 +40,37 @@ class EventDecoder:
         self._ended_in_cr = piece.endswith(b"\r")
         for line in piece.splitlines(keepends=True):
             self._begun.append(line)
-            if line.endswith((b"\n", b"\r")):
-                yield from self._take(self._whole_line())
+            if line.endswith((b"\n", b"\r")) and (event := self._take(self._whole_line())):
+                yield event
 
     def end(self) -> Iterator[ServerSentEvent]:
         """Yield the event that the stream ended in: some endpoints leave out the last empty line."""
-        if self._begun:
-            yield from self._take(self._whole_line())
-        yield from self._take("")
+        for line in (self._whole_line(), b""):
+            if event := self._take(line):
+                yield event
 
-    def _whole_line(self) -> str:
+    def _whole_line(self) -> bytes:
         line = b"".join(self._begun).rstrip(b"\r\n")
         self._begun.clear()
-        if self._is_first:
+        if self._is_first and line:
             self._is_first = False
             line = line.removeprefix(BOM)
-        return line.decode(errors="replace")
+        return line
 
-    def _take(self, line: str) -> Iterator[ServerSentEvent]:
-        """Take in one line; an empty one ends an event."""
+    def _take(self, line: bytes) -> ServerSentEvent | None:
+        """Take in one line; an empty one ends an event, which is returned."""
         if not line:
             data, name = "\n".join(self._data), self._name
-            self._data, self._name = [], ""
-            if data.strip():
-                yield ServerSentEvent(data, name)
-            return
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
+            self._data.clear()
+            self._name = ""
+            return ServerSentEvent(data, name) if data.strip() else None
+        field, _, value = line.decode(errors="replace").partition(":")
         match field:
             case "data":
-                self._data.append(value)
+                self._data.append(value.removeprefix(" "))
             case "event":
-                self._name = value
+                self._name = value.removeprefix(" ")
             case "error":
-                self._data.append(value)
+                self._data.append(value.removeprefix(" "))
                 self._name = "error"
+        return None

@@ -18,7 +18,12 @@ class AnswerText:
 
     def next(self, piece: str) -> str:
         """Return what can be said after the next piece: not half a character, nor what may begin a stop sequence."""
+        if not piece:
+            return ""
         text = _joined(self._held + piece)
+        if not self._stop and text.isascii():
+            self._held = ""
+            return text
         found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
         if found:
             _, said = min(found)  # the one that ends first, however the text is cut into pieces
@@ -42,9 +47,9 @@ def _begun(stop: str, text: str) -> int:
 
 def _joined(text: str) -> str:
     """Return the text with two halves of a character as one; a half alone stays."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def paired_surrogates(text: str) -> str:
     """Return the text with two halves of a character as one, and a half alone as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -28,6 +28,8 @@ class DatabaseFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
+        # SQLite keeps its log, where new turns are at first, beside the file that a symbolic link leads to.
+        self._log = Path(f"{self._path.resolve()}-wal")
         self._opened = self._identities()
 
     def check(self) -> None:
@@ -45,8 +47,7 @@ class DatabaseFile:
             )
 
     def _identities(self) -> list[tuple[int, int] | None]:
-        # SQLite keeps its log, where new turns are at first, beside the file that a symbolic link leads to.
-        return [_identity(self._path), _identity(Path(f"{self._path.resolve()}-wal"))]
+        return [_identity(self._path), _identity(self._log)]
 
 
 def make_private(path: Path) -> None:

@@ -1,9 +1,7 @@
 """Deleting and copying parts of threads, as LangGraph's platform asks for: SQL on the saver's tables."""
 
 from collections.abc import Sequence
-from sqlite3 import Row
-
-import aiosqlite
+from sqlite3 import Connection, Row
 
 RUN = "json_extract(CAST(metadata AS TEXT), '$.run_id')"
 # Channels that a checkpoint does not contain: LangGraph rebuilds them from the writes before it.
@@ -25,34 +23,34 @@ class StillNeeded(ValueError):
         )
 
 
-async def delete_runs(db: aiosqlite.Connection, run_ids: Sequence[str]) -> None:
+def delete_runs(db: Connection, run_ids: Sequence[str]) -> None:
     """Delete the checkpoints and writes of runs; those before them are as they were.
 
     Raises:
         StillNeeded: a later checkpoint is made from them.
     """
-    of_runs = await db.execute_fetchall(
+    of_runs = db.execute(
         f"SELECT DISTINCT thread_id FROM checkpoints WHERE {RUN} IN ({', '.join('?' * len(run_ids))})", run_ids
     )
     for (thread_id,) in list(of_runs):
-        rows = await _checkpoints(db, thread_id)
-        await _delete(db, rows, {_key(row) for row in rows if row["run"] in run_ids})
+        rows = _checkpoints(db, thread_id)
+        _delete(db, rows, {_key(row) for row in rows if row["run"] in run_ids})
 
 
-async def keep_latest(db: aiosqlite.Connection, thread_id: str) -> None:
+def keep_latest(db: Connection, thread_id: str) -> None:
     """Delete all checkpoints of a thread but the latest one of each of its graphs.
 
     Raises:
         StillNeeded: it is made from those before it.
     """
-    rows = await _checkpoints(db, thread_id)
+    rows = _checkpoints(db, thread_id)
     latest = {row["checkpoint_ns"]: _key(row) for row in rows}
-    await _delete(db, rows, {_key(row) for row in rows} - set(latest.values()))
+    _delete(db, rows, {_key(row) for row in rows} - set(latest.values()))
 
 
-async def copy_thread(db: aiosqlite.Connection, source: str, target: str) -> None:
+def copy_thread(db: Connection, source: str, target: str) -> None:
     """Copy all checkpoints and writes of a thread, in their order, to another one."""
-    await db.execute(
+    db.execute(
         "INSERT OR REPLACE INTO checkpoints "
         "SELECT ?, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, "
         "CAST(json_replace(CAST(metadata AS TEXT), '$.thread_id', ?) AS BLOB) "
@@ -60,16 +58,16 @@ async def copy_thread(db: aiosqlite.Connection, source: str, target: str) -> Non
         (target, target, source),
     )
     columns = "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value"
-    await db.execute(
+    db.execute(
         f"INSERT OR REPLACE INTO writes (thread_id, {columns}) "
         f"SELECT ?, {columns} FROM writes WHERE thread_id = ? ORDER BY rowid",
         (target, source),
     )
 
 
-async def _checkpoints(db: aiosqlite.Connection, thread_id: str) -> list[Row]:
+def _checkpoints(db: Connection, thread_id: str) -> list[Row]:
     """Return what matters here of a thread's checkpoints, from the first to the latest."""
-    rows = await db.execute_fetchall(
+    rows = db.execute(
         f"SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, {RUN} AS run, "
         f"{CHANGES_ONLY} AS changes_only FROM checkpoints WHERE thread_id = ? ORDER BY checkpoint_id",
         (thread_id,),
@@ -77,15 +75,15 @@ async def _checkpoints(db: aiosqlite.Connection, thread_id: str) -> list[Row]:
     return list(rows)
 
 
-async def _delete(db: aiosqlite.Connection, rows: Sequence[Row], gone: set[Key]) -> None:
+def _delete(db: Connection, rows: Sequence[Row], gone: set[Key]) -> None:
     kept = [row for row in rows if _key(row) not in gone]
     if any(row["changes_only"] and _parent(row) in gone for row in kept):
         raise StillNeeded
     followed = {_parent(row) for row in kept}
     ends = {_parent(row) for row in rows if _key(row) in gone} - gone - followed
     for table in ("checkpoints", "writes"):
-        await db.executemany(f"DELETE FROM {table} WHERE {KEY}", gone)
-    await db.executemany(f"DELETE FROM writes WHERE {KEY} AND {OF_A_WHOLE_RUN}", ends)
+        db.executemany(f"DELETE FROM {table} WHERE {KEY}", gone)
+    db.executemany(f"DELETE FROM writes WHERE {KEY} AND {OF_A_WHOLE_RUN}", ends)
 
 
 def _key(row: Row) -> Key:

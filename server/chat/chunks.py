@@ -19,25 +19,14 @@ from graph.events import (
     ToolEnded,
     ToolProgress,
     ToolStarted,
+    joined,
 )
-from server.chat.response import (
-    AgentEvent,
-    Answer,
-    CallDelta,
-    Choice,
-    Chunk,
-    ChunkChoice,
-    Completion,
-    CompletionTokens,
-    Delta,
-    FinishReason,
-    FunctionDelta,
-    PromptTokens,
-    ToolEvent,
-    Usage,
-)
-from server.messages.shapes import CalledFunction, ToolCall
+from server.chat.response import FinishReason
 from server.sessions.speech import Speech
+
+Json = dict[str, Any]
+
+CHUNK = "chat.completion.chunk"
 
 # Only these are passed on: the endpoint's `tool_calls` may mean our own tools, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
@@ -47,32 +36,37 @@ MAX_PIECE = 10_000
 
 
 async def dump_chunks(
-    choices: Sequence[AsyncIterator[RunEvent]], *, model: str, include_usage: bool, include_tool_events: bool = False
-) -> AsyncIterator[Chunk | AgentEvent]:
+    choices: Sequence[AsyncIterator[Sequence[RunEvent]]],
+    *,
+    model: str,
+    include_usage: bool,
+    include_tool_events: bool = False,
+) -> AsyncIterator[Json]:
     """Turn the events of runs into the chunks of one answer, a choice for each run.
 
     The grammar of a choice: a role chunk, deltas of text and reasoning, then those of the client's tool calls, one
     chunk with the finish reason. One choice follows the other, as clients that add up all text need it. With
     `include_usage` a last chunk without choices has the usage of all model calls together. With `include_tool_events`,
-    chunks without choices in between tell of the server's tools.
+    chunks without choices in between tell of the server's tools. Chunks have the shape of `Chunk` or `AgentEvent`.
     """
-    head: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
+    head: Json = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
     if include_usage:
         head["usage"] = None
     usage: UsageMetadata | None = None
-    for index, events in enumerate(choices):
+    for index, batches in enumerate(choices):
         deltas, activity = Deltas(), ToolActivity()
-        yield _chunk(head, index, Delta(role="assistant", content="", refusal=None))
-        async for event in events:
-            for delta in deltas.of(event):
-                yield _chunk(head, index, delta)
-            if include_tool_events and (told := activity.of(event)):
-                # A chunk without choices, which every client that was tried accepts.
-                yield AgentEvent(**head, object="agent.event", choices=[], event=told)
-        yield _chunk(head, index, Delta(), deltas.finish_reason)
+        yield _chunk(head, index, {"role": "assistant", "content": "", "refusal": None})
+        async for events in batches:
+            for event in joined(events):
+                for delta in deltas.of(event):
+                    yield _chunk(head, index, delta)
+                if include_tool_events and (told := activity.of(event)):
+                    # A chunk without choices, which every client that was tried accepts.
+                    yield {**head, "object": "agent.event", "choices": [], "event": told}
+        yield _chunk(head, index, {}, deltas.finish_reason)
         usage = add_usage(usage, deltas.usage)
     if include_usage:
-        yield Chunk(**{**head, "usage": _dump_usage(usage)}, object="chat.completion.chunk", choices=[])
+        yield {**head, "object": CHUNK, "choices": [], "usage": _dump_usage(usage)}
 
 
 class Deltas:
@@ -84,35 +78,35 @@ class Deltas:
         self._speech, self._thought = Speech(), Speech()
         self._calls = 0
 
-    def of(self, event: RunEvent) -> Iterator[Delta]:
+    def of(self, event: RunEvent) -> Iterator[Json]:
         """Yield what the next event adds."""
         match event:
             case Text():
                 for piece in pieces(self._speech.hear(event.message_id, event.text)):
-                    yield Delta(content=piece)
+                    yield {"content": piece}
             case Refusal():
                 for piece in pieces(self._speech.hear(event.message_id, event.text)):
-                    yield Delta(refusal=piece)
+                    yield {"refusal": piece}
             case Reasoning():
                 for piece in pieces(self._thought.hear(event.message_id, event.text), MAX_PIECE // 2):
                     # Under both names, since clients read one or the other.
-                    yield Delta(reasoning_content=piece, reasoning=piece)
+                    yield {"reasoning_content": piece, "reasoning": piece}
             case ClientCall():
                 self.finish_reason = "tool_calls"
                 for call in dump_call(event, self._calls):
-                    yield Delta(tool_calls=[call])
+                    yield {"tool_calls": [call]}
                 self._calls += 1
             case MessageEnded():
                 self.finish_reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
                 self.usage = add_usage(self.usage, event.usage)
 
 
-def dump_call(call: ClientCall, index: int) -> Iterator[CallDelta]:
+def dump_call(call: ClientCall, index: int) -> Iterator[Json]:
     """Yield a call of one of the client's tools in pieces that fit into a frame, the first one with its name."""
-    name = FunctionDelta(name=call.name, arguments=call.arguments[:MAX_PIECE])
-    yield CallDelta(index=index, id=call.call_id, type="function", function=name)
+    function = {"name": call.name, "arguments": call.arguments[:MAX_PIECE]}
+    yield {"index": index, "id": call.call_id, "type": "function", "function": function}
     for piece in pieces(call.arguments[MAX_PIECE:]):
-        yield CallDelta(index=index, function=FunctionDelta(arguments=piece))
+        yield {"index": index, "function": {"arguments": piece}}
 
 
 def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
@@ -125,15 +119,15 @@ class ToolActivity:
     """The activity of the server's tools, for clients that ask for it."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, tuple[float, ToolEvent]] = {}
+        self._begun: dict[str, tuple[float, Json]] = {}
 
-    def of(self, event: RunEvent) -> ToolEvent | None:
-        """Return what an event says about a call that begins, goes on or ends; durations are in seconds."""
+    def of(self, event: RunEvent) -> Json | None:
+        """Return what an event says about a call that begins, goes on or ends, in the shape of `ToolEvent`."""
         match event:
             case ToolStarted(call_id, name, arguments):
-                started = ToolEvent(type="tool_call", id=call_id, name=name, arguments=arguments, status="started")
+                started = {"type": "tool_call", "id": call_id, "name": name, "arguments": arguments}
                 self._begun[call_id] = time.monotonic(), started
-                return started
+                return {**started, "status": "started"}
             case ToolProgress(call_id, progress):
                 return self._told(call_id, status="running", **asdict(progress))
             case ToolEnded(call_id, failed, size):
@@ -142,73 +136,82 @@ class ToolActivity:
                 return told
         return None
 
-    def _told(self, call_id: str, **news: Any) -> ToolEvent | None:
+    def _told(self, call_id: str, **news: Any) -> Json | None:
         if call_id not in self._begun:
             return None
         began, started = self._begun[call_id]
-        return started.model_copy(update={"duration": round(time.monotonic() - began, 3), **news})
+        return {**started, "duration": round(time.monotonic() - began, 3), **news}
 
 
-async def collect(chunks: AsyncIterator[Chunk | AgentEvent]) -> Completion:
-    """Fold the chunks of one answer, usage included, into one completion."""
+async def collect(chunks: AsyncIterator[Json]) -> Json:
+    """Fold the chunks of one answer, usage included, into one completion, in the shape of `Completion`."""
     choices: dict[int, _Whole] = defaultdict(_Whole)
     async for chunk in chunks:
-        for choice in chunk.choices:
-            choices[choice.index].add(choice)
-    assert chunk.usage is not None
-    return Completion(
-        id=chunk.id,
-        object="chat.completion",
-        created=chunk.created,
-        model=chunk.model,
-        choices=[whole.choice(index) for index, whole in choices.items()],
-        usage=chunk.usage,
-    )
+        for choice in chunk["choices"]:
+            choices[choice["index"]].add(choice)
+    return {
+        "id": chunk["id"],
+        "object": "chat.completion",
+        "created": chunk["created"],
+        "model": chunk["model"],
+        "choices": [whole.choice(index) for index, whole in choices.items()],
+        "usage": chunk["usage"],
+    }
 
 
 class _Whole:
     """One choice, put together from its chunks."""
 
     def __init__(self) -> None:
-        self._text, self._reasoning, self._refusal = "", "", ""
-        self._calls: list[ToolCall] = []
+        self._said: dict[str, list[str]] = defaultdict(list)
+        self._calls: list[Json] = []
+        self._arguments: list[list[str]] = []
         self._finish_reason: FinishReason = "stop"
 
-    def add(self, part: ChunkChoice) -> None:
-        self._text += part.delta.content or ""
-        self._refusal += part.delta.refusal or ""
-        self._reasoning += part.delta.reasoning_content or ""
-        for call in part.delta.tool_calls or ():
-            if call.id is not None:
-                called = CalledFunction(name=call.function.name or "", arguments="")
-                self._calls.append(ToolCall(id=call.id, type="function", function=called))
-            self._calls[-1].function.arguments += call.function.arguments
-        self._finish_reason = part.finish_reason or self._finish_reason
+    def add(self, part: Json) -> None:
+        delta = part["delta"]
+        for name in ("content", "refusal", "reasoning"):
+            self._said[name].append(delta.get(name) or "")
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                self._calls.append(
+                    {"id": call["id"], "type": "function", "function": {"name": call["function"]["name"]}}
+                )
+                self._arguments.append([])
+            self._arguments[-1].append(call["function"]["arguments"])
+        self._finish_reason = part["finish_reason"] or self._finish_reason
 
-    def choice(self, index: int) -> Choice:
-        content = None if (self._calls or self._refusal) and not self._text else self._text
-        message = Answer(role="assistant", content=content, refusal=self._refusal or None, annotations=[])
-        if self._reasoning:
-            message.reasoning_content = message.reasoning = self._reasoning
+    def choice(self, index: int) -> Json:
+        content, refusal, reasoning = ("".join(self._said[name]) for name in ("content", "refusal", "reasoning"))
+        message: Json = {
+            "role": "assistant",
+            "content": None if (self._calls or refusal) and not content else content,
+            "refusal": refusal or None,
+            "annotations": [],
+        }
+        if reasoning:
+            message |= {"reasoning_content": reasoning, "reasoning": reasoning}
         if self._calls:
-            message.tool_calls = self._calls
-        return Choice(index=index, message=message, finish_reason=self._finish_reason, logprobs=None)
+            for call, arguments in zip(self._calls, self._arguments, strict=True):
+                call["function"]["arguments"] = "".join(arguments)
+            message["tool_calls"] = self._calls
+        return {"index": index, "message": message, "finish_reason": self._finish_reason, "logprobs": None}
 
 
-def _chunk(head: Mapping[str, Any], index: int, delta: Delta, finish_reason: FinishReason | None = None) -> Chunk:
-    choice = ChunkChoice(index=index, delta=delta, finish_reason=finish_reason, logprobs=None)
-    return Chunk(**head, object="chat.completion.chunk", choices=[choice])
+def _chunk(head: Json, index: int, delta: Json, finish_reason: FinishReason | None = None) -> Json:
+    choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+    return {**head, "object": CHUNK, "choices": [choice]}
 
 
-def _dump_usage(usage: UsageMetadata | None) -> Usage:
+def _dump_usage(usage: UsageMetadata | None) -> Json:
     usage = usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-    dumped = Usage(
-        prompt_tokens=usage["input_tokens"],
-        completion_tokens=usage["output_tokens"],
-        total_tokens=usage["input_tokens"] + usage["output_tokens"],
-    )
+    dumped: Json = {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["input_tokens"] + usage["output_tokens"],
+    }
     if (cached := usage.get("input_token_details", {}).get("cache_read")) is not None:
-        dumped.prompt_tokens_details = PromptTokens(cached_tokens=cached)
+        dumped["prompt_tokens_details"] = {"cached_tokens": cached}
     if (reasoning := usage.get("output_token_details", {}).get("reasoning")) is not None:
-        dumped.completion_tokens_details = CompletionTokens(reasoning_tokens=reasoning)
+        dumped["completion_tokens_details"] = {"reasoning_tokens": reasoning}
     return dumped

@@ -1,13 +1,12 @@
 """The answer to a chat completion: chunks as server-sent events, or one JSON object."""
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 
+import orjson
 from starlette.responses import Response
 
-from server.chat.chunks import collect, dump_chunks
+from server.chat.chunks import Json, collect, dump_chunks
 from server.chat.request import ChatRequest, StreamOptions
-from server.chat.response import AgentEvent, Chunk
 from server.http.event_stream import frame
 from server.http.foreign_errors import as_api_error
 from server.sessions.reply import Choices
@@ -26,17 +25,17 @@ class ChatReply:
         """Yield the chunks as frames; the stream ends with a finish reason or an error, and with [DONE]."""
         try:
             async for chunk in self._chunks(choices):
-                yield frame(chunk.model_dump_json(exclude_unset=True))
+                yield frame(chunk)
         except Exception as error:
-            yield frame(json.dumps(as_api_error(error).envelope()))
+            yield frame(as_api_error(error).envelope())
         yield DONE
 
     async def collect(self, choices: Choices) -> Response:
         """Return the completion."""
         completion = await collect(self._chunks(choices))
-        return Response(completion.model_dump_json(exclude_unset=True), media_type="application/json")
+        return Response(orjson.dumps(completion), media_type="application/json")
 
-    def _chunks(self, choices: Choices) -> AsyncIterator[Chunk | AgentEvent]:
+    def _chunks(self, choices: Choices) -> AsyncIterator[Json]:
         return dump_chunks(
             choices,
             model=self._model,

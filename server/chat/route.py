@@ -50,7 +50,6 @@ async def create_chat_completion(
     turn = TurnRequest(
         agent=chosen.agent,
         session=session,
-        is_named=name is not None,
         mode=session_mode(request.headers, name),
         messages=[message for message in messages if not isinstance(message, SystemMessage)],
         context=TurnContext(
@@ -77,7 +76,7 @@ def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
     except UnpairedMessage as error:
         raise turn.refuse(error) from error
     agent = sessions.assembly.agents[turn.agent]
-    return sessions.runs.start_together([agent.run(turn.messages, turn.context) for _ in range(n)])
+    return sessions.runs.start_together([partial(agent.run, turn.messages, turn.context)] * n)
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:

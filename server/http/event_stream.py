@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import anyio
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
+import orjson
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -18,47 +17,85 @@ PING_INTERVAL = 15
 SEND_TIMEOUT = 30
 # Seconds for which streams go on at shutdown; then their runs are stopped, and the streams say so.
 DRAIN_SECONDS = 15
-CUT_OFF_SECONDS = DRAIN_SECONDS + 3
+MIN_PAUSE = 0.01
+PING = b": ping\n\n"
 
 # Characters that lenient readers take for the end of a line, besides those that JSON escapes itself: httpx's
 # `iter_lines`, and so LangServe's client, splits like Python's `splitlines`.
-LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+LINE_ENDS = re.compile("|".join("\x85\u2028\u2029").encode())
 
 
-def frame(data: str) -> bytes:
-    """Encode JSON as one event: a `data:` line only, since clients fail on ids and event names."""
-    return f"data: {one_line(data)}\n\n".encode()
+def frame(data: object) -> bytes:
+    """Encode a JSON value as one event: a `data:` line only, since clients fail on ids and event names."""
+    return b"data: " + one_line(orjson.dumps(data)) + b"\n\n"
 
 
-def one_line(text: str) -> str:
-    """Return JSON text without any character that a reader may take for the end of a line."""
-    return text if text.isascii() else LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", text)
+def one_line(text: bytes) -> bytes:
+    """Return JSON in UTF-8 without any character that a reader may take for the end of a line."""
+    return text if text.isascii() else LINE_ENDS.sub(_escaped, text)
 
 
-class EventStream(EventSourceResponse):
-    """Server-sent events. They have a grace period when the server ends; a reader that stalls is dropped."""
+def _escaped(end: re.Match[bytes]) -> bytes:
+    return f"\\u{ord(end[0].decode()):04x}".encode()
 
-    def __init__(self, events: AsyncIterable[Any], name: str) -> None:
-        super().__init__(
-            events,
-            media_type="text/event-stream; charset=utf-8",
-            headers={"Cache-Control": "no-cache"},
-            sep="\n",
-            ping=PING_INTERVAL,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
-            send_timeout=SEND_TIMEOUT,
-            shutdown_event=anyio.Event(),
-            shutdown_grace_period=CUT_OFF_SECONDS,
-        )
-        self._name = name
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+class EventStream(Response):
+    """Server-sent events. While there are none, comments keep the connection alive; a reader that stalls is dropped.
+
+    Args:
+        frames: the encoded events; they are no longer asked for when the reader leaves.
+        name: what the log calls the stream.
+    """
+
+    media_type = "text/event-stream"
+    ping_interval: float = PING_INTERVAL
+    send_timeout: float = SEND_TIMEOUT
+
+    def __init__(self, frames: AsyncIterator[bytes], name: str) -> None:
+        self.status_code, self.background = 200, None
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._frames, self._name = frames, name
+        self._sent_at, self._is_sending = 0.0, False
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            # Not sending the body's end makes uvicorn close the connection.
-            log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
+        now = asyncio.get_running_loop().time
+
+        async def send_body(body: bytes) -> None:
+            self._sent_at, self._is_sending = now(), True
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            self._is_sending = False
+
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        self._sent_at = now()
+        with anyio.CancelScope() as reading:
+            watcher = asyncio.create_task(self._watch(receive, send_body, reading.cancel))
+            try:
+                async for body in self._frames:
+                    await send_body(body)
+            finally:
+                watcher.cancel()
+        if not reading.cancelled_caught:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _watch(
+        self, receive: Receive, send: Callable[[bytes], Awaitable[None]], leave: Callable[[], None]
+    ) -> None:
+        """Keep the connection alive, and leave when the reader is gone or stalls."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due = self._sent_at + (self.send_timeout if self._is_sending else self.ping_interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(max(min(due, now() + self.send_timeout), now() + MIN_PAUSE)):
+                    if (await receive())["type"] == "http.disconnect":
+                        return leave()
+            idle = now() - self._sent_at
+            if self._is_sending and idle >= self.send_timeout:
+                # Not sending the body's end makes uvicorn close the connection.
+                log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
+                return leave()
+            if not self._is_sending and idle >= self.ping_interval:
+                await send(PING)
 
 
 @asynccontextmanager

@@ -53,8 +53,8 @@ async def stream(request: Request) -> Response:
 
 
 def event_stream(response: Any, request: Request) -> EventStream:
-    """Return LangServe's events, with our errors instead of its own, each line readable by lenient readers."""
-    return EventStream(_told_of_failures(response.body_iterator, request), f"An answer of {request.url.path}")
+    """Return LangServe's events as a stream of ours."""
+    return EventStream(_frames(response.body_iterator, request), f"An answer of {request.url.path}")
 
 
 @router.get("/input_schema")
@@ -69,13 +69,14 @@ async def output_schema(request: Request) -> Any:
     return await handler.output_schema(request)
 
 
-async def _told_of_failures(events: AsyncGenerator[dict[str, str]], request: Request) -> AsyncGenerator[dict[str, str]]:
-    """Yield LangServe's events, with our errors instead of its own."""
+async def _frames(events: AsyncGenerator[dict[str, str]], request: Request) -> AsyncGenerator[bytes]:
+    """Encode LangServe's events, with our errors instead of its own, each line readable by lenient readers."""
     async with aclosing(events):
         try:
             async for event in events:
                 if event["event"] == "error" and (error := asked_in(request).failure):
                     event["data"] = json.dumps({"status_code": error.status_code, "message": error.message})
-                yield {name: one_line(value) for name, value in event.items()}
+                lines = [name.encode() + b": " + one_line(value.encode()) + b"\n" for name, value in event.items()]
+                yield b"".join(lines) + b"\n"
         except ApiError:
             pass  # the client was told; raised, it would be logged as a defect

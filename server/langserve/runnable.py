@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langserve import APIHandler
 from pydantic import BaseModel, Field
 
-from graph.events import Text
+from graph.events import Text, joined
 from graph.state import TurnContext
 from server.errors import ApiError, Unavailable
 from server.http.complaints import wrong_type
@@ -105,7 +105,6 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     asked = asked_in(request)
     turn = TurnRequest(
         session=claim_session(request, asked.name.id if asked.name else state_of(request.scope).session_id),
-        is_named=asked.page_session is None and asked.name is not None,
         mode=session_mode(request.headers, asked.name),
         messages=[message for message in asked.messages if not isinstance(message, SystemMessage)],
         context=TurnContext(instructions=instructions(asked.messages)),
@@ -113,9 +112,10 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     )
     run, speech = sessions.start(turn), Speech()
     try:
-        async for event in run.events():
-            if isinstance(event, Text):
-                yield speech.hear(event.message_id, event.text)
+        async for events in run.events():
+            for event in joined(events):
+                if isinstance(event, Text):
+                    yield speech.hear(event.message_id, event.text)
     finally:
         # In a task of its own, since LangChain cancels this one repeatedly.
         await asyncio.shield(run.aclose())

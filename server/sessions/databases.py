@@ -1,6 +1,7 @@
 """Open the session index that belongs to a database."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from graph.storage.saver import ThreadSaver
@@ -20,7 +21,7 @@ async def open_index(saver: ThreadSaver) -> SessionIndex:
 
 
 async def _sqlite(saver: SqliteThreads) -> SessionIndex:
-    await migrate(saver)
+    await saver.database.read(partial(migrate, saver.conn))
     return SqliteIndex(saver)
 
 

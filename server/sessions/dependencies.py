@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from graph.assembly import Assembly
 from server.http.identity import state_of
-from server.sessions.index import SessionIndex
+from server.sessions.index import SessionIndex, SessionRecord
 from server.sessions.naming import Session
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn, TurnRequest
@@ -23,10 +23,37 @@ class Sessions:
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""
-        return self.runs.start(request.session.thread_id, Turn(request, self.assembly, self.index).run())
+        return self.runs.start(request.session, Turn(request, self.assembly, self.index).run)
+
+    async def get(self, session: Session) -> SessionRecord | None:
+        """Return a session's record, also while its first turn runs, or None if there is no such session."""
+        stored = await self.index.get(session)
+        return stored or next(map(_begun_by, self.runs.of(session.thread_id)), None)
+
+    async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
+        """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
+
+        Raises:
+            NotFound: there is no session `after`.
+        """
+        begun = {}
+        for run in self.runs.in_sessions_of(principal):
+            if run.session and await self.index.get(run.session) is None:
+                begun[run.session] = _begun_by(run)
+        if after is None:
+            return [*begun.values(), *await self.index.page(principal, limit=limit, after=None)][:limit]
+        return await self.index.page(principal, limit=limit, after=None if after in begun else after)
 
 
-def _sessions(request: Request) -> Sessions:
+def _begun_by(run: Run) -> SessionRecord:
+    """Return the record of a session that only its first run knows."""
+    assert run.session is not None
+    return SessionRecord(
+        session=run.session, created_at=run.began, updated_at=run.began, turns=0, branches=0, waiting=False, agent=""
+    )
+
+
+async def _sessions(request: Request) -> Sessions:  # a plain function would cost a hop to a thread
     sessions: Sessions = request.app.state.sessions
     return sessions
 

@@ -1,7 +1,7 @@
 """The session index: which sessions there are, and which turns they have, beside the checkpoints in one database.
 
-A turn is entered here when its checkpoint is committed, and only what is entered here is part of a session. So a
-process that is killed between the two, or a run that fails, leaves a checkpoint that no later turn builds on.
+A turn, its checkpoints and its session are stored in one transaction. So a process that is killed, or a run that fails,
+leaves nothing of a turn that was not answered.
 
 Each kind of database implements the index in a file of its own.
 """
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from langchain_core.messages import AnyMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from graph.storage.run_saver import Loaded, Put
 from server.errors import NotFound
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Step
+from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Mode, Step
 from server.sessions.transcript import Transcript
 
 
@@ -50,6 +52,18 @@ class AnsweredTurn:
     habit: Habit | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Where a request goes on in its session."""
+
+    known: Knowledge
+    step: Step
+    start: Loaded
+    """The checkpoint of the turn that the step follows."""
+    is_latest: bool
+    """Whether that is the thread's latest checkpoint, as LangGraph finds it, or the thread has none."""
+
+
 class SessionIndex(ABC):
     """The sessions and turns of a database."""
 
@@ -57,28 +71,23 @@ class SessionIndex(ABC):
     """Whether the database's log is free of deleted data."""
 
     @abstractmethod
-    async def recall(self, session: Session, transcript: Transcript) -> Knowledge:
-        """Return what the session knows of a request's messages; the cost does not depend on its number of turns.
+    async def find(
+        self, session: Session, transcript: Transcript, mode: Mode, saver: BaseCheckpointSaver[str]
+    ) -> Found:
+        """Reconcile a request's messages with what its session knows of them, and load the checkpoint there.
+
+        The cost does not depend on the session's number of turns. Turns whose checkpoints were deleted by others, such
+        as Studio, are forgotten.
 
         Raises:
+            UnpairedMessage: tool results without their calls, or calls without all of their results.
             NotFound: the thread is another principal's.
             DatabaseMoved: the database file is no longer at its path.
         """
 
     @abstractmethod
-    async def begin(self, session: Session) -> bool:
-        """Make a session unless it exists, and return whether it was made.
-
-        It is made before its first run, so that no thread is without an owner.
-        """
-
-    @abstractmethod
-    async def withdraw(self, session: Session) -> None:
-        """Delete a session in which no turn was answered."""
-
-    @abstractmethod
-    async def enter(self, session: Session, turn: AnsweredTurn) -> None:
-        """Enter a turn whose checkpoint is committed; it becomes the session's newest."""
+    async def store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
+        """Store a turn with what its run put, in one transaction; it becomes the newest of its session."""
 
     @abstractmethod
     async def get(self, session: Session) -> SessionRecord | None:
@@ -103,10 +112,6 @@ class SessionIndex(ABC):
     @abstractmethod
     async def reset(self, session: Session) -> None:
         """Forget all turns of a session and keep its id."""
-
-    @abstractmethod
-    async def forget_lost_turns(self, session: Session) -> None:
-        """Forget the turns whose checkpoints were deleted by others, such as Studio; the rest stay."""
 
     @abstractmethod
     async def delete(self, session: Session) -> None:

@@ -5,9 +5,9 @@ a table, add one at the end.
 """
 
 import time
+from sqlite3 import Connection
 
 from graph.storage.saver import CheckpointUrlError
-from graph.storage.sqlite import SqliteThreads
 
 APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
 
@@ -49,21 +49,19 @@ M002_AGENTS = "ALTER TABLE turns ADD COLUMN agent TEXT NOT NULL DEFAULT 'chat-ag
 MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS)
 
 
-async def migrate(saver: SqliteThreads) -> None:
+def migrate(db: Connection) -> None:
     """Make the tables of the index, or bring existing ones up to date.
 
     Raises:
         CheckpointUrlError: a newer version of chat-agent has changed them.
     """
-    async with saver.lock:
-        await saver.conn.execute(APPLIED)
-        await saver.conn.commit()
-        (row,) = await saver.select("SELECT coalesce(max(number), 0) AS newest FROM migrations")
-        if row["newest"] > len(MIGRATIONS):
-            raise CheckpointUrlError(
-                "CHECKPOINT_URL: the database was used by a newer version of chat-agent. Install that version, or set "
-                "CHECKPOINT_URL to another file."
-            )
-        for number, statements in enumerate(MIGRATIONS[row["newest"] :], row["newest"] + 1):
-            applied = f"INSERT INTO migrations VALUES ({number}, {time.time()})"
-            await saver.conn.executescript(f"BEGIN; {statements}; {applied}; COMMIT")
+    db.execute(APPLIED)
+    (newest,) = db.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    if newest > len(MIGRATIONS):
+        raise CheckpointUrlError(
+            "CHECKPOINT_URL: the database was used by a newer version of chat-agent. Install that version, or set "
+            "CHECKPOINT_URL to another file."
+        )
+    for number, statements in enumerate(MIGRATIONS[newest:], newest + 1):
+        applied = f"INSERT INTO migrations VALUES ({number}, {time.time()})"
+        db.executescript(f"BEGIN; {statements}; {applied}; COMMIT")

@@ -11,7 +11,8 @@ from graph.events import RunEvent
 from server.http.event_stream import PING_INTERVAL, EventStream, on_disconnect
 from server.sessions.runs import Run
 
-Choices = Sequence[AsyncIterator[RunEvent]]
+Choices = Sequence[AsyncIterator[Sequence[RunEvent]]]
+"""For each choice the events of its run, all that are new at once."""
 
 
 class Reply(Protocol):

@@ -72,7 +72,7 @@ async def list_sessions(
     """List the caller's sessions, the one last used first; `after` is the last id of the page before."""
     principal = state_of(request.scope).principal
     cursor = Session(principal, checked_id(after, "after")) if after is not None else None
-    records = await sessions.index.page(principal, limit=limit + 1, after=cursor)
+    records = await sessions.page(principal, limit=limit + 1, after=cursor)
     page = [dump_session(record, sessions.runs) for record in records[:limit]]
     first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)
     return SessionPage(data=page, first_id=first_id, last_id=last_id, has_more=len(records) > limit)
@@ -154,6 +154,6 @@ def _session(session_id: str, request: Request) -> Session:
 
 
 async def _record(session: Session, sessions: Sessions) -> SessionRecord:
-    if record := await sessions.index.get(session):
+    if record := await sessions.get(session):
         return record
     raise unknown_session(session)

@@ -1,27 +1,34 @@
 """Runs: each is owned by one task, one at a time for each session.
 
 A client that goes away must stop the model, but AnyIO's cancellation stops LangGraph's own clean-up first
-(langgraph#5682). So no handler iterates the graph: the owner task does, feeds a bounded stream, is cancelled and is
+(langgraph#5682). So no handler runs the graph: the owner task does, tells a queue its events, is cancelled and is
 awaited to its end.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from math import inf
+from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anyio
 from langchain_core.runnables.config import var_child_runnable_config
 
+from graph.event_queue import EventQueue
 from graph.events import RunEvent, ToolStarted
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.http.foreign_errors import as_api_error
+from server.sessions.naming import Session
 
 log = logging.getLogger(__name__)
+
+Work = Callable[[EventQueue], Coroutine[Any, Any, None]]
+"""What a run does: it tells the queue its events."""
 
 STOP_TIMEOUT = 10.0
 CANCEL_AGAIN = 0.2
@@ -31,16 +38,22 @@ class Run:
     """One run: its events, and the way to stop it."""
 
     def __init__(
-        self, owner: "RunOwner", thread_id: str, events: AsyncGenerator[RunEvent], ahead: float, repeatable: bool
+        self,
+        owner: "RunOwner",
+        thread_id: str,
+        work: Work,
+        queue: EventQueue,
+        session: Session | None,
+        repeatable: bool,
     ) -> None:
-        self.thread_id = thread_id
+        self.thread_id, self.session = thread_id, session
+        self.began = time.time()
         self._repeatable = repeatable
         self._stopped_with: ApiError | None = None
-        self._begun = asyncio.Event()
-        self._sender, self._receiver = anyio.create_memory_object_stream[RunEvent](ahead)
-        self.task = asyncio.create_task(self._own(owner, events), name=f"run of {thread_id}", context=own_context())
+        self._queue = queue
+        self.task = asyncio.create_task(self._own(owner, work), name=f"run of {thread_id}", context=own_context())
         # Not in the task itself: one that is cancelled before its first step never gets to its end.
-        self.task.add_done_callback(self._ended)
+        self.task.add_done_callback(lambda _: self._queue.close())
 
     async def begun(self, *, within: float) -> None:
         """Wait for the first event, for so many seconds at the most.
@@ -50,18 +63,18 @@ class Run:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._begun.wait()
+                await self._queue.ready()
         if self.task.done():
             self._raise_failure()
 
-    async def events(self) -> AsyncGenerator[RunEvent]:
-        """Yield the run's events; the end comes when everything is stored.
+    async def events(self) -> AsyncGenerator[Sequence[RunEvent]]:
+        """Yield the run's events, all that are new at once; the end comes when everything is stored.
 
         Raises:
             ApiError: the run failed, or was stopped.
         """
-        async for event in self._receiver:
-            yield event
+        while new := await self._queue.take():
+            yield new
         await self.ended()
         self._raise_failure()
 
@@ -69,6 +82,7 @@ class Run:
         """Cancel the run; its reader is told why. The first reason counts, however often it is asked."""
         if self._stopped_with is None:
             self._stopped_with = told or run_stopped()
+            self._queue.stop()
             self._cancel()
 
     async def ended(self) -> None:
@@ -78,24 +92,16 @@ class Run:
     async def aclose(self) -> None:
         """Stop the run and wait for its end, even in a scope that is being cancelled."""
         self.stop()
-        try:
-            with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
-                await self.ended()
-        finally:
-            self._receiver.close()
+        with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
+            await self.ended()
         if waiting.cancelled_caught:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
-    async def _own(self, owner: "RunOwner", events: AsyncGenerator[RunEvent]) -> None:
-        async with owner.exclusively(self.thread_id), aclosing(events):
+    async def _own(self, owner: "RunOwner", work: Work) -> None:
+        async with owner.exclusively(self.thread_id):
             deadline = asyncio.get_running_loop().call_later(owner.run_timeout, self.stop, RunTimedOut())
             try:
-                async for event in events:
-                    self._begun.set()
-                    self._repeatable = self._repeatable and not isinstance(event, ToolStarted)
-                    await self._sender.send(event)
-                    if self._stopped_with:
-                        raise asyncio.CancelledError
+                await work(self._queue)
             finally:
                 deadline.cancel()
 
@@ -105,15 +111,12 @@ class Run:
             self.task.cancel()
             asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel)
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._sender.close()
-        self._begun.set()
-
     def _raise_failure(self) -> None:
         failure = self._failure()
         if failure:
             error = as_api_error(failure)
-            raise (error if self._repeatable else error.not_to_be_repeated()) from failure
+            acted = any(isinstance(event, ToolStarted) for event in self._queue.events)
+            raise (error if self._repeatable and not acted else error.not_to_be_repeated()) from failure
 
     def log_failure(self) -> None:
         """Log why the run failed: a defect of ours with its traceback, other failures in one line."""
@@ -165,31 +168,36 @@ class RunOwner:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._runs: dict[Run, None] = {}  # in the order in which they were started
 
-    def start(
-        self, thread_id: str, events: AsyncGenerator[RunEvent], *, ahead: float = 0, repeatable: bool = True
-    ) -> Run:
-        """Start a run of the thread; it waits for its turn in the task that owns it.
+    def start(self, session: Session, work: Work) -> Run:
+        """Start a run in a session's thread; it waits for its turn in the task that owns it.
 
-        It may be `ahead` of its reader by so many events. With 0, each is taken before the next is made, so that a
-        turn whose client leaves keeps only what the client was sent. Clients may repeat the request if the run ends
-        before it has let tools run; if not `repeatable`, not even then.
+        Clients may repeat the request if the run ends before it has let tools run.
         """
-        run = Run(self, thread_id, events, ahead, repeatable)
-        self._runs[run] = None
-        run.task.add_done_callback(lambda _: self._forget(run))
-        return run
+        return self._started(session.thread_id, work, EventQueue(), session)
 
-    def start_together(self, answers: Sequence[AsyncGenerator[RunEvent]]) -> list[Run]:
+    def start_together(self, answers: Sequence[Work]) -> list[Run]:
         """Start the runs of one request, each in a thread of its own; when one fails, all do.
 
         They go on while the one before them is read, and none is to be repeated, since another may have acted.
         """
         if len(answers) == 1:
-            return [self.start(str(uuid4()), answers[0])]
-        runs = [self.start(str(uuid4()), answer, ahead=inf, repeatable=False) for answer in answers]
+            return [self._started(str(uuid4()), answers[0], EventQueue())]
+        runs = [self._started(str(uuid4()), answer, EventQueue(ahead=inf), repeatable=False) for answer in answers]
         for run in runs:
             run.task.add_done_callback(lambda task: _fail_together(task, runs))
         return runs
+
+    def _started(
+        self, thread_id: str, work: Work, queue: EventQueue, session: Session | None = None, repeatable: bool = True
+    ) -> Run:
+        run = Run(self, thread_id, work, queue, session, repeatable)
+        self._runs[run] = None
+        run.task.add_done_callback(lambda _: self._forget(run))
+        return run
+
+    def in_sessions_of(self, principal: str) -> list[Run]:
+        """Return the runs in a principal's sessions, the one that was started last first."""
+        return [run for run in reversed(self._runs) if run.session and run.session.principal == principal]
 
     def of(self, thread_id: str) -> list[Run]:
         """Return the runs of a thread: the one in progress, and those that wait for its end."""

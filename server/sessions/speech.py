@@ -1,5 +1,9 @@
 """The text that the client gets of a turn, message by message."""
 
+from collections.abc import Iterable
+
+from graph.events import Refusal, RunEvent, Text
+
 # Between the texts of two model messages of one turn, such as one before a tool call and one after it.
 MESSAGE_SEPARATOR = "\n\n"
 
@@ -16,6 +20,15 @@ class Speech:
         delta = MESSAGE_SEPARATOR + said if is_new and self._pieces else said
         self._pieces.setdefault(message_id, []).append(said)
         return delta
+
+    @classmethod
+    def of(cls, events: Iterable[RunEvent]) -> "Speech":
+        """Return what these events say."""
+        speech = cls()
+        for event in events:
+            if isinstance(event, Text | Refusal):
+                speech.hear(event.message_id, event.text)
+        return speech
 
     @property
     def text(self) -> str:

@@ -1,23 +1,23 @@
 """One turn of a session: find where it goes on, run the graph there, store the result."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 
 from graph.assembly import Assembly
-from graph.events import ClientCall, Refusal, RunEvent, Text
+from graph.event_queue import EventQueue
+from graph.events import ClientCall
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import OUR_AGENT, TurnContext
-from graph.storage.saver import noting
+from graph.storage.run_saver import Loaded, RunSaver
 from server.errors import ApiError, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, reconcile, whole_transcript
+from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, whole_transcript
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
@@ -32,8 +32,6 @@ class TurnRequest:
     agent: str = OUR_AGENT
     """The agent that is asked."""
     session: Session
-    is_named: bool
-    """Whether the client named the session; one that it did not is deleted if its first turn fails."""
     mode: Mode
     messages: Sequence[AnyMessage]
     context: TurnContext
@@ -51,14 +49,10 @@ class Place:
     transcript: Transcript
     """The conversation up to and with the request."""
     habit: Habit | None
-    is_first: bool
-    """Whether no turn of the session was answered before."""
-    checkpoint_id: str
-    """The checkpoint that the turn follows."""
     position: Position
-    """The same checkpoint, as the run takes it."""
-    written_last: str | None
-    """The thread's checkpoint that was written last before the turn."""
+    """The checkpoint that the run follows."""
+    start: Loaded
+    """The same checkpoint, read."""
 
 
 class Turn:
@@ -66,135 +60,111 @@ class Turn:
 
     def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex) -> None:
         self._request, self._session = request, request.session
-        self._assembly, self._checkpointer, self._index = assembly, assembly.checkpointer, index
+        self._assembly, self._index = assembly, index
         self._agent = assembly.agents[request.agent]
-        self._speech = Speech()
-        self._waiting: list[str] = []
-        """The calls of the client's tools that the turn ends with."""
 
-    async def run(self) -> AsyncGenerator[RunEvent]:
-        """Yield the events of the turn; when it ends, the turn is on disk.
+    async def run(self, queue: EventQueue) -> None:
+        """Run the turn; when it ends, the reader of the queue has taken all events, and the turn is on disk.
 
-        A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing,
-        not even a session that the client did not name: it was not acknowledged, and clients send a failed request
-        again.
+        A turn that is stopped keeps the user's message and the text that was sent. A turn that fails leaves nothing: it
+        was not acknowledged, and clients send a failed request again.
 
         Raises:
             ApiError: tool results without their calls, or only some of those that are waited for.
             NotFound: the session's thread is another principal's.
         """
         place = await self._find()
-        written = noting()
-        begun = False
+        saver = self._saver_at(place)
         try:
-            begun = place.is_first and await to_the_end(self._index.begin(self._session))
-            run = self._agent.run(place.given, self._request.context, after=place.position)
-            async with aclosing(run) as events:
-                async for event in events:
-                    yield event
-                    self._note(event)  # text that was not taken counts as not said
-        except (asyncio.CancelledError, GeneratorExit):
-            await to_the_end(self._keep_cut(place))
+            await self._agent.run(place.given, self._request.context, queue, after=place.position, saver=saver)
+            await queue.all_taken()
+        except asyncio.CancelledError as cancelled:
+            await to_the_end(self._store_cut(place, saver, Speech.of(queue.events), left_over(cancelled)))
             raise
-        except Exception:
-            await to_the_end(self._checkpointer.forget(self._session.thread_id, written))
-            if begun and not self._request.is_named:
-                await to_the_end(self._index.withdraw(self._session))
-            raise
-        await to_the_end(self._keep(place))
+        waiting = [event.call_id for event in queue.events if isinstance(event, ClientCall)]
+        await to_the_end(self._store(place, saver, Speech.of(queue.events), waiting))
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
         transcript = Transcript.of(self._request.messages)
-        thread = self._session.thread_id
-        known = await self._index.recall(self._session, transcript)
         try:
-            step = reconcile(known, transcript, self._request.mode)
-            latest, is_there = await self._checkpointer.latest(thread, checkpoint_before(step))
-            if not is_there and step.after:  # deleted by others, such as Studio
-                await self._index.forget_lost_turns(self._session)
-                known = await self._index.recall(self._session, transcript)
-                step = reconcile(known, transcript, self._request.mode)
+            found = await self._index.find(self._session, transcript, self._request.mode, self._agent.saver)
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
-        checkpoint_id, given = checkpoint_before(step), list(step.messages)
+        step, start = found.step, found.start
+        checkpoint_id: str | None = NOWHERE
+        given = list(step.messages)
         if step.after and step.after.agent != self._request.agent:
             # A graph cannot read another graph's checkpoints: it begins anew, with the conversation so far.
             given = [*await turn_messages(self._assembly, self._session, step.after), *given]
-            checkpoint_id = NOWHERE
-        # The id is given only if necessary: LangGraph copies the whole state into a checkpoint that follows a named
-        # one.
-        is_latest = latest is None or checkpoint_id == latest
-        seen = habit_after(known, self._request.messages, step) if self._request.mode == "auto" else known.habit
+            start = Loaded(None, {})
+        elif found.is_latest:
+            checkpoint_id = None  # LangGraph copies the whole state into a checkpoint that follows a named one
+        elif step.after:
+            checkpoint_id = step.after.checkpoint_id
+        is_auto = self._request.mode == "auto"
         return Place(
             step=step,
             given=given,
-            is_first=known.newest is None,
-            checkpoint_id=checkpoint_id,
-            written_last=await self._checkpointer.written_last(thread),
             transcript=whole_transcript(step, transcript),
-            habit=seen,
-            position=Position(thread, None if is_latest else checkpoint_id),
+            habit=habit_after(found.known, self._request.messages, step) if is_auto else found.known.habit,
+            position=Position(self._session.thread_id, checkpoint_id),
+            start=start,
         )
 
-    def _note(self, event: RunEvent) -> None:
-        match event:
-            case Text() | Refusal():
-                self._speech.hear(event.message_id, event.text)
-            case ClientCall():
-                self._waiting.append(event.call_id)
+    def _saver_at(self, place: Place) -> RunSaver:
+        return RunSaver(self._agent.saver, place.start, place.position.checkpoint_id)
 
-    async def _keep(self, place: Place) -> None:
-        """Make the newest checkpoint of the thread a turn of its session."""
-        checkpoint_id = await self._checkpointer.written_last(self._session.thread_id)
-        assert checkpoint_id is not None
-        calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in self._waiting]
+    async def _store(self, place: Place, saver: RunSaver, speech: Speech, waiting: Sequence[str]) -> None:
+        """Store what the run wrote, as a turn of the session."""
+        assert saver.last_checkpoint_id is not None
+        calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
         turn = AnsweredTurn(
             step=place.step,
             asked=place.transcript.digest,
-            digest=place.transcript.with_answer(AIMessage(self._speech.text, tool_calls=calls)),
-            waiting=self._waiting,
-            checkpoint_id=checkpoint_id,
+            digest=place.transcript.with_answer(AIMessage(speech.text, tool_calls=calls)),
+            waiting=waiting,
+            checkpoint_id=saver.last_checkpoint_id,
             agent=self._request.agent,
             habit=place.habit,
         )
-        await self._index.enter(self._session, turn)
+        await self._index.store(self._session, turn, saver.puts)
 
-    async def _keep_cut(self, place: Place) -> None:
+    async def _store_cut(
+        self, place: Place, saver: RunSaver, speech: Speech, still_ending: Sequence[asyncio.Task[object]]
+    ) -> None:
         """Store a turn that was stopped: the request, the text that was sent, a result for every call.
 
         LangGraph's state of a stopped run contains messages that only its next step would have stored, so the whole
         turn is written again; messages with the same ids are replaced.
         """
-        await self._checkpointer.idle()  # the run's last write may still be going on
-        thread = self._session.thread_id
-        written = await self._checkpointer.written_last(thread)
-        if written == place.written_last:  # stopped before the graph had stored the request
+        if still_ending:
+            await asyncio.wait(still_ending)
+        if saver.last_checkpoint_id is None:  # stopped before the graph had taken the request in
             position, turn = place.position, list(place.given)
         else:
-            position = Position(thread)
-            before = {message.id for message in await self._agent.read(Position(thread, place.checkpoint_id))}
-            stored = await self._agent.read(Position(thread, written))
-            turn = [message for message in stored if message.id not in before]
-        await self._agent.amend(position, self._closed([self._as_said(message, place) for message in turn]))
-        self._waiting.clear()
-        await self._keep(place)
+            position = Position(self._session.thread_id)
+            before = {message.id for message in await self._agent.read(place.position, self._saver_at(place))}
+            turn = [message for message in await self._agent.read(position, saver) if message.id not in before]
+        as_said = [self._as_said(message, place, speech) for message in turn]
+        await self._agent.amend(position, self._closed(as_said, speech), saver)
+        await self._store(place, saver, speech, [])
 
-    def _as_said(self, message: AnyMessage, place: Place) -> AnyMessage:
+    def _as_said(self, message: AnyMessage, place: Place, speech: Speech) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""
         if not isinstance(message, AIMessage) or any(message.id == asked.id for asked in place.given):
             return message
-        said = self._speech.texts.get(message.id, "")
+        said = speech.texts.get(message.id, "")
         if said == str(message.text):
             return message
         return message.model_copy(update={"content": said, "response_metadata": {"finish_reason": CUT_SHORT}})
 
-    def _closed(self, turn: Sequence[AnyMessage]) -> list[AnyMessage]:
+    def _closed(self, turn: Sequence[AnyMessage], speech: Speech) -> list[AnyMessage]:
         """Return the turn with a result for every call, and the unfinished answer at its end."""
         known = {message.id for message in turn}
         saying = [
             AIMessage(text, id=message_id, response_metadata={"finish_reason": CUT_SHORT})
-            for message_id, text in self._speech.texts.items()
+            for message_id, text in speech.texts.items()
             if text and message_id not in known
         ]
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
@@ -213,6 +183,6 @@ async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -
     return await agent.read(Position(session.thread_id, turn.checkpoint_id))
 
 
-def checkpoint_before(step: Step) -> str:
-    """Return the checkpoint that a step follows."""
-    return step.after.checkpoint_id if step.after else NOWHERE
+def left_over(cancelled: asyncio.CancelledError) -> list[asyncio.Task[object]]:
+    """Return LangGraph's tasks that still end a run whose end was cancelled too: it hands them on in the exception."""
+    return [left for left in cancelled.args if isinstance(left, asyncio.Task)]

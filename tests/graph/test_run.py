@@ -10,9 +10,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
+from graph.event_queue import EventQueue
 from graph.events import MessageEnded, RunEvent, Text, ToolEnded, ToolStarted
 from graph.run import Agent, Position
 from graph.state import TurnContext
+from graph.storage.run_saver import Loaded, PutCheckpoint, RunSaver
 from tools.mcp.toolbox import Toolbox
 
 QUESTION = HumanMessage("hello", id="q")
@@ -64,7 +66,19 @@ def ask(_: State) -> dict[str, Any]:
 
 async def events(agent: Agent, after: Position | None = None) -> list[RunEvent]:
     """All that a run of the question yields."""
-    return [event async for event in agent.run([QUESTION], TurnContext(), after=after)]
+    queue, saver = EventQueue(), RunSaver(agent.saver, Loaded(None, {}), None)
+    await agent.run([QUESTION], TurnContext(), queue, after=after, saver=saver)
+    store(agent, saver)
+    return queue.events
+
+
+def store(agent: Agent, saver: RunSaver) -> None:
+    """Store what a run has put."""
+    for put in saver.puts:
+        if isinstance(put, PutCheckpoint):
+            agent.saver.put(*put)
+        else:
+            agent.saver.put_writes(*put)
 
 
 @pytest.mark.parametrize("after", [None, Position("thread")], ids=["unstored", "stored"])
@@ -102,5 +116,9 @@ async def test_a_thread_is_read_and_amended_where_it_is() -> None:
     assert await agent.read(thread) == []
     await events(agent, thread)
     assert [message.text for message in await agent.read(thread)] == ["hello", "Hello."]
-    await agent.amend(thread, [AIMessage("Hel", id="a")])
+    saver = RunSaver(agent.saver, Loaded(await agent.saver.aget_tuple(thread.config), {}), None)
+    await agent.amend(thread, [AIMessage("Hel", id="a")], saver)
+    assert [message.text for message in await agent.read(thread, saver)] == ["hello", "Hel"]
+    assert [message.text for message in await agent.read(thread)] == ["hello", "Hello."]
+    store(agent, saver)
     assert [message.text for message in await agent.read(thread)] == ["hello", "Hel"]

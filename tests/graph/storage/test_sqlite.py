@@ -74,8 +74,7 @@ async def test_a_cancelled_write_leaves_no_open_transaction() -> None:
             await asyncio.sleep(chance.random() / 500)
             writing.cancel()
             await asyncio.wait({writing})
-        await saver.idle()
-        assert not saver.conn.in_transaction
+        assert not await saver.database.read(lambda: saver.conn.in_transaction)
         with sqlite3.connect("x.db", timeout=0.1) as other:
             other.execute("CREATE TABLE mine (x)")
         other.close()

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -49,7 +50,15 @@ class Thread:
 
     async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """All that is stored."""
-        return {table: [tuple(row) for row in await self.saver.select(query)] for table, query in ALL.items()}
+        database = self.saver.database
+        found = {table: await database.read(partial(database.select, query)) for table, query in ALL.items()}
+        return {table: [tuple(row) for row in rows] for table, rows in found.items()}
+
+    async def written_last(self) -> str:
+        """The checkpoint that was written last."""
+        rows = await self.rows()
+        checkpoint_id: str = rows["checkpoints"][-1][2]
+        return checkpoint_id
 
 
 @tool
@@ -103,10 +112,10 @@ async def test_m23_a_run_that_others_build_on_is_refused_and_nothing_is_deleted(
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_m23_a_branch_stays_when_the_other_one_is_taken_back(thread: Thread, durability: str) -> None:
     await thread.run("One", durability)
-    fork = await thread.saver.written_last(thread.id)
+    fork = await thread.written_last()
     left = await thread.run("Left", durability)
     right = await thread.run("Right", durability, at=fork)
-    end_of_right = await thread.saver.written_last(thread.id)
+    end_of_right = await thread.written_last()
     await thread.saver.adelete_for_runs([left])
     assert await thread.said(end_of_right) == ["One", "You said: One", "Right", "You said: Right"]
     await thread.saver.adelete_for_runs([right])

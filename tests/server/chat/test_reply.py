@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -11,42 +10,44 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from graph.events import RunEvent, Text
+from graph.event_queue import EventQueue
+from graph.model.answer import Said
 from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
+from server.sessions.naming import Session
 from server.sessions.reply import RunStream
-from server.sessions.runs import RunOwner
+from server.sessions.runs import RunOwner, Work
 from tests.support.loopback import served
 from tests.support.waiting import until
 
 BODY = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True})
 
 
-async def endless() -> AsyncGenerator[RunEvent]:
+async def endless(queue: EventQueue) -> None:
     while True:
-        yield Text("m", "x" * 100_000)
+        await queue.hear("m", Said("x" * 100_000))
 
 
-async def silent() -> AsyncGenerator[RunEvent]:
-    yield Text("m", "x")
+async def silent(queue: EventQueue) -> None:
+    await queue.hear("m", Said("x"))
     await asyncio.Event().wait()
 
 
-def stream_of(events: AsyncGenerator[RunEvent]) -> RunStream:
-    run = RunOwner(session_wait=1, run_timeout=60).start("t", events)
+def stream_of(work: Work) -> RunStream:
+    run = RunOwner(session_wait=1, run_timeout=60).start(Session("", "t"), work)
     return RunStream([run], ChatReply(BODY).encode([run.events()]))
 
 
 async def answer(_: Request) -> RunStream:
     """An answer without end, to a reader who is given little time."""
-    response = stream_of(endless())
+    response = stream_of(endless)
     response.send_timeout = 0.3
     return response
 
 
 async def pause(_: Request) -> RunStream:
     """An answer that comes to a stop, told to a reader whose seconds are hundredths."""
-    response = stream_of(silent())
+    response = stream_of(silent)
     assert 0 < response.ping_interval <= 15
     response.ping_interval /= 100
     return response
@@ -73,5 +74,5 @@ def test_a_reader_who_stalls_is_cut_off_in_one_line(caplog: pytest.LogCaptureFix
                 received = received[-10:] + part
     assert not received.endswith(b"0\r\n\r\n"), "an end that looks like one"
     assert [record.getMessage() for record in caplog.records] == [
-        "run of t is cut off: its reader took nothing for 0.3 s."
+        f"run of {Session('', 't').thread_id} is cut off: its reader took nothing for 0.3 s."
     ]

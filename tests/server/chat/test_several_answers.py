@@ -26,13 +26,13 @@ def test_n_answers_are_n_choices(weather_server: AgentServer, upstream: Upstream
 
 
 def test_d3_the_choices_of_a_stream_follow_one_another(server: AgentServer, upstream: Upstream) -> None:
-    upstream.otherwise = Answer(["Bl", "ue"])
+    upstream.otherwise = Answer(["Blue"])
     response = server.post({**ASKED, "n": 3, "stream": True, "stream_options": {"include_usage": True}})
     *frames, done = response.text.removesuffix("\n\n").split("\n\n")
     assert done == "data: [DONE]"
     *chunks, usage = [json.loads(frame.removeprefix("data: ")) for frame in frames]
     told = [(choice["index"], choice["delta"], choice["finish_reason"]) for [choice] in (c["choices"] for c in chunks)]
-    deltas = [{"role": "assistant", "content": "", "refusal": None}, {"content": "Bl"}, {"content": "ue"}]
+    deltas = [{"role": "assistant", "content": "", "refusal": None}, {"content": "Blue"}]
     one = [*((delta, None) for delta in deltas), ({}, "stop")]
     assert told == [(index, *part) for index in range(3) for part in one]
     assert len({chunk["id"] for chunk in chunks}) == 1

@@ -252,7 +252,7 @@ def test_a_stream_that_outlasts_the_servers_patience_ends_in_an_error(upstream: 
             received += "".join(parts)
         assert command.process.wait(10) == -signal.SIGTERM, "uvicorn passes the signal on when all is done"
     *_, error, done, end = received.split("\n\n")
-    assert '"code": "run_stopped"' in error
+    assert '"code":"run_stopped"' in error
     assert (done, end) == ("data: [DONE]", "")
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from graph.storage.database_file import DatabaseMoved
-from graph.storage.write_lock import BUSY_TIMEOUT
+from graph.storage.sqlite import SqliteThreads
+from graph.storage.sqlite_database import BUSY_TIMEOUT
 from server.http.foreign_errors import as_api_error
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.support.command import Serving, serving
@@ -91,7 +93,7 @@ def test_m20_a_full_disk_is_said_and_passes(process: tuple[Serving, AgentServer]
         assert_unavailable(server.post(QUESTION), "disk")
         assert_unavailable(server.post({**QUESTION, "session_id": "new"}), "disk")
         stream = server.post({**QUESTION, "stream": True})
-        assert stream.status_code == 503 or '"code": "storage_unavailable"' in stream.text
+        assert stream.status_code == 503 or '"code":"storage_unavailable"' in stream.text
         assert '"finish_reason": "stop"' not in stream.text
         assert httpx.get(f"{server.url}/v1/sessions/s").json()["turns"] == 1, "what was kept can be read"
     assert readiness(server) == (200, "ready", "")
@@ -325,9 +327,14 @@ def test_m20_each_of_sqlites_errors_has_an_answer(code: int | None, status: int,
     assert (answer.headers.get("x-should-retry") != "false") == may_pass
 
 
+async def reading(saver: SqliteThreads, query: str) -> list[sqlite3.Row]:
+    """Return rows."""
+    return await saver.database.read(partial(saver.database.select, query))
+
+
 async def test_m20_a_write_that_fails_leaves_no_transaction_for_the_next() -> None:
     async with sqlite_threads() as saver:
-        await saver.conn.execute_fetchall("PRAGMA busy_timeout = 50")
+        await reading(saver, "PRAGMA busy_timeout = 50")
 
         async def put(thread: str) -> None:
             config: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
@@ -338,24 +345,24 @@ async def test_m20_a_write_that_fails_leaves_no_transaction_for_the_next() -> No
             for write in (put("failed"), saver.adelete_thread("other"), saver.check_writable()):
                 with pytest.raises(sqlite3.OperationalError, match="locked"):
                     await write
-                assert not saver.conn.in_transaction
+                assert not await saver.database.read(lambda: saver.conn.in_transaction)
         await put("kept")
-        rows = await saver.select("SELECT thread_id FROM checkpoints")
+        rows = await reading(saver, "SELECT thread_id FROM checkpoints")
         assert [row["thread_id"] for row in rows] == ["kept"]
 
 
 async def test_m20_while_another_program_writes_emptying_the_log_makes_nobody_wait_again() -> None:
     async with sqlite_threads() as saver:
-        await saver.conn.execute_fetchall("PRAGMA busy_timeout = 50")
+        await reading(saver, "PRAGMA busy_timeout = 50")
 
         async def timeout() -> int:
-            (row,) = await saver.select("PRAGMA busy_timeout")
+            (row,) = await reading(saver, "PRAGMA busy_timeout")
             return int(row["timeout"])
 
         with locked():
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 await saver.check_writable()
-            await saver.truncate_log()
+            await saver.database.truncate_log()
             assert await timeout() == 0
         await saver.check_writable()
         assert await timeout() == BUSY_TIMEOUT
@@ -363,17 +370,16 @@ async def test_m20_while_another_program_writes_emptying_the_log_makes_nobody_wa
 
 async def test_m20_a_commit_that_fails_is_undone_before_anybody_else_writes() -> None:
     async with sqlite_threads() as saver:
-        await saver.conn.executescript(
+        tables = (
             "PRAGMA foreign_keys = ON; CREATE TABLE a (x PRIMARY KEY);"
             "CREATE TABLE b (x REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED)"
         )
+        await saver.database.read(partial(saver.conn.executescript, tables))
         with pytest.raises(sqlite3.IntegrityError):  # as a commit that meets a full disk
-            async with saver.transaction() as db:
-                await db.execute("INSERT INTO b VALUES ('nowhere')")
-        assert not saver.conn.in_transaction
-        async with saver.transaction() as db:
-            await db.execute("INSERT INTO a VALUES ('here')")
-        assert [tuple(row) for row in await saver.select("SELECT x FROM b")] == []
+            await saver.database.write(partial(saver.conn.execute, "INSERT INTO b VALUES ('nowhere')"))
+        assert not await saver.database.read(lambda: saver.conn.in_transaction)
+        await saver.database.write(partial(saver.conn.execute, "INSERT INTO a VALUES ('here')"))
+        assert [tuple(row) for row in await reading(saver, "SELECT x FROM b")] == []
 
 
 async def test_m20_what_is_written_to_a_file_that_is_gone_is_an_error() -> None:

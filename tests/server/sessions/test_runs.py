@@ -1,31 +1,43 @@
 """Runs: whatever happens to their task, their readers get to an end."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
 
 import pytest
 from langchain_core.runnables.config import var_child_runnable_config
 
+from graph.event_queue import EventQueue
 from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
-from server.sessions.runs import RunOwner
+from server.sessions.naming import Session
+from server.sessions.runs import Run, RunOwner, Work
 
 TRACE: ContextVar[str] = ContextVar("trace")
 HELLO = Text("m", "Hello.")
 CALL = ToolStarted("call-1", "get_weather", {})
 
 
-async def saying(*events: RunEvent) -> AsyncGenerator[RunEvent]:
-    for event in events:
-        yield event
+SESSION = Session("", "s")
 
 
-async def hanging_after(*events: RunEvent) -> AsyncGenerator[RunEvent]:
-    for event in events:
-        yield event
-    await asyncio.Event().wait()
+def saying(*events: RunEvent) -> Work:
+    async def work(queue: EventQueue) -> None:
+        queue.tell_all(events)
+
+    return work
+
+
+def hanging_after(*events: RunEvent) -> Work:
+    async def work(queue: EventQueue) -> None:
+        queue.tell_all(events)
+        await asyncio.Event().wait()
+
+    return work
+
+
+async def all_of(run: Run) -> list[RunEvent]:
+    return [event async for events in run.events() for event in events]
 
 
 def owner() -> RunOwner:
@@ -33,7 +45,7 @@ def owner() -> RunOwner:
 
 
 async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() -> None:
-    async with aclosing(owner().start("thread", saying(HELLO))) as run:
+    async with aclosing(owner().start(SESSION, saying(HELLO))) as run:
         run.stop(RunCancelled())
         async with asyncio.timeout(1):
             with pytest.raises(RunCancelled):
@@ -41,36 +53,38 @@ async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() ->
 
 
 async def test_a11_a_stream_does_not_wait_for_ever_for_a_run_that_is_slow_to_begin() -> None:
-    async def slow() -> AsyncGenerator[RunEvent]:
+    async def slow(queue: EventQueue) -> None:
         await begin.wait()
-        yield HELLO
+        queue.tell(HELLO)
 
     begin = asyncio.Event()
-    async with aclosing(owner().start("thread", slow())) as run:
+    async with aclosing(owner().start(SESSION, slow)) as run:
         await run.begun(within=0.01)
         begin.set()
         await run.begun(within=60)
-        assert [event async for event in run.events()] == [HELLO]
+        assert await all_of(run) == [HELLO]
 
 
 async def test_d5_what_fails_before_its_first_event_is_an_error_and_no_stream() -> None:
-    async def broken() -> AsyncGenerator[RunEvent]:
+    async def broken(_: EventQueue) -> None:
         raise ZeroDivisionError
-        yield HELLO
 
-    async with aclosing(owner().start("thread", broken())) as run:
+    async with aclosing(owner().start(SESSION, broken)) as run:
         with pytest.raises(AgentError):
             await run.begun(within=60)
 
 
 async def test_the_runs_of_a_thread_are_known_in_their_order() -> None:
     runs = owner()
-    first, other, second = (runs.start(thread, saying(HELLO)) for thread in ("a", "b", "a"))
-    assert runs.of("a") == [first, second]
+    a, b = Session("", "a"), Session("", "b")
+    first, other, second = (runs.start(session, saying(HELLO)) for session in (a, b, a))
+    assert runs.of(a.thread_id) == [first, second]
+    assert runs.in_sessions_of("") == [second, other, first]
+    assert runs.in_sessions_of("somebody") == []
     for run in (first, other, second):
         async with aclosing(run):
-            assert [event async for event in run.events()] == [HELLO]
-    assert runs.of("a") == []
+            assert await all_of(run) == [HELLO]
+    assert runs.of(a.thread_id) == []
 
 
 @pytest.mark.parametrize(
@@ -87,9 +101,9 @@ async def test_the_runs_of_a_thread_are_known_in_their_order() -> None:
 async def test_a9_a_run_that_is_stopped_is_repeated_only_if_no_tool_had_run(
     heard: list[RunEvent], repeated: bool
 ) -> None:
-    async with aclosing(owner().start("thread", hanging_after(*heard))) as run:
+    async with aclosing(owner().start(SESSION, hanging_after(*heard))) as run:
         events = run.events()
-        assert [await anext(events) for _ in heard] == heard
+        assert await anext(events) == heard
         run.stop()
         with pytest.raises(ApiError) as stopped:
             await anext(events)
@@ -97,13 +111,13 @@ async def test_a9_a_run_that_is_stopped_is_repeated_only_if_no_tool_had_run(
 
 
 async def test_a10_a_run_that_loses_a_cancellation_stops_at_its_next_event() -> None:
-    async def losing() -> AsyncGenerator[RunEvent]:
+    async def losing(queue: EventQueue) -> None:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            yield HELLO
+            queue.tell(HELLO)
 
-    async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
+    async with aclosing(owner().start(SESSION, losing)) as run, asyncio.timeout(1):
         events = run.events()
         await anext(events)
         run.stop()
@@ -113,27 +127,27 @@ async def test_a10_a_run_that_loses_a_cancellation_stops_at_its_next_event() -> 
 
 
 async def test_a10_a_run_that_loses_a_cancellation_and_says_nothing_is_cancelled_again() -> None:
-    async def losing() -> AsyncGenerator[RunEvent]:
-        yield HELLO
+    async def losing(queue: EventQueue) -> None:
+        queue.tell(HELLO)
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
 
-    async with aclosing(owner().start("thread", losing())) as run, asyncio.timeout(1):
+    async with aclosing(owner().start(SESSION, losing)) as run, asyncio.timeout(1):
         await anext(run.events())
         run.stop()
         await run.ended()
 
 
 async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> None:
-    async def losing() -> AsyncGenerator[RunEvent]:
+    async def losing(queue: EventQueue) -> None:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            yield HELLO
+            queue.tell(HELLO)
 
     quick = RunOwner(session_wait=1, run_timeout=0.1)
-    async with aclosing(quick.start("thread", losing())) as run, asyncio.timeout(2):
+    async with aclosing(quick.start(SESSION, losing)) as run, asyncio.timeout(2):
         with pytest.raises(RunTimedOut):
             async for _ in run.events():
                 pass
@@ -142,12 +156,12 @@ async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> 
 async def test_a_run_has_its_request_s_trace_and_nobody_s_callbacks() -> None:
     seen: list[object] = []
 
-    async def looking() -> AsyncGenerator[RunEvent]:
+    async def looking(queue: EventQueue) -> None:
         seen.extend((TRACE.get(), var_child_runnable_config.get()))
-        yield HELLO
+        queue.tell(HELLO)
 
     TRACE.set("of this request")
     var_child_runnable_config.set({"callbacks": []})
-    async with aclosing(owner().start("thread", looking())) as run:
-        assert [event async for event in run.events()] == [HELLO]
+    async with aclosing(owner().start(SESSION, looking)) as run:
+        assert await all_of(run) == [HELLO]
     assert seen == ["of this request", None]

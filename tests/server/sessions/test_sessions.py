@@ -211,6 +211,18 @@ def test_deleting_stops_the_run_in_progress(server: AgentServer, upstream: Upstr
     assert session(server, "s")["error"]["code"] == "session_not_found"
 
 
+def test_a_session_is_listed_while_its_first_turn_runs(server: AgentServer, upstream: Upstream) -> None:
+    server.ask("hello", session="older")
+
+    def listed(query: str) -> list[str]:
+        return [one["id"] for one in httpx.get(f"{server.url}/v1/sessions{query}").json()["data"]]
+
+    with held(server, upstream, "s", "Once"):
+        assert (listed(""), listed("?limit=1"), listed("?after=s")) == (["s", "older"], ["s"], ["older"])
+    until(lambda: session(server, "s")["status"] == "idle")
+    assert listed("") == ["s", "older"]
+
+
 def test_a_session_says_how_it_is(server: AgentServer, upstream: Upstream) -> None:
     before = int(time.time())
     with held(server, upstream, "s", "Once"):
@@ -397,13 +409,13 @@ def test_a_failed_turn_leaves_nothing_though_another_session_is_deleted_meanwhil
     assert rows() == before
 
 
-def test_a_failed_request_leaves_nothing_but_the_session_that_it_named(server: AgentServer, upstream: Upstream) -> None:
+def test_a_failed_request_leaves_nothing(server: AgentServer, upstream: Upstream) -> None:
     upstream.otherwise = Answer(status=500)
     for name in ("new", "new", "other"):
         assert server.post({**QUESTION, "session_id": name}).status_code == 502
     assert rows() == dict.fromkeys(TABLES, 0)
-    assert (session(server, "new")["turns"], stored(server, "new")) == (0, [])
-    assert httpx.delete(f"{server.url}/v1/sessions/new").status_code == 200
+    assert httpx.get(f"{server.url}/v1/sessions/new").status_code == 404
+    assert httpx.get(f"{server.url}/v1/sessions").json()["data"] == []
 
 
 def test_sessions_can_be_deleted_and_reset_while_others_read(server: AgentServer) -> None:

@@ -1,0 +1,91 @@
+"""The events of one run on their way to its reader."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+
+from graph.events import Reasoning, Refusal, RunEvent, Text
+from graph.model.answer import Said
+
+AHEAD = 16
+
+
+class EventQueue:
+    """All events of a run, of which the reader takes those that are new at once.
+
+    The model waits while its reader is behind: a fast model would fill the memory of a server whose client reads
+    slowly, and keep its event loop busy.
+
+    Args:
+        ahead: how many events may wait for the reader before the model does.
+    """
+
+    def __init__(self, ahead: float = AHEAD) -> None:
+        self.events: list[RunEvent] = []
+        self._taken = 0
+        self._ahead = ahead
+        self._is_closed = self._is_stopped = False
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+
+    def tell(self, event: RunEvent) -> None:
+        """Add an event.
+
+        Raises:
+            CancelledError: the run was stopped; a library has lost its cancellation.
+        """
+        if self._is_stopped:
+            raise asyncio.CancelledError
+        self.events.append(event)
+        self._news.set()
+
+    def tell_all(self, events: Iterable[RunEvent]) -> None:
+        """Add events."""
+        for event in events:
+            self.tell(event)
+
+    async def hear(self, message_id: str | None, said: Said) -> None:
+        """Add what the model says, and wait until it may go on."""
+        if said.reasoning:
+            self.tell(Reasoning(message_id, said.reasoning))
+        if said.text:
+            self.tell(Text(message_id, said.text))
+        if said.refusal:
+            self.tell(Refusal(message_id, said.refusal))
+        await self._waiting_at_most(self._ahead)
+
+    async def all_taken(self) -> None:
+        """Wait until the reader has taken every event."""
+        await self._waiting_at_most(0)
+
+    async def ready(self) -> None:
+        """Wait until there is a new event, or no more will come."""
+        while self._taken == len(self.events) and not self._is_closed:
+            self._news.clear()
+            await self._news.wait()
+
+    async def take(self) -> Sequence[RunEvent]:
+        """Wait for new events and return them all; none when no more will come."""
+        await self.ready()
+        new = self.events[self._taken :]
+        self._taken = len(self.events)
+        self._room.set()
+        return new
+
+    def stop(self) -> None:
+        """Take no more events, and drop those that the reader has not taken: they count as not said."""
+        self._is_stopped = True
+        del self.events[self._taken :]
+
+    def close(self) -> None:
+        """Say that no more will come."""
+        self._is_closed = True
+        self._news.set()
+
+    async def _waiting_at_most(self, events: float) -> None:
+        while len(self.events) - self._taken > events:
+            self._room.clear()
+            await self._room.wait()
+
+
+queue_of_run: ContextVar[EventQueue | None] = ContextVar("queue_of_run", default=None)
+"""The queue of the current run; None where the graph is not run by this server, as in Studio."""

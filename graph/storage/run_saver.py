@@ -1,0 +1,150 @@
+"""The checkpoints of one run: what it starts from is read before, what it writes is stored after it, with its turn."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    PendingWrite,
+    get_checkpoint_id,
+)
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, and what it takes to rebuild channels of which it has only the changes."""
+
+    checkpoint: CheckpointTuple | None
+    histories: Mapping[str, DeltaChannelHistory]
+
+
+class PutCheckpoint(NamedTuple):
+    """A checkpoint to be stored: the arguments of a saver's `put`."""
+
+    config: RunnableConfig
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+    new_versions: ChannelVersions
+
+    @property
+    def own_config(self) -> RunnableConfig:
+        """The config that names the checkpoint; `config` names the one before it."""
+        return {"configurable": {**_thread(self.config), "checkpoint_id": self.checkpoint["id"]}}
+
+
+class PutWrites(NamedTuple):
+    """Writes to be stored: the arguments of a saver's `put_writes`."""
+
+    config: RunnableConfig
+    writes: Sequence[tuple[str, Any]]
+    task_id: str
+    task_path: str
+
+
+Put = PutCheckpoint | PutWrites
+
+
+class RunSaver(BaseCheckpointSaver[str]):
+    """A checkpointer for one run, which writes nothing itself.
+
+    Args:
+        stored: the database's saver, for what was not read before.
+        start: the checkpoint that the run starts from.
+        named: the id under which the run asks for it; None where it asks for its thread's latest checkpoint.
+    """
+
+    def __init__(self, stored: BaseCheckpointSaver[str], start: Loaded, named: str | None) -> None:
+        super().__init__(serde=stored.serde)
+        self._stored, self._start, self._named = stored, start, named
+        self.puts: list[Put] = []
+        """What the run has written, in order."""
+
+    @property
+    def last_checkpoint_id(self) -> str | None:
+        """The id of the checkpoint that the run wrote last, those of graphs within it aside."""
+        return next((put.checkpoint["id"] for put in self._checkpoints("")), None)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return a checkpoint: one of the run's own, the one that was read before, or a stored one."""
+        found = self._own(config)
+        if found is None:
+            is_start = self._is_start(config)
+            found = self._start.checkpoint if is_start else await self._stored.aget_tuple(config)
+        if found is None:
+            return None
+        return found._replace(pending_writes=[*(found.pending_writes or ()), *self._writes_to(found.config)])
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what it takes to rebuild channels of which a checkpoint has only the changes."""
+        if self._own(config):  # walks the checkpoints one by one, through `aget_tuple`
+            return await super().aget_delta_channel_history(config=config, channels=channels)
+        if self._is_start(config) and self._start.histories.keys() >= set(channels):
+            return {name: self._start.histories[name] for name in channels}
+        return await self._stored.aget_delta_channel_history(config=config, channels=channels)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Take in a checkpoint."""
+        put = PutCheckpoint(config, checkpoint, metadata, new_versions)
+        self.puts.append(put)
+        return put.own_config
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Take in the writes of a task."""
+        self.puts.append(PutWrites(config, writes, task_id, task_path))
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Return the version after this one, as the stored saver numbers them."""
+        return self._stored.get_next_version(current, channel)
+
+    def _checkpoints(self, namespace: str) -> list[PutCheckpoint]:
+        """Return the run's own checkpoints, the newest first."""
+        return [
+            put
+            for put in reversed(self.puts)
+            if isinstance(put, PutCheckpoint) and _thread(put.config)["checkpoint_ns"] == namespace
+        ]
+
+    def _own(self, config: RunnableConfig) -> CheckpointTuple | None:
+        wanted = get_checkpoint_id(config)
+        for put in self._checkpoints(_thread(config)["checkpoint_ns"]):
+            if wanted in (None, put.checkpoint["id"]):
+                before = put.config if get_checkpoint_id(put.config) else None
+                return CheckpointTuple(put.own_config, put.checkpoint, put.metadata, before, [])
+        return None
+
+    def _is_start(self, config: RunnableConfig) -> bool:
+        ids = {self._named, self._start.checkpoint.checkpoint["id"] if self._start.checkpoint else self._named}
+        return not _thread(config)["checkpoint_ns"] and get_checkpoint_id(config) in ids
+
+    def _writes_to(self, config: RunnableConfig) -> list[PendingWrite]:
+        """Return the run's own writes to a checkpoint."""
+        return [
+            (put.task_id, channel, value)
+            for put in self.puts
+            if isinstance(put, PutWrites) and _key(put.config) == _key(config)
+            for channel, value in put.writes
+        ]
+
+
+def _thread(config: RunnableConfig) -> dict[str, str]:
+    at = config["configurable"]
+    return {"thread_id": str(at["thread_id"]), "checkpoint_ns": at.get("checkpoint_ns", "")}
+
+
+def _key(config: RunnableConfig) -> tuple[object, ...]:
+    return *_thread(config).values(), get_checkpoint_id(config)

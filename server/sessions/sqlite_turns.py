@@ -1,0 +1,104 @@
+"""What the session index in SQLite knows of a request's messages, and of one turn: reads in the database's thread."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from sqlite3 import Connection, Row
+
+from langchain_core.messages import AnyMessage
+
+from server.messages.tool_results import results_at_end, unanswered_calls
+from server.sessions.index import unknown_session
+from server.sessions.naming import Session
+from server.sessions.reconcile import Knowledge, KnownTurn
+from server.sessions.transcript import Transcript
+
+# The values of a JSON array: there may be more of them than a statement takes parameters.
+LISTED = "SELECT value FROM json_each(?)"
+
+TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
+
+
+def recall(db: Connection, session: Session, transcript: Transcript) -> Knowledge:
+    """Return what the session knows of a request's messages."""
+    thread = session.thread_id
+    row = one(
+        db,
+        f"SELECT principal, id, habit, {TURN} FROM sessions LEFT JOIN turns ON turns.turn = newest "
+        "WHERE sessions.thread_id = ?",
+        thread,
+    )
+    if row is None:
+        return Knowledge()
+    if (row["principal"], row["id"]) != (session.principal, session.id):
+        raise unknown_session(session)
+    return Knowledge(
+        newest=known_turn(row) if row["turn"] else None,
+        turns=_longest_known(db, thread, transcript),
+        paused=_paused(db, thread, transcript.messages),
+        habit=row["habit"],
+    )
+
+
+def _longest_known(db: Connection, thread: str, transcript: Transcript) -> Mapping[bytes, KnownTurn]:
+    """Return the newest turn at the end of the longest beginning that is known; mostly the first look finds it."""
+    for candidates in transcript.looks():
+        places = ", ".join("?" * len(candidates))
+        rows = _select(
+            db,
+            f"SELECT {TURN} FROM turns WHERE thread_id = ? AND digest IN ({places}) ORDER BY turn",
+            thread,
+            *candidates,
+        )
+        if rows:
+            return {row["digest"]: known_turn(row) for row in rows}
+    return {}
+
+
+def _paused(db: Connection, thread: str, messages: Sequence[AnyMessage]) -> Mapping[str, KnownTurn]:
+    calls = [*unanswered_calls(messages), *(result.tool_call_id for result in results_at_end(messages))]
+    if not calls:
+        return {}
+    rows = _select(
+        db,
+        f"SELECT {TURN}, EXISTS (SELECT 1 FROM turns AS child WHERE child.thread_id = turns.thread_id AND "
+        "child.parent = turns.turn) AS is_followed FROM turns "
+        f"WHERE thread_id = ? AND waits_for IN ({LISTED}) ORDER BY turn",
+        thread,
+        json.dumps(calls),
+    )
+    turns = [replace(known_turn(row), is_followed=bool(row["is_followed"])) for row in rows]
+    return {call: turn for turn in turns for call in turn.waiting}
+
+
+def branch_of_child(db: Connection, thread: str, parent: int | None) -> int:
+    """Return the branch of a new turn: the first child of a turn stays on its branch, any other begins one."""
+    row = one(
+        db,
+        "SELECT branches, (SELECT branch FROM turns WHERE turn = ?) AS branch, "
+        "EXISTS (SELECT 1 FROM turns WHERE thread_id = ? AND parent IS ?) AS has_siblings "
+        "FROM sessions WHERE thread_id = ?",
+        parent,
+        thread,
+        parent,
+        thread,
+    )
+    assert row is not None
+    branch: int = row["branches"] + 1 if row["has_siblings"] or parent is None else row["branch"]
+    return branch
+
+
+def one(db: Connection, query: str, *values: object) -> Row | None:
+    """Return the first row, or None."""
+    rows = _select(db, query, *values)
+    return rows[0] if rows else None
+
+
+def _select(db: Connection, query: str, *values: object) -> list[Row]:
+    return db.execute(query, values).fetchall()
+
+
+def known_turn(row: Row) -> KnownTurn:
+    """Return the turn of a row with the columns of TURN."""
+    columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id", "agent")}
+    return KnownTurn(id=row["turn"], waiting=tuple(json.loads(row["waiting"])), **columns)

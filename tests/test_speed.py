@@ -1,0 +1,22 @@
+"""What a token and a turn cost beside a bare hop: the short form of `make bench`, with a quarter of slack."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.speed import BARS, BURST, HOP, OURS, PACED, TURNS, Result, measure, table
+
+SHORT = [replace(PACED, requests=64), replace(BURST, requests=80), replace(TURNS, requests=160)]
+SLACK = 1.25
+# What was reached, where that is over the bar; see docs/performance.md.
+REACHED = {BURST.name: 1.25, TURNS.name: 4.0}
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return measure(SHORT, [HOP, OURS], rounds=3)
+
+
+@pytest.mark.parametrize("load", BARS)
+def test_a_load_costs_no_more_than_what_was_reached(result: Result, load: str) -> None:
+    assert result.ratio(load, OURS) <= SLACK * max(BARS[load], REACHED.get(load, 0)), "\n".join(table(result))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
@@ -67,7 +67,7 @@ def build_agent(
     graph = StateGraph(AgentState, context_schema=TurnContext)
     graph.add_node("model", call_model)
     # Its input is one call, not the state; a declared input schema would become channels of the state.
-    graph.add_node("tools", call_tool)  # type: ignore[call-overload]
+    graph.add_node("tools", cast(Any, call_tool))
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", after_model, ["tools", END])
     graph.add_conditional_edges("tools", after_tools, ["model", END])

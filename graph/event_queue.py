@@ -28,15 +28,10 @@ class EventQueue:
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:
-        """Add an event.
-
-        Raises:
-            CancelledError: the run was stopped; a library has lost its cancellation.
-        """
-        if self._is_stopped:
-            raise asyncio.CancelledError
-        self.events.append(event)
-        self._news.set()
+        """Add an event; those of a stopped run are dropped."""
+        if not self._is_stopped:
+            self.events.append(event)
+            self._news.set()
 
     def tell_all(self, events: Iterable[RunEvent]) -> None:
         """Add events."""
@@ -44,7 +39,13 @@ class EventQueue:
             self.tell(event)
 
     async def hear(self, message_id: str | None, said: Said) -> None:
-        """Add what the model says, and wait until it may go on."""
+        """Add what the model says, and wait until it may go on.
+
+        Raises:
+            CancelledError: the run was stopped, and a library has lost the model's cancellation.
+        """
+        if self._is_stopped:
+            raise asyncio.CancelledError
         if said.reasoning:
             self.tell(Reasoning(message_id, said.reasoning))
         if said.text:

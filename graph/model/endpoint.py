@@ -120,7 +120,7 @@ def endpoint_failures() -> Iterator[None]:
         late = isinstance(error, openai.APITimeoutError) and is_late(error)
         words = "" if late else str(error.__cause__ or "")
         raise ModelFailure(Failure("timed out" if late else "unreachable", words=words)) from error
-    except httpx2.TransportError as error:
+    except (httpx2.TransportError, aiohttp.ClientError) as error:
         late = isinstance(error, httpx2.TimeoutException) and is_late(error)
         raise ModelFailure(Failure("stalled") if late else Failure("broke off", words=str(error))) from error
     except openai.OpenAIError as error:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 import orjson
@@ -58,7 +59,7 @@ class ModelResponse:
                                 yield said
                         if self._reader.is_done:
                             break
-            except httpx2.TransportError:
+            except (httpx2.TransportError, aiohttp.ClientError):
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise
             finally:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import anyio
 import orjson
@@ -51,7 +51,7 @@ class EventStream(Response):
     ping_interval: float = PING_INTERVAL
     send_timeout: float = SEND_TIMEOUT
 
-    def __init__(self, frames: AsyncIterator[bytes], name: str) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], name: str) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._frames, self._name = frames, name
@@ -71,8 +71,9 @@ class EventStream(Response):
         with anyio.CancelScope() as reading:
             watcher = asyncio.create_task(self._watch(receive, send_body, reading.cancel))
             try:
-                async for body in self._frames:
-                    await send_body(body)
+                async with aclosing(self._frames) as frames:
+                    async for body in frames:
+                        await send_body(body)
             finally:
                 watcher.cancel()
         if not reading.cancelled_caught:

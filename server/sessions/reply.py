@@ -1,6 +1,6 @@
 """Answer a request with runs, streamed or collected; the runs end with the request."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Reply(Protocol):
 
     is_streamed: bool
 
-    def encode(self, choices: Choices) -> AsyncIterator[bytes]:
+    def encode(self, choices: Choices) -> AsyncGenerator[bytes]:
         """Yield the frames of a stream. A failure becomes a frame: the status has been sent."""
 
     async def collect(self, choices: Choices) -> Response:
@@ -53,7 +53,7 @@ async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> R
 class RunStream(EventStream):
     """An event stream of runs, which end with it."""
 
-    def __init__(self, runs: Sequence[Run], frames: AsyncIterator[bytes]) -> None:
+    def __init__(self, runs: Sequence[Run], frames: AsyncGenerator[bytes]) -> None:
         super().__init__(frames, runs[0].task.get_name())
         self._runs = runs
 

@@ -9,6 +9,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from graph.event_queue import EventQueue
 from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
+from graph.model.answer import Said
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
 from server.sessions.naming import Session
 from server.sessions.runs import Run, RunOwner, Work
@@ -115,7 +116,7 @@ async def test_a10_a_run_that_loses_a_cancellation_stops_at_its_next_event() -> 
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            queue.tell(HELLO)
+            await queue.hear("m", Said("Hello."))
 
     async with aclosing(owner().start(SESSION, losing)) as run, asyncio.timeout(1):
         events = run.events()
@@ -144,7 +145,7 @@ async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> 
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            queue.tell(HELLO)
+            await queue.hear("m", Said("Hello."))
 
     quick = RunOwner(session_wait=1, run_timeout=0.1)
     async with aclosing(quick.start(SESSION, losing)) as run, asyncio.timeout(2):

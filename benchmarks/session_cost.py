@@ -145,7 +145,7 @@ async def looked_up(assembly: Assembly, index: SessionIndex, transcript: Transcr
     """Return the CPU seconds that it takes to find where a conversation goes on."""
 
     async def find() -> None:
-        assert (await index.find(SESSION, transcript, "auto", assembly.checkpointer)).step.after
+        assert (await index.find(SESSION, transcript, "auto", OUR_AGENT, assembly.checkpointer)).step.after
 
     return min([await cpu(find) for _ in range(100)])
 

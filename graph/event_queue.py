@@ -55,7 +55,13 @@ class EventQueue:
         await self._waiting_at_most(self._ahead)
 
     async def all_taken(self) -> None:
-        """Wait until the reader has taken every event."""
+        """Wait until the reader has taken every event.
+
+        Raises:
+            CancelledError: the run was stopped, and a library has lost its cancellation.
+        """
+        if self._is_stopped:
+            raise asyncio.CancelledError
         await self._waiting_at_most(0)
 
     async def ready(self) -> None:

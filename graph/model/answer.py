@@ -127,7 +127,11 @@ class AnswerReader:
         for delta in deltas:
             self.finish = more_severe(self.finish, delta.finish)
             self.usage = delta.usage or self.usage  # totals so far, where they come more than once
-            if delta.is_whole and self._has_begun and delta.text.startswith("".join([*self.said, *text])):
+            if (
+                delta.is_whole
+                and self._has_begun
+                and delta.text.startswith("".join([*self.said, self._text.held, *text]))
+            ):
                 continue  # it repeats what the stream has said
             self._has_begun = self._has_begun or bool(delta.text or delta.reasoning or delta.calls)
             for fragment in delta.calls:

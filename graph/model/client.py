@@ -25,7 +25,7 @@ from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
 from graph.model.listener import heard_by, listener_of_run
-from graph.model.response import ModelResponse, chunk_of
+from graph.model.response import READ_TIMEOUT, ModelResponse, chunk_of
 from graph.model.settings import ModelSettings
 from graph.model.tokens import room
 from tools.addresses import NO_PROXY_ON_LOOPBACK
@@ -33,7 +33,6 @@ from tools.addresses import NO_PROXY_ON_LOOPBACK
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 120.0
 UNLIMITED = 0  # connections, as aiohttp counts them
 OPENAI_HOST = "api.openai.com"
 
@@ -193,7 +192,8 @@ class ChatModel(ChatOpenAI):
     ) -> ModelResponse:
         options = {"stream_options": {"include_usage": True}} if stream_usage else {}
         payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
-        return ModelResponse({**payload, **payload.pop("extra_body", {})}, messages)
+        extra = payload.pop("extra_body", {})
+        return ModelResponse({**payload, **extra}, messages)
 
     async def _agenerate(
         self,

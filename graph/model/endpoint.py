@@ -98,7 +98,8 @@ class Endpoint:
         client = self._client.with_options(base_url=address, timeout=CHECK_TIMEOUT, max_retries=0)
         try:
             with endpoint_failures():
-                response = await client.get("/models", cast_to=httpx2.Response)
+                async with asyncio.timeout(CHECK_TIMEOUT):  # aiohttp's own is lost where a chunk is malformed
+                    response = await client.get("/models", cast_to=httpx2.Response)
         except ModelFailure as error:
             status = error.failure.status
             if status is None or status >= 500 or error.failure.meaning in ("wrong key", "rate limited"):
@@ -120,9 +121,13 @@ def endpoint_failures() -> Iterator[None]:
         late = isinstance(error, openai.APITimeoutError) and is_late(error)
         words = "" if late else str(error.__cause__ or "")
         raise ModelFailure(Failure("timed out" if late else "unreachable", words=words)) from error
-    except (httpx2.TransportError, aiohttp.ClientError) as error:
+    except (httpx2.RequestError, aiohttp.ClientError) as error:
         late = isinstance(error, httpx2.TimeoutException) and is_late(error)
         raise ModelFailure(Failure("stalled") if late else Failure("broke off", words=str(error))) from error
+    except TimeoutError as error:
+        raise ModelFailure(Failure("timed out")) from error
+    except (UnicodeError, RecursionError) as error:
+        raise ModelFailure(Failure("failed", words="It sent something that cannot be read.")) from error
     except openai.OpenAIError as error:
         raise ModelFailure(Failure("failed", words=str(error))) from error
 

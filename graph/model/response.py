@@ -1,7 +1,8 @@
 """One response of a model endpoint, requested and read."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,12 +16,14 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 from graph.model.answer import REASONING, REFUSAL, AnswerReader, Said
 from graph.model.endpoint import endpoint_failures
+from graph.model.failures import Failure, ModelFailure
 from graph.model.tokens import estimated_usage
 
 PATH = "/chat/completions"
 JSON = {"Content-Type": "application/json"}
 # What of a request's parameters is for the openai package, and what it calls them.
 PACKAGE_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
+READ_TIMEOUT = 120.0
 # Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
 AT_ONCE = 8192
 
@@ -53,7 +56,7 @@ class ModelResponse:
             response = await self._sent(client)
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
-                    async for read in reads:
+                    while read := await _next(reads):
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
                                 yield said
@@ -64,8 +67,8 @@ class ModelResponse:
                     raise
             finally:
                 await response.aclose()
-        if said := self._reader.end():
-            yield said
+            if said := self._reader.end():
+                yield said
 
     async def _sent(self, client: openai.AsyncOpenAI) -> httpx2.Response:
         """Send the request past the package's method for it, which searches all messages for fields to rename.
@@ -119,6 +122,21 @@ class ModelResponse:
 
     async def _usage(self) -> UsageMetadata:
         return self._reader.usage or await estimated_usage(self._messages, "".join(self._reader.said))
+
+
+async def _next(reads: AsyncIterator[bytes]) -> bytes:
+    """Return what the next read brings; nothing at the end.
+
+    aiohttp's own time-out is lost where it closes a connection for a malformed chunk.
+
+    Raises:
+        ModelFailure: nothing came in time.
+    """
+    try:
+        async with asyncio.timeout(READ_TIMEOUT):
+            return await anext(reads, b"")
+    except TimeoutError as error:
+        raise ModelFailure(Failure("stalled")) from error
 
 
 def chunk_of(said: Said) -> ChatGenerationChunk:

@@ -12,7 +12,8 @@ class AnswerText:
 
     def __init__(self, stop: str | Sequence[str] = ()) -> None:
         self._stop = [sequence for sequence in ([stop] if isinstance(stop, str) else stop) if sequence]
-        self._held = ""
+        self.held = ""
+        """What cannot be said yet."""
         self.stopped = False
         """Whether a stop sequence came; it and the text after it are dropped."""
 
@@ -20,23 +21,23 @@ class AnswerText:
         """Return what can be said after the next piece: not half a character, nor what may begin a stop sequence."""
         if not piece:
             return ""
-        text = _joined(self._held + piece)
+        text = _joined(self.held + piece)
         if not self._stop and text.isascii():
-            self._held = ""
+            self.held = ""
             return text
         found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
         if found:
             _, said = min(found)  # the one that ends first, however the text is cut into pieces
-            self.stopped, self._held = True, ""
+            self.stopped, self.held = True, ""
         else:
             half = "\ud800" <= text[-1:] <= "\udbff"
             said = len(text) - max([int(half), *(_begun(stop, text) for stop in self._stop)])
-            self._held = text[said:]
+            self.held = text[said:]
         return paired_surrogates(text[:said])
 
     def rest(self) -> str:
         """Return what was held back to the end, but for half a character."""
-        return self._held.encode(errors="ignore").decode()
+        return self.held.encode(errors="ignore").decode()
 
 
 def _begun(stop: str, text: str) -> int:

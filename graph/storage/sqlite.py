@@ -80,7 +80,8 @@ def claimed_file(path: Path) -> Iterator[None]:
 class SqliteThreads(ThreadSaver, SqliteSaver):
     """LangGraph's SQLite saver, in the database's thread.
 
-    The methods without `await` are for use there, inside `database.read` or `database.write`.
+    The methods without `await` may be called in any thread, as nodes that are plain functions do; those of ours are for
+    use in the database's thread, inside `database.read` or `database.write`.
     """
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -95,6 +96,41 @@ class SqliteThreads(ThreadSaver, SqliteSaver):
         """Yield a cursor; transactions are begun and committed by `database.write`."""
         with closing(self.conn.cursor()) as cursor:
             yield cursor
+
+    @override
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self.database.call(partial(super().get_tuple, config))
+
+    @override
+    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
+        listed = partial(super().list, config, **options)
+        return iter(self.database.call(lambda: [*listed()]))
+
+    @override
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return self.database.call(partial(super().get_delta_channel_history, config=config, channels=channels))
+
+    @override
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return self.database.call(partial(super().put, config, checkpoint, metadata, new_versions))
+
+    @override
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        self.database.call(partial(super().put_writes, config, writes, task_id, task_path))
+
+    @override
+    def delete_thread(self, thread_id: str) -> None:
+        self.database.call(partial(super().delete_thread, thread_id))
 
     def load(self, thread_id: str, checkpoint_id: str | None, channels: Sequence[str]) -> Loaded:
         """Return a checkpoint, or a thread's latest, and what it takes to rebuild these channels."""
@@ -135,7 +171,7 @@ class SqliteThreads(ThreadSaver, SqliteSaver):
     ) -> AsyncIterator[CheckpointTuple]:
         """Yield checkpoints, the newest first."""
         listed = partial(self.list, config, filter=filter, before=before, limit=limit)
-        for checkpoint in await self.database.read(lambda: [*listed()]):
+        for checkpoint in await self.database.read(listed):
             yield checkpoint
 
     async def aget_delta_channel_history(

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,6 +28,7 @@ class SqliteDatabase:
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: Path | None) -> None:
         self.connection = connection
         self._thread = thread
+        self._ident = thread.submit(threading.get_ident).result()
         self._file = DatabaseFile(path) if path else None
         self._waits = True
 
@@ -41,6 +43,12 @@ class SqliteDatabase:
             DatabaseMoved: it was written, but the file is no longer at its path.
         """
         return await asyncio.shield(self.read(partial(self._transaction, work)))
+
+    def call(self, work: Callable[[], Result]) -> Result:
+        """Do work in the database's thread, for a caller in any thread who waits for it, in one transaction."""
+        if threading.get_ident() == self._ident:  # inside of `read` or `write`
+            return work()
+        return self._thread.submit(self._transaction, work).result()
 
     def select(self, query: str, *values: object) -> list[sqlite3.Row]:
         """Return all rows at once: a statement left open would keep the log from being emptied."""

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 import orjson
@@ -55,16 +56,20 @@ class EventStream(Response):
         self.status_code, self.background = 200, None
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._frames, self._name = frames, name
-        self._sent_at, self._is_sending = 0.0, False
+        self._sent_at, self._sending = 0.0, 0
+        self._pings: set[asyncio.Task[None]] = set()
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         now = asyncio.get_running_loop().time
 
         async def send_body(body: bytes) -> None:
-            self._sent_at, self._is_sending = now(), True
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            self._is_sending = False
+            self._sent_at = now()
+            self._sending += 1
+            try:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            finally:
+                self._sending -= 1
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._sent_at = now()
@@ -75,28 +80,31 @@ class EventStream(Response):
                     async for body in frames:
                         await send_body(body)
             finally:
-                watcher.cancel()
+                for task in (watcher, *self._pings):
+                    task.cancel()
         if not reading.cancelled_caught:
             await send({"type": "http.response.body", "body": b""})
 
     async def _watch(
-        self, receive: Receive, send: Callable[[bytes], Awaitable[None]], leave: Callable[[], None]
+        self, receive: Receive, send: Callable[[bytes], Coroutine[Any, Any, None]], leave: Callable[[], None]
     ) -> None:
         """Keep the connection alive, and leave when the reader is gone or stalls."""
         now = asyncio.get_running_loop().time
         while True:
-            due = self._sent_at + (self.send_timeout if self._is_sending else self.ping_interval)
+            due = self._sent_at + (self.send_timeout if self._sending else self.ping_interval)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(max(min(due, now() + self.send_timeout), now() + MIN_PAUSE)):
                     if (await receive())["type"] == "http.disconnect":
                         return leave()
             idle = now() - self._sent_at
-            if self._is_sending and idle >= self.send_timeout:
+            if self._sending and idle >= self.send_timeout:
                 # Not sending the body's end makes uvicorn close the connection.
                 log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
                 return leave()
-            if not self._is_sending and idle >= self.ping_interval:
-                await send(PING)
+            if not self._sending and idle >= self.ping_interval:
+                ping = asyncio.create_task(send(PING))  # which waits, too, for a reader that takes nothing
+                ping.add_done_callback(self._pings.discard)
+                self._pings.add(ping)
 
 
 @asynccontextmanager

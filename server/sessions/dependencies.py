@@ -40,9 +40,12 @@ class Sessions:
         for run in self.runs.in_sessions_of(principal):
             if run.session and await self.index.get(run.session) is None:
                 begun[run.session] = _begun_by(run)
-        if after is None:
-            return [*begun.values(), *await self.index.page(principal, limit=limit, after=None)][:limit]
-        return await self.index.page(principal, limit=limit, after=None if after in begun else after)
+        if after is not None and after not in begun:
+            return await self.index.page(principal, limit=limit, after=after)
+        names = list(begun)
+        first = [begun[name] for name in names[names.index(after) + 1 if after else 0 :]]
+        stored = await self.index.page(principal, limit=limit, after=None)
+        return [*first, *(record for record in stored if record.session not in begun)][:limit]
 
 
 def _begun_by(run: Run) -> SessionRecord:

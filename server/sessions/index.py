@@ -59,7 +59,7 @@ class Found:
     known: Knowledge
     step: Step
     start: Loaded
-    """The checkpoint of the turn that the step follows."""
+    """The checkpoint of the turn that the step follows, if the agent that is asked can read it."""
     is_latest: bool
     """Whether that is the thread's latest checkpoint, as LangGraph finds it, or the thread has none."""
 
@@ -72,9 +72,11 @@ class SessionIndex(ABC):
 
     @abstractmethod
     async def find(
-        self, session: Session, transcript: Transcript, mode: Mode, saver: BaseCheckpointSaver[str]
+        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: BaseCheckpointSaver[str]
     ) -> Found:
         """Reconcile a request's messages with what its session knows of them, and load the checkpoint there.
+
+        It is loaded by the saver of the agent that is asked, if that one answered there: no graph can read another's.
 
         The cost does not depend on the session's number of turns. Turns whose checkpoints were deleted by others, such
         as Studio, are forgotten.

@@ -80,7 +80,7 @@ class Run:
 
     def stop(self, told: ApiError | None = None) -> None:
         """Cancel the run; its reader is told why. The first reason counts, however often it is asked."""
-        if self._stopped_with is None:
+        if self._stopped_with is None and not self.task.done():
             self._stopped_with = told or run_stopped()
             self._queue.stop()
             self._cancel()
@@ -137,7 +137,7 @@ class Run:
     def _failure(self) -> BaseException | None:
         if self.task.cancelled():
             return self._stopped_with or run_stopped()
-        return self.task.exception()
+        return self.task.exception() or self._stopped_with
 
 
 def own_context() -> Context:

@@ -29,10 +29,10 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def find(
-        self, session: Session, transcript: Transcript, mode: Mode, saver: BaseCheckpointSaver[str]
+        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: BaseCheckpointSaver[str]
     ) -> Found:
         assert isinstance(saver, SqliteThreads)
-        look = partial(self._find, session, transcript, mode, saver)
+        look = partial(self._find, session, transcript, mode, agent, saver)
         found = await self._database.read(look)
         if found is None:
             await self._database.write(partial(self._forget_lost_turns, session))
@@ -40,21 +40,29 @@ class SqliteIndex(SessionIndex):
         assert found is not None
         return found
 
-    def _find(self, session: Session, transcript: Transcript, mode: Mode, saver: SqliteThreads) -> Found | None:
+    def _find(
+        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: SqliteThreads
+    ) -> Found | None:
         """Return where a request goes on; None if the checkpoint there was deleted by others."""
         self._database.check_file()
+        thread = session.thread_id
         known = recall(self._db, session, transcript)
         step = reconcile(known, transcript, mode)
         latest = one(
             self._db,
             "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''",
-            session.thread_id,
+            thread,
         )
         latest_id = latest["id"] if latest else None
         if step.after is None:
             return Found(known=known, step=step, start=Loaded(None, {}), is_latest=latest_id is None)
         after = step.after.checkpoint_id
-        start = saver.load(session.thread_id, after, [MESSAGES])
+        if step.after.agent != agent:
+            is_there = one(
+                self._db, "SELECT 1 FROM checkpoints WHERE thread_id = ? AND checkpoint_id = ?", thread, after
+            )
+            return Found(known=known, step=step, start=Loaded(None, {}), is_latest=False) if is_there else None
+        start = saver.load(thread, after, [MESSAGES])
         return start.checkpoint and Found(known=known, step=step, start=start, is_latest=latest_id == after)
 
     @override

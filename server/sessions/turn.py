@@ -88,16 +88,17 @@ class Turn:
         """Reconcile the request with what its session knows."""
         transcript = Transcript.of(self._request.messages)
         try:
-            found = await self._index.find(self._session, transcript, self._request.mode, self._agent.saver)
+            found = await self._index.find(
+                self._session, transcript, self._request.mode, self._request.agent, self._agent.saver
+            )
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
-        step, start = found.step, found.start
+        step = found.step
         checkpoint_id: str | None = NOWHERE
         given = list(step.messages)
         if step.after and step.after.agent != self._request.agent:
             # A graph cannot read another graph's checkpoints: it begins anew, with the conversation so far.
             given = [*await turn_messages(self._assembly, self._session, step.after), *given]
-            start = Loaded(None, {})
         elif found.is_latest:
             checkpoint_id = None  # LangGraph copies the whole state into a checkpoint that follows a named one
         elif step.after:
@@ -109,7 +110,7 @@ class Turn:
             transcript=whole_transcript(step, transcript),
             habit=habit_after(found.known, self._request.messages, step) if is_auto else found.known.habit,
             position=Position(self._session.thread_id, checkpoint_id),
-            start=start,
+            start=found.start,
         )
 
     def _saver_at(self, place: Place) -> RunSaver:

@@ -123,6 +123,19 @@ def asker(model):
     return StateGraph(MessagesState, context_schema=TurnContext).add_node(ask).add_edge(START, "ask")
 
 
+def echoes():
+    def echo(state):
+        return {"messages": [AIMessage(f"Echo {len(state['messages'])}.")]}
+
+    inner = StateGraph(MessagesState).add_node(echo).add_edge(START, "echo").compile()
+
+    def outer(state):
+        return {"messages": inner.invoke({"messages": state["messages"]})["messages"][-1:]}
+
+    graph = StateGraph(MessagesState).add_node(outer).add_node("inner", inner).add_edge(START, "outer")
+    return graph.add_edge("outer", "inner")
+
+
 def shortener():
     return (
         StateGraph(MessagesState)
@@ -240,6 +253,18 @@ def test_a_turn_of_another_agent_that_is_stopped_keeps_what_was_said(
             assert any("ses" in line for line in response.iter_lines())
         assert say(server, MODEL, "three") == "You said: three"
         assert stored(server) == ["one", "You said: one", "two", "Roses", "three", "You said: three"]
+
+
+@pytest.mark.usefixtures("agents")
+def test_graphs_within_a_graph_go_on_and_fork(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, agents="teams:echoes", **SETTINGS) as server:
+        first = "Echo 1.\n\nEcho 2."
+        assert [say(server, "echoes", text) for text in ("one", "two")] == [first, "Echo 4.\n\nEcho 5."]
+        history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": first}]
+        edited = {"model": "echoes", "messages": [*history, {"role": "user", "content": "three"}], "session_id": "s"}
+        answered = server.post(edited)
+        assert answered.json()["choices"][0]["message"]["content"] == "Echo 4.\n\nEcho 5."
+        assert stored(server, branch=2)[-3] == "three"
 
 
 def test_an_agent_that_is_gone_is_named(agents: str, upstream_url: str) -> None:

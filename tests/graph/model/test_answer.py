@@ -224,6 +224,15 @@ def test_e2_any_fragments_that_name_a_call_once_are_one_call(
     assert malformed == []
 
 
+def test_a_whole_message_is_a_repetition_though_some_text_is_held_back() -> None:
+    reader = AnswerReader(stop="\n\n")
+    reader.feed(as_events(chunk({"content": "ab\n"})))
+    whole = {"choices": [{"index": 0, "message": {"content": "ab\nc"}, "finish_reason": "stop"}]}
+    reader.feed(as_events(chunk({"content": "c"}), whole))
+    reader.end()
+    assert "".join(reader.said) == "ab\nc"
+
+
 def test_e1_a_call_without_any_name_is_no_answer() -> None:
     with pytest.raises(ModelFailure, match="without naming"):
         read(*calling({"index": 0, "id": "1", "f": {"a": A}}), chunk({}, "tool_calls"))

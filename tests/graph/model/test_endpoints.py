@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 
 from graph.model.client import open_model
 from graph.model.endpoint import addresses, load_names
+from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server, frames_of
 from tests.support.loopback import served
@@ -406,3 +407,22 @@ def test_f1_an_endpoint_that_comes_later_is_found_then(upstream: Upstream) -> No
         assert error_of(server.post(BODY))[2].startswith("The model endpoint cannot be reached")
         with served(upstream.app, port=int(port)):
             assert server.ask("hello") == "You said: hello"
+
+
+def test_a_request_has_its_parameters_and_nothing_else(upstream: Upstream, upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as server:
+        server.post({**BODY, "seed": 3})
+    assert upstream.last.keys() == {"model", "messages", "temperature", "seed", "stream", "stream_options"}
+
+
+async def test_a_list_of_models_that_breaks_off_in_a_malformed_chunk_is_not_waited_for() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        await asyncio.sleep(0.2)  # so that it comes in a packet of its own
+        writer.write(b"no length\r\n")
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with open_model(AgentSettings(ollama_model="m", ollama_base_url=url)) as model:
+            with pytest.raises(ModelFailure):
+                await model.check()

@@ -34,7 +34,7 @@ class Index:
 
     async def find(self, session: Session, messages: Sequence[AnyMessage]) -> Found:
         """Find where messages go on, sent by a client that sends all."""
-        return await self.sessions.find(session, Transcript.of(messages), "auto", self.saver)
+        return await self.sessions.find(session, Transcript.of(messages), "auto", "chat-agent", self.saver)
 
     async def known(self, session: Session, messages: Sequence[AnyMessage]) -> Knowledge:
         """Return what a session knows of messages."""

@@ -140,6 +140,20 @@ async def test_a10_a_run_that_loses_a_cancellation_and_says_nothing_is_cancelled
         await run.ended()
 
 
+async def test_a_run_that_ends_after_it_was_stopped_is_not_told_as_a_whole_answer() -> None:
+    async def losing(queue: EventQueue) -> None:
+        queue.tell(HELLO)
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with aclosing(owner().start(SESSION, losing)) as run:
+        events = run.events()
+        assert await anext(events) == [HELLO]
+        run.stop(RunCancelled())
+        with pytest.raises(RunCancelled):
+            await anext(events)
+
+
 async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> None:
     async def losing(queue: EventQueue) -> None:
         while True:

@@ -95,7 +95,7 @@ ANSWERS = {
     ),
     "refused": Answer(status=400, error="This model's maximum context length is 4096 tokens."),
     "broken": Answer(["Half an ", "answ"], finish_reason=""),
-    "stop": Answer(["Once ", "upon ", "a time"], hold=True),
+    "stop": Answer(["Once upon "], hold=True),
 }
 
 

@@ -416,7 +416,10 @@ def test_a_request_has_its_parameters_and_nothing_else(upstream: Upstream, upstr
 
 
 async def test_a_list_of_models_that_breaks_off_in_a_malformed_chunk_is_not_waited_for() -> None:
+    writers = []
+
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
         await asyncio.sleep(0.2)  # so that it comes in a packet of its own
         writer.write(b"no length\r\n")
@@ -426,3 +429,6 @@ async def test_a_list_of_models_that_breaks_off_in_a_malformed_chunk_is_not_wait
         async with open_model(AgentSettings(ollama_model="m", ollama_base_url=url)) as model:
             with pytest.raises(ModelFailure):
                 await model.check()
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()

@@ -186,9 +186,16 @@ def processor_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def processor_seconds_of_imports() -> float:
+    """The time that this machine needs to import what the server is built on."""
+    libraries = "import fastapi, langchain_openai, langgraph.graph, langserve, mcp.client.session, uvicorn"
+    script = f"import time; {libraries}; print(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads what Linux says of a process")
-def test_serve_is_healthy_after_five_seconds_of_work(upstream_url: str) -> None:
-    took = []
+def test_serve_is_healthy_after_twice_the_work_of_its_imports(upstream_url: str) -> None:
+    took, imports = [], [processor_seconds_of_imports() for _ in range(2)]
     for _ in range(3):  # the best of three, and in the process's own time: the machine is shared
         port = free_port()
         environment = os.environ | {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "API_PORT": str(port)}
@@ -201,9 +208,9 @@ def test_serve_is_healthy_after_five_seconds_of_work(upstream_url: str) -> None:
             until(partial(is_healthy, AgentServer(f"http://127.0.0.1:{port}")), within=60)
             took.append(processor_seconds(process.pid))
             process.terminate()
-        if took[-1] < 5:
+        if took[-1] < 2 * min(imports):
             break
-    assert min(took) < 5
+    assert min(took) < 2.2 * min(imports)
 
 
 def test_what_is_away_at_the_start_is_one_line_each_and_stops_nothing() -> None:

@@ -48,6 +48,7 @@ def outputs(notebook: NotebookNode) -> dict[str, str]:
     return shown
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_the_agent_is_drawn_runs_a_tool_and_stops_before_it(folder: Path, environment: Environment) -> None:
     shown = outputs(executed(folder / "notebooks/01_agent.ipynb", environment))

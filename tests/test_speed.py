@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.speed import BARS, BURST, HOP, OURS, PACED, TURNS, Result, measure, table
 
+pytestmark = pytest.mark.xdist_group("speed")  # one process measures all of it, once
+
 SHORT = [replace(PACED, requests=64), replace(BURST, requests=80), replace(TURNS, requests=160)]
 SLACK = 1.25
 # Where the bar is not reached yet, the most that was measured on a busy machine; see docs/performance.md.

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.endpoint import MODEL
 from tests.support.loopback import free_port
+from tests.support.waiting import until
 
 PROJECT = Path(__file__).parents[1]
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -82,14 +82,12 @@ def _environment(url: str, port: int) -> Mapping[str, str]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < until:
+    def listens() -> bool:
         assert process.poll() is None, f"{process.args!r} has ended"
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"{process.args!r} does not listen")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, within=START_TIMEOUT)
 
 
 def _tree(process_id: int) -> Iterator[int]:

@@ -93,29 +93,20 @@ class ModelResponse:
 
     async def generation(self, message_id: str | None) -> ChatGeneration:
         """Return the whole answer as LangChain's message, once it has been said."""
-        more = {REASONING: "".join(self._reader.thought), REFUSAL: "".join(self._reader.refused)}
-        calls, malformed = self._reader.calls.calls()
+        beside = _beside("".join(self._reader.thought), "".join(self._reader.refused))
         message = AIMessage(
-            "".join(self._reader.said),
-            id=message_id,
-            tool_calls=calls,
-            invalid_tool_calls=malformed,
-            usage_metadata=await self._usage(),
-            additional_kwargs={name: text for name, text in more.items() if text},
+            "".join(self._reader.said), id=message_id, additional_kwargs=beside, **await self._known_at_the_end()
         )
         return ChatGeneration(message=message, generation_info=self._info())
 
     async def last_chunk(self) -> ChatGenerationChunk:
         """Return what of the answer is known only at its end, as LangChain's chunk."""
-        calls, malformed = self._reader.calls.calls()
-        message = AIMessageChunk(
-            content="",
-            tool_calls=calls,
-            invalid_tool_calls=malformed,
-            usage_metadata=await self._usage(),
-            chunk_position="last",
-        )
+        message = AIMessageChunk(content="", chunk_position="last", **await self._known_at_the_end())
         return ChatGenerationChunk(message=message, generation_info=self._info())
+
+    async def _known_at_the_end(self) -> dict[str, Any]:
+        calls, malformed = self._reader.calls.calls()
+        return {"tool_calls": calls, "invalid_tool_calls": malformed, "usage_metadata": await self._usage()}
 
     def _info(self) -> dict[str, Any]:
         return {"finish_reason": self._reader.finish or "stop", "model_name": self._body["model"]}
@@ -141,8 +132,10 @@ async def _next(reads: AsyncIterator[bytes]) -> bytes:
 
 def chunk_of(said: Said) -> ChatGenerationChunk:
     """Return what was said as LangChain's chunk."""
-    more = {REASONING: said.reasoning, REFUSAL: said.refusal}
-    message = AIMessageChunk(
-        content=said.text + said.refusal, additional_kwargs={name: text for name, text in more.items() if text}
-    )
-    return ChatGenerationChunk(message=message)
+    beside = _beside(said.reasoning, said.refusal)
+    return ChatGenerationChunk(message=AIMessageChunk(content=said.text + said.refusal, additional_kwargs=beside))
+
+
+def _beside(reasoning: str, refusal: str) -> dict[str, Any]:
+    """Return what LangChain's messages have beside their text."""
+    return {name: text for name, text in ((REASONING, reasoning), (REFUSAL, refusal)) if text}

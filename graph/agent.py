@@ -93,7 +93,7 @@ async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Off
     return answer.model_copy(update={"usage_metadata": usage})
 
 
-def after_model(state: AgentState) -> list[Send] | str:
+async def after_model(state: AgentState) -> list[Send] | str:
     """Send each call of our tools to the tool node on its own; without any the turn ends, or waits for the client."""
     last = state["messages"][-1] if state["messages"] else None
     if not isinstance(last, AIMessage):
@@ -101,7 +101,7 @@ def after_model(state: AgentState) -> list[Send] | str:
     return [Send("tools", call) for call in our_calls(last)] or END
 
 
-def after_tools(state: AgentState) -> str:
+async def after_tools(state: AgentState) -> str:
     """Go back to the model, unless it also called the client's tools: then the client's results come first."""
     called = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
     return END if client_calls(called) else "model"

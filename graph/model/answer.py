@@ -1,7 +1,7 @@
 """Read one answer of a model from the bytes of its response. Pure."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -72,7 +72,7 @@ class AnswerReader:
         if self._body is not None:
             self._body.append(piece)
             return Said()
-        return self._joined(self._taken(self._events.feed(piece)))
+        return self._joined(self._loaded(self._events.feed(piece)))
 
     def end(self) -> Said:
         """Return what is said at the end of the response.
@@ -80,8 +80,7 @@ class AnswerReader:
         Raises:
             ModelFailure: the endpoint tells of an error, or the answer is not complete.
         """
-        deltas = [self._taken_whole()] if self._body is not None else list(self._taken(self._events.end()))
-        said = self._joined(iter(deltas))
+        said = self._joined(self._loaded(self._events.end()) if self._body is None else [self._loaded_whole()])
         if self.finish is None and not self._text.stopped:
             raise ModelFailure(Failure("incomplete"))
         if self.calls.is_nameless and not self.said:
@@ -90,25 +89,21 @@ class AnswerReader:
         self._note(rest)
         return Said(said.text + rest.text, said.reasoning + rest.reasoning, said.refusal + rest.refusal)
 
-    def _taken(self, events: Iterator[ServerSentEvent]) -> Iterator[Delta]:
+    def _loaded(self, events: Sequence[ServerSentEvent]) -> list[Delta]:
+        """Return what events say; after the end of the answer, events that cannot be read are skipped."""
+        deltas: list[Delta] = []
         for event in events:
-            if self.is_done:
-                return
-            if event.data.strip() == DONE:
+            if self.is_done or event.data.strip() == DONE:
                 self.is_done = True
-            else:
-                yield from self._loaded(event)
+                break
+            try:
+                deltas += [load_chunk(chunk, name=event.name) for chunk in _load_json(event.data)]
+            except ModelFailure:
+                if self.finish is None and not any(delta.finish for delta in deltas):
+                    raise
+        return deltas
 
-    def _loaded(self, event: ServerSentEvent) -> Sequence[Delta]:
-        """Return what an event says; after the end of the answer, events that cannot be read are skipped."""
-        try:
-            return [load_chunk(chunk, name=event.name) for chunk in _load_json(event.data)]
-        except ModelFailure:
-            if self.finish is None:
-                raise
-        return ()
-
-    def _taken_whole(self) -> Delta:
+    def _loaded_whole(self) -> Delta:
         """Return what a JSON body says; some endpoints answer a request for a stream with one."""
         text = b"".join(self._body or ()).removeprefix(BOM).decode(errors="replace")
         body = text if is_page(text) else next(iter(_load_json(text)), None)
@@ -119,30 +114,27 @@ class AnswerReader:
                 raise ModelFailure(read_failure(None, body))
         raise ModelFailure(Failure("wrong address", words="It answered with something that is no answer of a model."))
 
-    def _joined(self, deltas: Iterator[Delta]) -> Said:
+    def _joined(self, deltas: Sequence[Delta]) -> Said:
         """Return as one what the deltas of one read say."""
-        text: list[str] = []
-        reasoning: list[str] = []
-        refusal: list[str] = []
-        for delta in deltas:
-            self.finish = more_severe(self.finish, delta.finish)
-            self.usage = delta.usage or self.usage  # totals so far, where they come more than once
-            if (
-                delta.is_whole
-                and self._has_begun
-                and delta.text.startswith("".join([*self.said, self._text.held, *text]))
-            ):
+        texts: list[str] = []
+        reasonings: list[str] = []
+        refusals: list[str] = []
+        for text, reasoning, refusal, calls, finish, usage, is_whole in deltas:
+            self.finish = more_severe(self.finish, finish)
+            if usage:  # totals so far, where they come more than once
+                self.usage = usage
+            if is_whole and self._has_begun and text.startswith("".join([*self.said, self._text.held, *texts])):
                 continue  # it repeats what the stream has said
-            self._has_begun = self._has_begun or bool(delta.text or delta.reasoning or delta.calls)
-            for fragment in delta.calls:
+            self._has_begun = self._has_begun or bool(text or reasoning or calls)
+            for fragment in calls:
                 self.calls.add(fragment)
-            text.append(delta.text)
-            reasoning.append(delta.reasoning)
-            refusal.append(delta.refusal)
+            texts.append(text)
+            reasonings.append(reasoning)
+            refusals.append(refusal)
         said = Said(
-            "" if self._text.stopped else self._text.next("".join(text)),
-            self._reasoning.next("".join(reasoning)),
-            self._refusal.next("".join(refusal)),
+            "" if self._text.stopped else self._text.next("".join(texts)),
+            self._reasoning.next("".join(reasonings)),
+            self._refusal.next("".join(refusals)),
         )
         self.is_done = self.is_done or self._text.stopped
         self._note(said)

@@ -61,18 +61,19 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         return Delta(usage=load_usage(chunk.get("usage")))
     if failure := reported_failure(choice):
         raise ModelFailure(failure)
-    is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
-    said = choice.get("message" if is_whole else "delta")
-    said = said if isinstance(said, dict) else {"content": choice.get("text")}
+    said, is_whole = choice.get("delta"), False
+    if not isinstance(said, dict):
+        is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
+        said = choice["message"] if is_whole else {"content": choice.get("text")}
     text, reasoning, refusal = _content(said.get("content"))
     return Delta(
-        text=text,
-        reasoning=_reasoning(said) or reasoning,
-        refusal=refusal or _string(said.get("refusal")),
-        calls=tuple(_fragments(said)) if "tool_calls" in said or "function_call" in said else (),
-        finish=load_finish(choice.get("finish_reason")),
-        usage=load_usage(chunk.get("usage")) or load_usage(choice.get("usage")),
-        is_whole=is_whole,
+        text,
+        _reasoning(said) or reasoning,
+        refusal or _string(said.get("refusal")),
+        tuple(_fragments(said)) if "tool_calls" in said or "function_call" in said else (),
+        load_finish(choice.get("finish_reason")),
+        load_usage(chunk.get("usage")) or load_usage(choice.get("usage")),
+        is_whole,
     )
 
 

@@ -3,10 +3,10 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 BOM = b"\xef\xbb\xbf"
+LINE_ENDS = (b"\n", b"\r")
 
 
 class ServerSentEvent(NamedTuple):
@@ -27,50 +27,54 @@ class EventDecoder:
         self._begun: list[bytes] = []  # a line whose end has not come yet, in pieces
         self._ended_in_cr = False
         self._is_first = True
-        self._data: list[str] = []
+        self._data: list[bytes] = []
         self._name = ""
 
-    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
-        """Yield the events that the next piece completes."""
+    def feed(self, piece: bytes) -> list[ServerSentEvent]:
+        """Return the events that the next piece completes."""
         if self._ended_in_cr and piece.startswith(b"\n"):  # the second half of a line end
             piece = piece[1:]
             self._ended_in_cr = False
         if not piece:
-            return
+            return []
         self._ended_in_cr = piece.endswith(b"\r")
-        for line in piece.splitlines(keepends=True):
-            self._begun.append(line)
-            if line.endswith((b"\n", b"\r")) and (event := self._take(self._whole_line())):
-                yield event
+        lines = piece.splitlines(keepends=True)
+        self._begun.append(lines[0])
+        if len(lines) > 1 or piece.endswith(LINE_ENDS):
+            lines[0] = self._first_line()
+            if not piece.endswith(LINE_ENDS):
+                self._begun.append(lines.pop())
+            return [event for line in lines if (event := self._take(line))]
+        return []
 
-    def end(self) -> Iterator[ServerSentEvent]:
-        """Yield the event that the stream ended in: some endpoints leave out the last empty line."""
-        for line in (self._whole_line(), b""):
-            if event := self._take(line):
-                yield event
+    def end(self) -> list[ServerSentEvent]:
+        """Return the event that the stream ended in: some endpoints leave out the last empty line."""
+        return [event for line in (self._first_line(), b"") if (event := self._take(line))]
 
-    def _whole_line(self) -> bytes:
-        line = b"".join(self._begun).rstrip(b"\r\n")
+    def _first_line(self) -> bytes:
+        """Return the line that was begun, whole."""
+        line = b"".join(self._begun)
         self._begun.clear()
-        if self._is_first and line:
+        if self._is_first and line.strip(b"\r\n"):
             self._is_first = False
             line = line.removeprefix(BOM)
         return line
 
     def _take(self, line: bytes) -> ServerSentEvent | None:
         """Take in one line; an empty one ends an event, which is returned."""
+        line = line.rstrip(b"\r\n")
         if not line:
-            data, name = "\n".join(self._data), self._name
+            data, name = b"\n".join(self._data).decode(errors="replace"), self._name
             self._data.clear()
             self._name = ""
             return ServerSentEvent(data, name) if data.strip() else None
-        field, _, value = line.decode(errors="replace").partition(":")
+        field, _, value = line.partition(b":")
         match field:
-            case "data":
-                self._data.append(value.removeprefix(" "))
-            case "event":
-                self._name = value.removeprefix(" ")
-            case "error":
-                self._data.append(value.removeprefix(" "))
+            case b"data":
+                self._data.append(value.removeprefix(b" "))
+            case b"event":
+                self._name = value.removeprefix(b" ").decode(errors="replace")
+            case b"error":
+                self._data.append(value.removeprefix(b" "))
                 self._name = "error"
         return None

@@ -17,8 +17,27 @@ from server.messages.tool_results import results_at_end
 from server.sessions.index import AnsweredTurn, Found, SessionIndex, SessionRecord, unknown_session
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
-from server.sessions.sqlite_turns import LISTED, TURN, branch_of_child, known_turn, one, recall
+from server.sessions.sqlite_turns import LISTED, TURN, known_turn, one, recall
 from server.sessions.transcript import Transcript
+
+# The first turn that follows another stays on its branch; any other begins one.
+ENTER_TURN = """
+INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent) VALUES (
+    :thread, :parent,
+    CASE WHEN :parent IS NULL OR EXISTS (SELECT 1 FROM turns WHERE thread_id = :thread AND parent = :parent)
+        THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
+        ELSE (SELECT branch FROM turns WHERE turn = :parent)
+    END,
+    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent
+)
+"""
+ENTER_SESSION = """
+INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, habit, newest, branches)
+SELECT ?, ?, ?, ?, ?, ?, turn, branch FROM turns WHERE turn = ?
+ON CONFLICT (thread_id) DO UPDATE SET
+    updated_at = excluded.updated_at, habit = excluded.habit, newest = excluded.newest,
+    branches = max(branches, excluded.branches)
+"""
 
 
 class SqliteIndex(SessionIndex):
@@ -46,16 +65,10 @@ class SqliteIndex(SessionIndex):
         """Return where a request goes on; None if the checkpoint there was deleted by others."""
         self._database.check_file()
         thread = session.thread_id
-        known = recall(self._db, session, transcript)
+        known, latest = recall(self._db, session, transcript)
         step = reconcile(known, transcript, mode)
-        latest = one(
-            self._db,
-            "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''",
-            thread,
-        )
-        latest_id = latest["id"] if latest else None
         if step.after is None:
-            return Found(known=known, step=step, start=Loaded(None, {}), is_latest=latest_id is None)
+            return Found(known=known, step=step, start=Loaded(None, {}), is_latest=latest is None)
         after = step.after.checkpoint_id
         if step.after.agent != agent:
             is_there = one(
@@ -63,7 +76,7 @@ class SqliteIndex(SessionIndex):
             )
             return Found(known=known, step=step, start=Loaded(None, {}), is_latest=False) if is_there else None
         start = saver.load(thread, after, [MESSAGES])
-        return start.checkpoint and Found(known=known, step=step, start=start, is_latest=latest_id == after)
+        return start.checkpoint and Found(known=known, step=step, start=start, is_latest=latest == after)
 
     @override
     async def store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
@@ -71,26 +84,22 @@ class SqliteIndex(SessionIndex):
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
         self._saver.store(puts)
-        thread, now = session.thread_id, time.time()
-        after = turn.step.after
-        parent, number = (after.id, after.number + 1) if after else (None, 1)
-        self._db.execute(
-            "INSERT INTO sessions (thread_id, principal, id, created_at, updated_at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (thread_id) DO NOTHING",
-            (*_key(session), now, now),
-        )
-        branch = branch_of_child(self._db, thread, parent)
-        calls = json.dumps(list(turn.waiting)), next(iter(turn.waiting), None)
+        after, thread, now = turn.step.after, session.thread_id, time.time()
         entered = self._db.execute(
-            "INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, "
-            "checkpoint_id, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (thread, parent, branch, number, turn.asked, turn.digest, *calls, turn.checkpoint_id, turn.agent),
+            ENTER_TURN,
+            {
+                "thread": thread,
+                "parent": after and after.id,
+                "number": after.number + 1 if after else 1,
+                "asked": turn.asked,
+                "digest": turn.digest,
+                "waiting": json.dumps(list(turn.waiting)),
+                "waits_for": next(iter(turn.waiting), None),
+                "checkpoint": turn.checkpoint_id,
+                "agent": turn.agent,
+            },
         )
-        self._db.execute(
-            "UPDATE sessions SET newest = ?, habit = ?, updated_at = ?, branches = max(branches, ?) "
-            "WHERE thread_id = ?",
-            (entered.lastrowid, turn.habit, now, branch, thread),
-        )
+        self._db.execute(ENTER_SESSION, (*_key(session), now, now, turn.habit, entered.lastrowid))
 
     @override
     async def get(self, session: Session) -> SessionRecord | None:

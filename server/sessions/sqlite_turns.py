@@ -17,27 +17,33 @@ from server.sessions.transcript import Transcript
 LISTED = "SELECT value FROM json_each(?)"
 
 TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
+# One row, also for a thread that is no session.
+KNOWN = f"""
+SELECT principal, id, habit, {TURN}, (
+    SELECT max(checkpoint_id) FROM checkpoints WHERE checkpoints.thread_id = asked_for.thread AND checkpoint_ns = ''
+) AS latest
+FROM (SELECT ? AS thread) AS asked_for
+LEFT JOIN sessions ON sessions.thread_id = asked_for.thread LEFT JOIN turns ON turns.turn = newest
+"""
 
 
-def recall(db: Connection, session: Session, transcript: Transcript) -> Knowledge:
-    """Return what the session knows of a request's messages."""
+def recall(db: Connection, session: Session, transcript: Transcript) -> tuple[Knowledge, str | None]:
+    """Return what the session knows of a request's messages, and its thread's latest checkpoint, if it has one."""
     thread = session.thread_id
-    row = one(
-        db,
-        f"SELECT principal, id, habit, {TURN} FROM sessions LEFT JOIN turns ON turns.turn = newest "
-        "WHERE sessions.thread_id = ?",
-        thread,
-    )
-    if row is None:
-        return Knowledge()
+    row = one(db, KNOWN, thread)
+    assert row is not None
+    latest: str | None = row["latest"]
+    if row["id"] is None:
+        return Knowledge(), latest
     if (row["principal"], row["id"]) != (session.principal, session.id):
         raise unknown_session(session)
-    return Knowledge(
+    known = Knowledge(
         newest=known_turn(row) if row["turn"] else None,
         turns=_longest_known(db, thread, transcript),
         paused=_paused(db, thread, transcript.messages),
         habit=row["habit"],
     )
+    return known, latest
 
 
 def _longest_known(db: Connection, thread: str, transcript: Transcript) -> Mapping[bytes, KnownTurn]:
@@ -69,23 +75,6 @@ def _paused(db: Connection, thread: str, messages: Sequence[AnyMessage]) -> Mapp
     )
     turns = [replace(known_turn(row), is_followed=bool(row["is_followed"])) for row in rows]
     return {call: turn for turn in turns for call in turn.waiting}
-
-
-def branch_of_child(db: Connection, thread: str, parent: int | None) -> int:
-    """Return the branch of a new turn: the first child of a turn stays on its branch, any other begins one."""
-    row = one(
-        db,
-        "SELECT branches, (SELECT branch FROM turns WHERE turn = ?) AS branch, "
-        "EXISTS (SELECT 1 FROM turns WHERE thread_id = ? AND parent IS ?) AS has_siblings "
-        "FROM sessions WHERE thread_id = ?",
-        parent,
-        thread,
-        parent,
-        thread,
-    )
-    assert row is not None
-    branch: int = row["branches"] + 1 if row["has_siblings"] or parent is None else row["branch"]
-    return branch
 
 
 def one(db: Connection, query: str, *values: object) -> Row | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5.0
 UNLIMITED = 0  # connections, as aiohttp counts them
 OPENAI_HOST = "api.openai.com"
+# What langchain-openai sends of an assistant's `additional_kwargs`.
+SENT_BESIDE = {"tool_calls", "function_call", "audio", "name"}
 
 # Things we send unasked that a model may refuse: the request is repeated without them, and later ones leave them out.
 LACKS: Mapping[Meaning, str] = {
@@ -75,6 +77,15 @@ async def _without_credentials(request: httpx2.Request) -> None:
 
 def _nothing_known() -> dict[str, set[Meaning]]:
     return defaultdict(set)
+
+
+def _quick_to_send(message: BaseMessage) -> BaseMessage:
+    """Return an assistant's text as a message that langchain-openai does not search for sounds, letter by letter."""
+    if not isinstance(message, AIMessage) or not isinstance(message.content, str):
+        return message
+    if message.tool_calls or message.invalid_tool_calls or not SENT_BESIDE.isdisjoint(message.additional_kwargs):
+        return message
+    return ChatMessage(content=message.content, role="assistant", name=message.name)
 
 
 class ChatModel(ChatOpenAI):
@@ -191,7 +202,9 @@ class ChatModel(ChatOpenAI):
         self, messages: list[BaseMessage], stop: list[str] | None, stream_usage: bool, kwargs: Mapping[str, Any]
     ) -> ModelResponse:
         options = {"stream_options": {"include_usage": True}} if stream_usage else {}
-        payload = self._get_request_payload(messages, stop=stop, **kwargs, **options, stream=True)
+        payload = self._get_request_payload(
+            [_quick_to_send(message) for message in messages], stop=stop, **kwargs, **options, stream=True
+        )
         extra = payload.pop("extra_body", {})
         return ModelResponse({**payload, **extra}, messages)
 

@@ -35,7 +35,8 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
     Raises:
         InvalidRequest: a message lacks what its role needs.
     """
-    return [_load(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    request = uuid4().hex
+    return [_load(message, f"messages[{at}]", f"{request}-{at}") for at, message in enumerate(messages)]
 
 
 def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
 
 def unpaired(messages: Sequence[AnyMessage], error: UnpairedMessage) -> InvalidRequest:
     """Return the error for calls and results in the messages that do not fit together."""
-    position = next((index for index, message in enumerate(messages) if error.at and message.id == error.at.id), None)
+    position = next((index for index, message in enumerate(messages) if error.at and message is error.at), None)
     param = "messages" if position is None else f"messages.[{position}].role"
     return InvalidRequest(str(error), param=param)
 
@@ -80,8 +81,7 @@ def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
     return {"id": call["id"], "type": "function", "function": function}
 
 
-def _load(message: Message, param: str) -> AnyMessage:
-    new_id = str(uuid4())
+def _load(message: Message, param: str, new_id: str) -> AnyMessage:
     match message.role:
         case "system" | "developer":
             return SystemMessage(_text(message, param), id=new_id)
@@ -106,13 +106,10 @@ def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
     calls = [load_call(call.function.name, call.function.arguments, call.id) for call in message.tool_calls or ()]
     refusal = message.refusal or ""
     content = refusal if message.content is None else _text(message, param) or refusal
-    return AIMessage(
-        content,
-        tool_calls=[call for call in calls if call["type"] == "tool_call"],
-        invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
-        name=message.name,
-        id=new_id,
-    )
+    valid = [call for call in calls if call["type"] == "tool_call"]
+    malformed = [call for call in calls if call["type"] == "invalid_tool_call"]
+    kept: dict[str, Any] = {"tool_calls": valid, "invalid_tool_calls": malformed} if calls else {}
+    return AIMessage(content, name=message.name, id=new_id, **kept)
 
 
 def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[str | dict[str, object]]:

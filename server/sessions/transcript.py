@@ -4,10 +4,11 @@ Each digest is made from the one before it, so that a transcript of any length i
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby, islice
+from typing import NamedTuple
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
@@ -15,13 +16,13 @@ from graph.history import call_ids
 
 EMPTY = b""
 DIGEST_SIZE = 16
+dump = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 # How many beginnings are looked up at first, the longest ones; each next look takes eight times as many, up to a bound.
 FIRST_LOOK, MAX_LOOK = 4, 4096
 
 
-@dataclass(frozen=True)
-class Beginning:
+class Beginning(NamedTuple):
     """The first messages of a conversation: how many, and the digest of the transcript that they make."""
 
     length: int
@@ -69,7 +70,7 @@ def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beg
     """
     found: list[Beginning] = []
     length, digest = 0, after
-    for spoken, group in groupby(messages, key=lambda message: isinstance(message, AIMessage)):
+    for spoken, group in groupby(messages, key=lambda message: message.type == "ai"):
         members = list(group)
         for item in [members] if spoken else [[message] for message in members]:
             length += len(item)
@@ -85,20 +86,25 @@ def digest_of(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> bytes:
 
 def _extended(digest: bytes, item: Sequence[AnyMessage]) -> bytes:
     """Return the digest with one more item: a message, or the assistant's messages in a row."""
-    text = "".join(str(message.text) for message in item).replace("\r\n", "\n").replace("\r", "\n").strip()
+    text = "".join(map(_text, item)).replace("\r\n", "\n").replace("\r", "\n").strip()
     calls = [call for message in item for call in _calls(message)]
     if isinstance(item[0], AIMessage) and not text and not calls:
         return digest
-    content = json.dumps([item[0].type, text, calls, _media(item)], ensure_ascii=False, sort_keys=True)
+    content = dump([item[0].type, text, calls, _media(item)])
     return sha256(digest + content.encode(errors="surrogatepass")).digest()[:DIGEST_SIZE]
 
 
-def _calls(message: AnyMessage) -> Iterator[str]:
+def _text(message: AnyMessage) -> str:
+    return message.content if isinstance(message.content, str) else str(message.text)
+
+
+def _calls(message: AnyMessage) -> Iterable[str]:
     match message:
         case AIMessage():
-            yield from call_ids(message)
+            return call_ids(message)
         case ToolMessage():
-            yield message.tool_call_id
+            return (message.tool_call_id,)
+    return ()
 
 
 def _media(item: Sequence[AnyMessage]) -> list[object]:

@@ -35,6 +35,8 @@ GARBAGE_THRESHOLDS = 50_000, 20, 20
 # Seconds after which one thread lets another run. The database's thread needs Python between any two statements; with
 # the usual 5 ms it waits long for it, and both threads wake up in vain again and again: a seventh of a turn.
 SWITCH_INTERVAL = 0.00005
+# As many as macOS allows at most.
+OPEN_FILES = 10_240
 
 Settings = TypeVar("Settings", bound=EnvironmentSettings)
 
@@ -150,10 +152,23 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_connections()
     try:
         run_server(settings, **options)
     except (AgentsError, CheckpointUrlError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
+
+
+def _allow_connections() -> None:
+    """Raise the number of files that may be open: a stream has two connections, and macOS begins with 256 files."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _say_where(_: "FastAPI", settings: ServerSettings) -> None:

@@ -1,8 +1,8 @@
-"""The session index in SQLite, beside the checkpoints: each method is one read or one transaction."""
+"""The session index in SQLite, beside the checkpoints: each method but those that delete is one read or transaction."""
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
 from server.sessions.sqlite_turns import LISTED, TURN, known_turn, one, recall
 from server.sessions.transcript import Transcript
+
+# Rows that are deleted in one transaction: some two megabytes of messages, which take a few milliseconds.
+ROWS_AT_ONCE = 500
 
 # The first turn that follows another stays on its branch; any other begins one.
 ENTER_TURN = """
@@ -154,11 +157,10 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def reset(self, session: Session) -> None:
-        await self._database.write(partial(self._reset, session))
-        await self.clean_up()
+        await self._delete(session, partial(self._reset, session))
 
     def _reset(self, session: Session) -> None:
-        self._delete_rows(session, "writes", "checkpoints", "turns")
+        self._delete_rows(session, "turns")
         self._db.execute(
             "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
             (time.time(), session.thread_id),
@@ -181,9 +183,26 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def delete(self, session: Session) -> None:
-        tables = ("writes", "checkpoints", "turns", "sessions")
-        await self._database.write(partial(self._delete_rows, session, *tables))
+        await self._delete(session, partial(self._delete_rows, session, "turns", "sessions"))
+
+    async def _delete(self, session: Session, at_last: Callable[[], None]) -> None:
+        """Delete a session's checkpoints, few enough at once that the turns of others get in between; then the rest.
+
+        Where it is killed in between, the session is still there without some of its turns.
+        """
+        while not await self._database.write(partial(self._delete_some, session, at_last)):
+            pass
         await self.clean_up()
+
+    def _delete_some(self, session: Session, at_last: Callable[[], None]) -> bool:
+        left = ROWS_AT_ONCE
+        for table in ("writes", "checkpoints"):
+            some = f"SELECT rowid FROM {table} WHERE thread_id = ? LIMIT ?"
+            left -= self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (session.thread_id, left)).rowcount
+            if not left:
+                return False
+        at_last()
+        return True
 
     def _delete_rows(self, session: Session, *tables: str) -> None:
         for table in tables:

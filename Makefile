@@ -6,6 +6,8 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 # Clients that .venv cannot hold, and node with its npm for those in JavaScript.
 CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
+# Servers of others, which `BENCH_PEERS=1 make bench` measures too.
+PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
@@ -34,7 +36,7 @@ dev: .venv/.dev
 
 lock:
 	$(UV) export --quiet --all-extras --all-groups --no-emit-project --no-header --no-annotate -o requirements.lock
-	for name in $(CLIENTS); do $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	for name in $(CLIENTS) $(PEERS); do $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate tests/clients/requirements-$$name.in -o tests/clients/requirements-$$name.lock || exit; done
 
 lock-node: .venv-clients/node/.ready
@@ -83,6 +85,6 @@ nightly: dev
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
 
-bench: dev
+bench: dev $(if $(BENCH_PEERS),$(PEERS:%=.venv-clients/%/.ready))
 	.venv/bin/python -m benchmarks.speed $(ARGS)
 	.venv/bin/python -m benchmarks.session_cost

@@ -38,10 +38,10 @@ def draw(ratios: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], 
         bars = axis.barh([NAMES[server] for server in servers], [of_load[server] for server in servers])
         for bar, server in zip(bars, servers, strict=True):
             bar.set_color(colours[server])
-        axis.bar_label(bars, [f"{of_load[server]:.2g}×" for server in servers], padding=6, color=colours["text"])
+        axis.bar_label(bars, [f"{of_load[server]:.3g}×" for server in servers], padding=6, color=colours["text"])
         axis.axvline(1, color=colours["line"], linestyle=":", linewidth=2)
         axis.set_title(load, loc="left", color=colours["text"], fontsize=15, x=-0.16)
-        axis.set_xlim(0, 1.15 * max(of_load.values()))
+        axis.set_xlim(0, 1.15 * max(of_load[server] for server in servers))
         axis.tick_params(colors=colours["text"], length=0)
         axis.set_xticks([])
         axis.spines[:].set_visible(False)

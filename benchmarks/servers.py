@@ -14,6 +14,7 @@ from tests.support.loopback import free_port
 from tests.support.waiting import until
 
 PROJECT = Path(__file__).parents[1]
+PEERS = PROJECT / ".venv-clients"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 START_TIMEOUT = 60
@@ -65,20 +66,31 @@ def serving(name: str, url: str, folder: Path) -> Iterator[Running]:
         process.wait()
 
 
-def _uvicorn(app: str, port: int) -> Sequence[str]:
-    return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
+def _uvicorn(app: str, port: int, python: Path = Path(sys.executable)) -> Sequence[str]:
+    return [str(python), "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
 
 
 COMMANDS: Mapping[str, Callable[[int], Sequence[str]]] = {
     "hop": lambda port: _uvicorn("benchmarks.hop:app", port),
     "naive": lambda port: _uvicorn("benchmarks.naive:app", port),
     "chat-agent": lambda _: [sys.executable, "-m", "server", "serve"],
+    "langgraph-openai-serve": lambda port: _uvicorn(
+        "benchmarks.peer:app", port, PEERS / "langgraph_openai_serve/bin/python"
+    ),
+    "litellm": lambda port: [
+        str(PEERS / "litellm_proxy/bin/litellm"),
+        *("--config", str(PROJECT / "benchmarks/litellm.yaml"), "--port", str(port)),
+    ],
 }
 
 
 def _environment(url: str, port: int) -> Mapping[str, str]:
     ours = {"OLLAMA_BASE_URL": url, "OLLAMA_MODEL": MODEL, "API_PORT": str(port), "PYTHONPATH": str(PROJECT)}
-    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | ours
+    litellms = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "true",  # it would be downloaded
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # our model says one word again and again
+    }
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | ours | litellms
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ compared is the CPU time of the server's processes; only ratios to the hop of th
 import argparse
 import asyncio
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from benchmarks.load import Load, put_on
 from benchmarks.servers import Running, endpoint, serving
 
 HOP, OURS = "hop", "chat-agent"
+PEERS = ["langgraph-openai-serve", "litellm"] if os.environ.get("BENCH_PEERS") else []
 
 PACED = Load("streamed, 64 at once, a token every 20 ms", at_once=64, requests=128, tokens=100, every=0.02)
 BURST = Load("streamed, 8 at once, tokens as fast as they come", at_once=8, requests=160, tokens=200)
@@ -56,7 +58,7 @@ def main() -> None:
     """Measure and print the table; with `--json`, write the ratios to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--servers", nargs="+", default=["naive", OURS])
+    parser.add_argument("--servers", nargs="+", default=["naive", *PEERS, OURS])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     result = measure([PACED, BURST, TURNS, ALONE, FIRST], [HOP, *given.servers], rounds=given.rounds)
@@ -93,9 +95,10 @@ def measured(load: Load, server: Running) -> Measured:
 def table(result: Result) -> Iterator[str]:
     """Yield the lines of the table."""
     servers = list(result.memory)
-    yield f"{'CPU time, bare hop = 1':52}" + "".join(f"{server:>12}" for server in servers)
+    width = max(map(len, servers)) + 2
+    yield f"{'CPU time, bare hop = 1':52}" + "".join(f"{server:>{width}}" for server in servers)
     for name, bar in BARS.items():
-        cells = "".join(f"{result.ratio(name, server):11.2f}x" for server in servers)
+        cells = "".join(f"{result.ratio(name, server):{width - 1}.2f}x" for server in servers)
         yield f"{name:52}{cells}   at most {bar}x"
     for name, load, value in (
         ("turns per second, 8 at once", TURNS, lambda each: TURNS.requests / each.wall),
@@ -104,9 +107,9 @@ def table(result: Result) -> Iterator[str]:
         ("first token, 16 at once, p99 in ms", FIRST, lambda each: 1000 * quantiles(each.latencies, n=100)[98]),
     ):
         if load.name in result.rounds:
-            cells = "".join(f"{median(map(value, result.rounds[load.name][server])):12.1f}" for server in servers)
+            cells = "".join(f"{median(map(value, result.rounds[load.name][server])):{width}.1f}" for server in servers)
             yield f"{name:52}{cells}"
-    yield f"{'memory at the end, MiB':52}" + "".join(f"{result.memory[server]:12.0f}" for server in servers)
+    yield f"{'memory at the end, MiB':52}" + "".join(f"{result.memory[server]:{width}.0f}" for server in servers)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ ANSWERS = {
     ),
     "refused": Answer(status=400, error="This model's maximum context length is 4096 tokens."),
     "broken": Answer(["Half an ", "answ"], finish_reason=""),
-    "stop": Answer(["Once upon "], hold=True),
+    # LangChain for JavaScript hands over a chunk when the next one comes.
+    "stop": Answer(["Once upon ", "a time"], pause=0.1, hold=True),
 }
 
 

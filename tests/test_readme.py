@@ -39,6 +39,7 @@ RUN_ELSEWHERE = {
     "make setup": ".ci/run",
     "make check": ".ci/run",
     "make test": ".ci/run",
+    "make bench": "tests/test_speed.py",
     "cp .env.example .env": "tests/server/command/test_command.py",
     "AGENTS=my_agents:poet .venv/bin/chat-agent serve": "tests/server/test_agents.py",
     "make mcp": "tests/tools/bundled/test_server.py",

@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import resource
+import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from benchmarks.load import put_on
 from benchmarks.servers import Running, endpoint, serving
 from benchmarks.speed import BURST, OURS, PACED
 from server.sessions.naming import Session
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("speed")  # beside another measurement it would wait for the processor
 
@@ -136,6 +138,38 @@ def test_a_large_session_is_deleted_between_the_turns_of_others(model: str, tmp_
     assert max(meanwhile) < usual + MAX_PAUSE + 0.05  # what another process of the test may take
 
 
+def test_a_deletion_that_is_killed_leaves_an_empty_session(model: str, tmp_path: Path) -> None:
+    with serving(OURS, model, tmp_path) as server:
+        ask(server, QUESTION, session="large")
+    all_of_it = enlarge_session(database(tmp_path))
+    with serving(OURS, model, tmp_path) as server, suppress(httpx.RemoteProtocolError, httpx.ReadError):
+        killer = threading.Thread(target=kill_when, args=[server, lambda: rows(database(tmp_path)) < all_of_it])
+        killer.start()
+        httpx.delete(f"http://127.0.0.1:{server.port}/v1/sessions/large", timeout=60)
+    killer.join()
+    assert 0 < rows(database(tmp_path)) < all_of_it
+    with serving(OURS, model, tmp_path) as server:
+        url = f"http://127.0.0.1:{server.port}/v1/sessions/large"
+        assert httpx.get(url).json()["turns"] == 0
+        ask(server, QUESTION, session="large")
+        assert httpx.get(url).json()["turns"] == 1
+        assert httpx.delete(url, timeout=60).is_success
+    assert rows(database(tmp_path)) == 0
+
+
+def kill_when(server: Running, happened: Callable[[], bool]) -> None:
+    """Kill a server at once when something has happened."""
+    until(happened, within=30)
+    os.kill(server.process_id, signal.SIGKILL)
+
+
+def rows(path: Path) -> int:
+    """Return how many writes are stored."""
+    with closing(sqlite3.connect(path)) as db:
+        count: int = db.execute("SELECT count(*) FROM writes").fetchone()[0]
+    return count
+
+
 @contextmanager
 def fewer_files(limit: int) -> Iterator[None]:
     """Let this process, and those that it starts, open no more files than this."""
@@ -168,8 +202,8 @@ def multiply_sessions(path: Path) -> None:
     db.close()
 
 
-def enlarge_session(path: Path) -> None:
-    """Give a session's first write 40 megabytes of neighbours."""
+def enlarge_session(path: Path) -> int:
+    """Give a session's first write 40 megabytes of neighbours, and return how many writes there are then."""
     with sqlite3.connect(path) as db:
         row = list(db.execute("SELECT * FROM writes").fetchone())
         columns = [column[1] for column in db.execute("PRAGMA table_info(writes)")]
@@ -178,3 +212,4 @@ def enlarge_session(path: Path) -> None:
             row[task], row[value] = json.dumps(number), os.urandom(4_000)
             db.execute(f"INSERT INTO writes VALUES ({', '.join('?' * len(row))})", row)
     db.close()
+    return rows(path)

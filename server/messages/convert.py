@@ -46,7 +46,7 @@ def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
 
 def unpaired(messages: Sequence[AnyMessage], error: UnpairedMessage) -> InvalidRequest:
     """Return the error for calls and results in the messages that do not fit together."""
-    position = next((index for index, message in enumerate(messages) if error.at and message is error.at), None)
+    position = next((index for index, message in enumerate(messages) if message is error.at), None)
     param = "messages" if position is None else f"messages.[{position}].role"
     return InvalidRequest(str(error), param=param)
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -157,14 +157,7 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def reset(self, session: Session) -> None:
-        await self._delete(session, partial(self._reset, session))
-
-    def _reset(self, session: Session) -> None:
-        self._delete_rows(session, "turns")
-        self._db.execute(
-            "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
-            (time.time(), session.thread_id),
-        )
+        await self._delete(session, "checkpoints")
 
     def _forget_lost_turns(self, session: Session) -> None:
         thread = session.thread_id
@@ -183,30 +176,31 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def delete(self, session: Session) -> None:
-        await self._delete(session, partial(self._delete_rows, session, "turns", "sessions"))
+        await self._delete(session, "checkpoints", "sessions")
 
-    async def _delete(self, session: Session, at_last: Callable[[], None]) -> None:
-        """Delete a session's checkpoints, few enough at once that the turns of others get in between; then the rest.
+    async def _delete(self, session: Session, *tables: str) -> None:
+        """Delete a session's turns and its rows in tables, few enough at once that the turns of others get in between.
 
-        Where it is killed in between, the session is still there without some of its turns.
+        Where it is killed in between, the session is an empty one, as after a reset.
         """
-        while not await self._database.write(partial(self._delete_some, session, at_last)):
+        while not await self._database.write(partial(self._delete_some, session, "writes", *tables)):
             pass
         await self.clean_up()
 
-    def _delete_some(self, session: Session, at_last: Callable[[], None]) -> bool:
-        left = ROWS_AT_ONCE
-        for table in ("writes", "checkpoints"):
+    def _delete_some(self, session: Session, *tables: str) -> bool:
+        """Delete some rows, and return whether they were the last."""
+        thread, left = session.thread_id, ROWS_AT_ONCE
+        self._db.execute("DELETE FROM turns WHERE thread_id = ?", (thread,))
+        self._db.execute(
+            "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
+            (time.time(), thread),
+        )
+        for table in tables:
             some = f"SELECT rowid FROM {table} WHERE thread_id = ? LIMIT ?"
-            left -= self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (session.thread_id, left)).rowcount
+            left -= self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (thread, left)).rowcount
             if not left:
                 return False
-        at_last()
         return True
-
-    def _delete_rows(self, session: Session, *tables: str) -> None:
-        for table in tables:
-            self._db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (session.thread_id,))
 
     @override
     async def clean_up(self) -> None:

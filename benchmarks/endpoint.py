@@ -7,12 +7,12 @@ import asyncio
 import json
 import re
 import sys
+from functools import cache
 from typing import Any
 
 ASKED = re.compile(rb"tokens=(\d+) every=([\d.]+)")
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 MODEL = "benchmark"
-TOKEN = "token "
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -54,10 +54,26 @@ async def stream(body: bytes, writer: asyncio.StreamWriter) -> None:
     """Write an answer token by token, each in a packet of its own."""
     tokens, pause = asked(body)
     writer.write(HEAD + FIRST)
-    for _ in range(tokens):
-        writer.write(NEXT)
+    for number in range(tokens):
+        writer.write(next_chunk(number))
         await asyncio.sleep(pause)
     writer.write(LAST + END)
+
+
+def text_of(tokens: int) -> str:
+    """Return an answer of so many tokens: each is its number."""
+    return "".join(map(token, range(tokens)))
+
+
+def token(number: int) -> str:
+    """Return a token of an answer, six characters of it."""
+    return f"{number:05d} "
+
+
+@cache
+def next_chunk(number: int) -> bytes:
+    """Return the event of a token."""
+    return chunk(choices=[delta(content=token(number))])
 
 
 def asked(body: bytes) -> tuple[int, float]:
@@ -68,7 +84,7 @@ def asked(body: bytes) -> tuple[int, float]:
 
 def completion(tokens: int) -> dict[str, Any]:
     """Return a whole answer."""
-    message = {"role": "assistant", "content": TOKEN * tokens}
+    message = {"role": "assistant", "content": text_of(tokens)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return {**OBJECT, "object": "chat.completion", "choices": [choice], "usage": USAGE}
 
@@ -100,7 +116,6 @@ OBJECT = {"id": "chatcmpl-benchmark", "created": 1, "model": MODEL}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
 MODELS = as_json({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "us"}]})
 FIRST = chunk(choices=[delta(role="assistant", content="")])
-NEXT = chunk(choices=[delta(content=TOKEN)])
 LAST = chunk(choices=[delta("stop")]) + chunk(choices=[], usage=USAGE) + framed(b"data: [DONE]\n\n")
 
 if __name__ == "__main__":

@@ -86,11 +86,8 @@ COMMANDS: Mapping[str, Callable[[int], Sequence[str]]] = {
 
 def _environment(url: str, port: int) -> Mapping[str, str]:
     ours = {"OLLAMA_BASE_URL": url, "OLLAMA_MODEL": MODEL, "API_PORT": str(port), "PYTHONPATH": str(PROJECT)}
-    litellms = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "true",  # it would be downloaded
-        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # our model says one word again and again
-    }
-    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | ours | litellms
+    ours["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # it would be downloaded
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | ours
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

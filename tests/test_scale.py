@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from benchmarks.endpoint import MODEL, TOKEN
+from benchmarks.endpoint import MODEL, text_of
 from benchmarks.load import put_on
 from benchmarks.servers import Running, endpoint, serving
 from benchmarks.speed import BURST, OURS, PACED
@@ -27,7 +27,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("speed")  # beside another measurement it would wait for the processor
 
-ANSWER = {"role": "assistant", "content": TOKEN * 100}
+ANSWER = {"role": "assistant", "content": text_of(100)}
 QUESTION = {"role": "user", "content": "tokens=1 every=0.0"}
 SESSIONS = 10_000
 MAX_PAUSE = 0.05
@@ -114,7 +114,7 @@ def test_10000_stored_sessions_change_neither_the_start_nor_a_turn(model: str, t
     with serving(OURS, model, alone) as few, serving(OURS, model, among) as many:
         assert many.cpu() < 1.3 * few.cpu()
         turns = [(ask(few, QUESTION), ask(many, QUESTION)) for _ in range(60)]
-        ask(many, QUESTION, {"role": "assistant", "content": TOKEN}, QUESTION, session="s-9999")
+        ask(many, QUESTION, {"role": "assistant", "content": text_of(1)}, QUESTION, session="s-9999")
         known = httpx.get(f"http://127.0.0.1:{many.port}/v1/sessions/s-9999").json()
     assert median(among for _, among in turns) < 1.5 * median(alone for alone, _ in turns)
     assert known["turns"] == 2
@@ -126,7 +126,7 @@ def test_a_large_session_is_deleted_between_the_turns_of_others(model: str, tmp_
     enlarge_session(database(tmp_path))
     with serving(OURS, model, tmp_path) as server:
         ask(server, QUESTION)
-        usual = median(ask(server, QUESTION) for _ in range(20))
+        usual = [ask(server, QUESTION) for _ in range(20)]
         url = f"http://127.0.0.1:{server.port}/v1/sessions/large"
         deletion = threading.Thread(target=lambda: httpx.delete(url, timeout=60))
         deletion.start()
@@ -134,8 +134,9 @@ def test_a_large_session_is_deleted_between_the_turns_of_others(model: str, tmp_
         while deletion.is_alive():
             meanwhile.append(ask(server, QUESTION))
         assert httpx.get(url).status_code == 404
-    assert len(meanwhile) > 1
-    assert max(meanwhile) < usual + MAX_PAUSE + 0.05  # what another process of the test may take
+    assert len(meanwhile) > 2
+    # In one transaction it takes 200 ms; some of the time goes to other tests.
+    assert max(meanwhile) < max(usual) + 2.4 * MAX_PAUSE
 
 
 def test_a_deletion_that_is_killed_leaves_an_empty_session(model: str, tmp_path: Path) -> None:

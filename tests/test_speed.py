@@ -10,7 +10,7 @@ pytestmark = pytest.mark.xdist_group("speed")  # one process measures all of it,
 
 SHORT = [replace(PACED, requests=64), replace(BURST, requests=80), replace(TURNS, requests=160)]
 SLACK = 1.25
-# Where the bar is not reached yet, the most that was measured on a busy machine; see docs/performance.md.
+# Where the bar is not reached yet, what is reached; see docs/performance.md.
 REACHED = {BURST.name: 1.4, TURNS.name: 4.2}
 
 

@@ -35,6 +35,8 @@ class EventDecoder:
         if self._ended_in_cr and piece.startswith(b"\n"):  # the second half of a line end
             piece = piece[1:]
             self._ended_in_cr = False
+        if self._is_first and not self._begun:
+            piece = piece.lstrip(b"\r\n")
         if not piece:
             return []
         self._ended_in_cr = piece.endswith(b"\r")

@@ -125,7 +125,10 @@ class SessionIndex(ABC):
 
     @abstractmethod
     async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
-        """Return sessions last used before these times: one for sessions of a single turn, one for the rest."""
+        """Return sessions last used before these times: one for sessions of a single turn, one for those of more.
+
+        For an empty session it is the later one.
+        """
 
 
 def unknown_session(session: Session) -> NotFound:

@@ -19,9 +19,11 @@ from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
 from server.sessions.sqlite_turns import LISTED, TURN, known_turn, one, recall
 from server.sessions.transcript import Transcript
+from tools.tasks import to_the_end
 
-# Rows that are deleted in one transaction: some two megabytes of messages, which take a few milliseconds.
-ROWS_AT_ONCE = 500
+# How long one transaction of a deletion goes on, and how many rows it deletes between two looks at the clock.
+PIECE_SECONDS = 0.01
+ROWS_AT_ONCE = 10
 
 # The first turn that follows another stays on its branch; any other begins one.
 ENTER_TURN = """
@@ -157,7 +159,11 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def reset(self, session: Session) -> None:
-        await self._delete(session, "checkpoints")
+        touch = partial(
+            self._db.execute, "UPDATE sessions SET updated_at = ? WHERE thread_id = ?", (time.time(), session.thread_id)
+        )
+        await self._database.write(touch)
+        await to_the_end(self._delete(session, "checkpoints", "writes"))
 
     def _forget_lost_turns(self, session: Session) -> None:
         thread = session.thread_id
@@ -176,30 +182,27 @@ class SqliteIndex(SessionIndex):
 
     @override
     async def delete(self, session: Session) -> None:
-        await self._delete(session, "checkpoints", "sessions")
+        await to_the_end(self._delete(session, "checkpoints", "writes", "sessions"))
 
     async def _delete(self, session: Session, *tables: str) -> None:
-        """Delete a session's turns and its rows in tables, few enough at once that the turns of others get in between.
+        """Delete a session's turns and its rows in tables, in pieces, so that the turns of others get in between.
 
-        Where it is killed in between, the session is an empty one, as after a reset.
+        Where it is killed in between, an empty session is left, which the sweeper deletes when its time is over.
         """
-        while not await self._database.write(partial(self._delete_some, session, "writes", *tables)):
+        while not await self._database.write(partial(self._delete_some, session, *tables)):
             pass
         await self.clean_up()
 
     def _delete_some(self, session: Session, *tables: str) -> bool:
-        """Delete some rows, and return whether they were the last."""
-        thread, left = session.thread_id, ROWS_AT_ONCE
+        """Delete for as long as a piece may take, the newest rows first, and return whether that was all."""
+        thread, until = session.thread_id, time.monotonic() + PIECE_SECONDS
         self._db.execute("DELETE FROM turns WHERE thread_id = ?", (thread,))
-        self._db.execute(
-            "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, updated_at = ? WHERE thread_id = ?",
-            (time.time(), thread),
-        )
+        self._db.execute("UPDATE sessions SET newest = NULL, habit = NULL, branches = 0 WHERE thread_id = ?", (thread,))
         for table in tables:
-            some = f"SELECT rowid FROM {table} WHERE thread_id = ? LIMIT ?"
-            left -= self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (thread, left)).rowcount
-            if not left:
-                return False
+            some = f"SELECT rowid FROM {table} WHERE thread_id = ? ORDER BY rowid DESC LIMIT {ROWS_AT_ONCE}"
+            while self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (thread,)).rowcount:
+                if time.monotonic() > until:
+                    return False
         return True
 
     @override
@@ -210,8 +213,9 @@ class SqliteIndex(SessionIndex):
     async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
         look = partial(
             self._database.select,
-            "SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < ? AND updated_at < "
-            "CASE WHEN coalesce(number, 1) = 1 AND branches <= 1 THEN ? ELSE ? END ORDER BY updated_at LIMIT ?",
+            "SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < ?1 AND "
+            "updated_at < CASE WHEN newest IS NULL THEN ?1 WHEN number = 1 AND branches <= 1 THEN ? ELSE ? END "
+            "ORDER BY updated_at LIMIT ?",
             max(one_turn, more_turns),
             one_turn,
             more_turns,

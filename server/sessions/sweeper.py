@@ -6,7 +6,7 @@ import time
 
 from server.errors import AgentError, SessionBusy
 from server.http.foreign_errors import as_api_error
-from server.sessions.index import SessionIndex
+from server.sessions.index import SessionIndex, SessionRecord
 from server.sessions.runs import RunOwner
 from server.settings import ServerSettings
 
@@ -48,9 +48,16 @@ async def delete_idle(index: SessionIndex, runs: RunOwner, one_turn: float, more
         try:
             async with runs.exclusively(session.thread_id, wait=0):
                 record = await index.get(session)
-                if record and record.updated_at < (one_turn if record.is_single else more_turns):
+                if record and record.updated_at < _limit_of(record, one_turn, more_turns):
                     await index.delete(session)
                     deleted += 1
         except SessionBusy:
             continue
     return deleted
+
+
+def _limit_of(record: SessionRecord, one_turn: float, more_turns: float) -> float:
+    """Return the time before which a session must have been used last; one is empty where its deletion was cut off."""
+    if not record.turns:
+        return max(one_turn, more_turns)
+    return one_turn if record.is_single else more_turns

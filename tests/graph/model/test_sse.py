@@ -12,6 +12,7 @@ TABLE: dict[str, tuple[bytes, list[ServerSentEvent]]] = {
     "CR": (b"data: x\r\r", ONE),
     "mixed line ends": (b"data: x\r\n\n", ONE),
     "a BOM": (b"\xef\xbb\xbfdata: x\n\n", ONE),
+    "a BOM after an empty line": (b"\n\xef\xbb\xbfdata: x\n\n", ONE),
     "no space": (b"data:x\n\n", ONE),
     "two spaces": (b"data:  x\n\n", [ServerSentEvent(" x")]),
     "no last empty line": (b"data: x", ONE),

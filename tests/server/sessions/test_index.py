@@ -206,6 +206,15 @@ async def test_turns_without_their_checkpoints_are_lost(index: Index) -> None:
     assert (record.turns, record.branches) == (0, 0)
 
 
+async def test_an_empty_session_is_idle_as_soon_as_any(index: Index) -> None:
+    one = await enter(index, MINA, ONE)
+    await enter(index, MINA, TWO, one)
+    await index.sessions.reset(MINA)
+    now = time.time() + 1
+    assert await index.sessions.idle_since(now, 0, limit=10) == [MINA]
+    assert await index.sessions.idle_since(0, now, limit=10) == [MINA]
+
+
 async def test_a_session_of_one_turn_is_idle_sooner(index: Index) -> None:
     one = await enter(index, MINA, ONE)
     await enter(index, OTHER, ONE)

@@ -68,3 +68,27 @@ def test_every_beginning_has_the_digest_of_its_messages(messages: list[AnyMessag
 def test_an_answer_may_continue_the_last_message(messages: list[AnyMessage], text: str) -> None:
     answer = AIMessage(text)
     assert Transcript.of(messages).with_answer(answer) == digest_of([*messages, answer])
+
+
+@pytest.mark.parametrize(
+    ("messages", "digest"),
+    [
+        ([HumanMessage("Hello")], "959e666b69e3cd9bc50bbc5d35e8f29a"),
+        ([HumanMessage("안녕하세요"), AIMessage("네, 안녕하세요! ")], "f8cb27f3655b3fc4f6b72e24f94b267a"),
+        (
+            [HumanMessage("weather"), calling("", {"a": 1}, "call_1"), ToolMessage("5 °C", tool_call_id="call_1")],
+            "5ff0b666c303afcb45157cc4b87878cd",
+        ),
+        (
+            [
+                HumanMessage(
+                    [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "http://x/y"}}]
+                )
+            ],
+            "d4db74aaef9cb231d3140f1c38714f14",
+        ),
+    ],
+    ids=["a text", "Korean", "a call", "an image"],
+)
+def test_a_stored_session_is_still_known(messages: list[AnyMessage], digest: str) -> None:
+    assert digest_of(messages).hex() == digest

@@ -34,7 +34,7 @@ log = logging.getLogger("server")
 # objects, nearly all freed without the collector; with Python's own 700 it takes 8 % of the CPU time.
 GARBAGE_THRESHOLDS = 50_000, 20, 20
 # Seconds after which one thread lets another run. The database's thread needs Python between any two statements; with
-# the usual 5 ms it waits long for it, and both threads wake up in vain again and again: a seventh of a turn.
+# the usual 5 ms it waits long for it, and both threads wake up in vain again and again: up to a seventh of a turn.
 SWITCH_INTERVAL = 0.00005
 # As many as macOS allows at most.
 OPEN_FILES = 10_240

@@ -60,19 +60,20 @@ async def stream(body: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(LAST + END)
 
 
+@cache
 def text_of(tokens: int) -> str:
-    """Return an answer of so many tokens: each is its number."""
+    """Return the text of an answer of so many tokens; the text of each token is its number."""
     return "".join(map(token, range(tokens)))
 
 
 def token(number: int) -> str:
-    """Return a token of an answer, six characters of it."""
+    """Return the text of a token: its number in five digits, and a space."""
     return f"{number:05d} "
 
 
 @cache
 def next_chunk(number: int) -> bytes:
-    """Return the event of a token."""
+    """Return the event of a token, made once."""
     return chunk(choices=[delta(content=token(number))])
 
 

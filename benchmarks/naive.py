@@ -1,7 +1,6 @@
 """What is compared with: FastAPI, ChatOpenAI and AsyncSqliteSaver, put together as tutorials do."""
 
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,31 +8,15 @@ from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from langchain_core.messages import AnyMessage
-from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.graph import START, MessagesState, StateGraph
 
-model = ChatOpenAI(
-    model=os.environ["OLLAMA_MODEL"],
-    base_url=os.environ["OLLAMA_BASE_URL"],
-    api_key="none",
-    stream_usage=True,
-)
-
-
-async def call_model(state: MessagesState) -> dict[str, list[AnyMessage]]:
-    """Ask the model."""
-    return {"messages": [await model.ainvoke(state["messages"])]}
+from benchmarks.one_node import graph
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Build the graph on a database."""
+    """Compile the graph on a database."""
     async with AsyncSqliteSaver.from_conn_string("naive.db") as saver:
-        graph = StateGraph(MessagesState)
-        graph.add_node("model", call_model)
-        graph.add_edge(START, "model")
         app.state.graph = graph.compile(checkpointer=saver)
         yield
 

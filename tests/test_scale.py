@@ -30,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("speed")  # beside another measurement it w
 ANSWER = {"role": "assistant", "content": text_of(100)}
 QUESTION = {"role": "user", "content": "tokens=1 every=0.0"}
 SESSIONS = 10_000
-MAX_PAUSE = 0.05
+MAX_PAUSE, OF_OTHER_TESTS = 0.05, 0.07
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_a_large_session_is_deleted_between_the_turns_of_others(model: str, tmp_
             meanwhile.append(ask(server, QUESTION))
         assert httpx.get(url).status_code == 404
     assert len(meanwhile) > 2
-    # In one transaction it takes 200 ms; some of the time goes to other tests.
-    assert max(meanwhile) < max(usual) + 2.4 * MAX_PAUSE
+    # The deletion as one transaction takes 200 ms.
+    assert max(meanwhile) < max(usual) + MAX_PAUSE + OF_OTHER_TESTS
 
 
 def test_a_deletion_that_is_killed_leaves_an_empty_session(model: str, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_deletion_that_is_killed_leaves_an_empty_session(model: str, tmp_path:
 
 
 def kill_when(server: Running, happened: Callable[[], bool]) -> None:
-    """Kill a server at once when something has happened."""
+    """Wait until something has happened, and kill the server at once."""
     until(happened, within=30)
     os.kill(server.process_id, signal.SIGKILL)
 
@@ -204,7 +204,7 @@ def multiply_sessions(path: Path) -> None:
 
 
 def enlarge_session(path: Path) -> int:
-    """Give a session's first write 40 megabytes of neighbours, and return how many writes there are then."""
+    """Add 10,000 rows, 40 megabytes, to the writes of the only session, and return how many writes there are then."""
     with sqlite3.connect(path) as db:
         row = list(db.execute("SELECT * FROM writes").fetchone())
         columns = [column[1] for column in db.execute("PRAGMA table_info(writes)")]

@@ -79,8 +79,8 @@ def _nothing_known() -> dict[str, set[Meaning]]:
     return defaultdict(set)
 
 
-def _quick_to_send(message: BaseMessage) -> BaseMessage:
-    """Return an assistant's text as a message that langchain-openai does not search for sounds, letter by letter."""
+def _sent_as_it_is(message: BaseMessage) -> BaseMessage:
+    """Return an assistant's text in a form in which langchain-openai does not look at each character for audio."""
     if not isinstance(message, AIMessage) or not isinstance(message.content, str):
         return message
     if message.tool_calls or message.invalid_tool_calls or not SENT_BESIDE.isdisjoint(message.additional_kwargs):
@@ -203,7 +203,7 @@ class ChatModel(ChatOpenAI):
     ) -> ModelResponse:
         options = {"stream_options": {"include_usage": True}} if stream_usage else {}
         payload = self._get_request_payload(
-            [_quick_to_send(message) for message in messages], stop=stop, **kwargs, **options, stream=True
+            [_sent_as_it_is(message) for message in messages], stop=stop, **kwargs, **options, stream=True
         )
         extra = payload.pop("extra_body", {})
         return ModelResponse({**payload, **extra}, messages)

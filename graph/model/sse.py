@@ -41,23 +41,21 @@ class EventDecoder:
             return []
         self._ended_in_cr = piece.endswith(b"\r")
         lines = piece.splitlines(keepends=True)
-        self._begun.append(lines[0])
-        if len(lines) > 1 or piece.endswith(LINE_ENDS):
-            lines[0] = self._first_line()
-            if not piece.endswith(LINE_ENDS):
-                self._begun.append(lines.pop())
-            return [event for line in lines if (event := self._take(line))]
-        return []
+        rest = b"" if piece.endswith(LINE_ENDS) else lines.pop()
+        if lines:
+            lines[0] = self._whole(lines[0])
+        self._begun.append(rest)
+        return [event for line in lines if (event := self._take(line))]
 
     def end(self) -> list[ServerSentEvent]:
-        """Return the event that the stream ended in: some endpoints leave out the last empty line."""
-        return [event for line in (self._first_line(), b"") if (event := self._take(line))]
+        """Return the event at the end of the stream; some endpoints do not send its last empty line."""
+        return [event for line in (self._whole(b""), b"") if (event := self._take(line))]
 
-    def _first_line(self) -> bytes:
-        """Return the line that was begun, whole."""
-        line = b"".join(self._begun)
+    def _whole(self, end: bytes) -> bytes:
+        """Return the line that was begun, with its end."""
+        line = b"".join([*self._begun, end])
         self._begun.clear()
-        if self._is_first and line.strip(b"\r\n"):
+        if self._is_first:
             self._is_first = False
             line = line.removeprefix(BOM)
         return line

@@ -34,7 +34,7 @@ class SqliteDatabase:
 
     async def read(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, and return what it returns."""
-        return await self._done(work)
+        return await self._in_thread(work)
 
     async def write(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, in one transaction.
@@ -42,7 +42,7 @@ class SqliteDatabase:
         Raises:
             DatabaseMoved: it was written, but the file is no longer at its path.
         """
-        return await asyncio.shield(self._done(partial(self._transaction, work)))
+        return await asyncio.shield(self._in_thread(partial(self._transaction, work)))
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, for a caller in any thread who waits for it, in one transaction."""
@@ -67,7 +67,7 @@ class SqliteDatabase:
         """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
         return await self.read(self._truncate_log)
 
-    def _done(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    def _in_thread(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _transaction(self, work: Callable[[], Result]) -> Result:

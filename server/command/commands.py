@@ -36,7 +36,7 @@ GARBAGE_THRESHOLDS = 50_000, 20, 20
 # Seconds after which one thread lets another run. The database's thread needs Python between any two statements; with
 # the usual 5 ms it waits long for it, and both threads wake up in vain again and again: up to a seventh of a turn.
 SWITCH_INTERVAL = 0.00005
-# As many as macOS allows at most.
+# Files and connections that may be open at once; macOS allows no more.
 OPEN_FILES = 10_240
 
 Settings = TypeVar("Settings", bound=EnvironmentSettings)

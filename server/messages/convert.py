@@ -106,10 +106,13 @@ def _load_assistant(message: Message, param: str, new_id: str) -> AIMessage:
     calls = [load_call(call.function.name, call.function.arguments, call.id) for call in message.tool_calls or ()]
     refusal = message.refusal or ""
     content = refusal if message.content is None else _text(message, param) or refusal
-    valid = [call for call in calls if call["type"] == "tool_call"]
-    malformed = [call for call in calls if call["type"] == "invalid_tool_call"]
-    kept: dict[str, Any] = {"tool_calls": valid, "invalid_tool_calls": malformed} if calls else {}
-    return AIMessage(content, name=message.name, id=new_id, **kept)
+    return AIMessage(
+        content,
+        tool_calls=[call for call in calls if call["type"] == "tool_call"],
+        invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
+        name=message.name,
+        id=new_id,
+    )
 
 
 def _content(message: Message, param: str, kinds: Sequence[str]) -> str | list[str | dict[str, object]]:

@@ -1,4 +1,7 @@
-"""The session index in SQLite, beside the checkpoints: each method but those that delete is one read or transaction."""
+"""The session index in SQLite, beside the checkpoints.
+
+Each method is one read or one transaction; `reset` and `delete` are several.
+"""
 
 import json
 import time
@@ -185,9 +188,9 @@ class SqliteIndex(SessionIndex):
         await to_the_end(self._delete(session, "checkpoints", "writes", "sessions"))
 
     async def _delete(self, session: Session, *tables: str) -> None:
-        """Delete a session's turns and its rows in tables, in pieces, so that the turns of others get in between.
+        """Delete a session's turns and its rows in the tables, in several transactions: other turns need not wait.
 
-        Where it is killed in between, an empty session is left, which the sweeper deletes when its time is over.
+        If the process is killed in between, an empty session is left. The sweeper deletes it when it is old enough.
         """
         while not await self._database.write(partial(self._delete_some, session, *tables)):
             pass

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 Json = dict[str, Any]
 
 # Examples and steps of each; HYPOTHESIS_PROFILE=nightly looks further than there is time for in CI.
-EXTENT = {"ci": (40, 12), "nightly": (5000, 30)}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
+EXTENT = {"ci": (80, 12), "nightly": (5000, 30)}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
 SETTINGS = settings(
     max_examples=EXTENT[0],
     stateful_step_count=EXTENT[1],

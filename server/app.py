@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
@@ -29,6 +29,7 @@ from server.http.identity import Identified
 from server.http.keys import Keys
 from server.http.login import login_router
 from server.http.normalized import Normalized
+from server.http.sites import ANY, SiteGuard, matching, own_names
 from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
@@ -63,6 +64,9 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers),
             Middleware(Normalized),
+            Middleware(
+                SiteGuard, hosts=allowed_hosts(settings), origins=matching(settings.cors_origins), needs_key=bool(keys)
+            ),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
             Middleware(KeyGuard, keys=keys, pages=led_to),
@@ -110,6 +114,13 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
 def pages(settings: ServerSettings) -> Sequence[str]:
     """Return the pages for browsers; `/` redirects to the first."""
     return ["/agent/playground/", "/docs", "/redoc"] if settings.playground else ["/docs", "/redoc"]
+
+
+def allowed_hosts(settings: ServerSettings) -> Collection[str]:
+    """Return the hosts under which the server may be asked: all if it has keys, else the names of this machine."""
+    if settings.allowed_hosts:
+        return settings.allowed_hosts
+    return {ANY} if settings.api_keys else own_names(settings.api_host)
 
 
 def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list[Middleware]:

@@ -31,6 +31,11 @@ class ServerSettings(AgentSettings):
         (),
         description="Comma-separated origins of web pages that may use the API, or * (e.g., https://example.com)",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (),
+        description="Comma-separated host names under which the server may be asked, *.example.com or * included; "
+        "without it those of this machine, or all if there are keys",
+    )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         (), description="Comma-separated models of the endpoint that clients may ask for; all that it has without it"
     )
@@ -55,6 +60,11 @@ class ServerSettings(AgentSettings):
         if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%\w+)?", host):
             raise ValueError("it is a name or an address alone, without http:// and port; the port is API_PORT")
         return host
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _in_small_letters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in value)
 
     @field_validator("model_aliases", mode="before")
     @classmethod

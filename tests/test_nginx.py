@@ -194,7 +194,7 @@ def test_a_client_that_leaves_before_the_answer_ends_the_model_s_work(proxied: A
     body = json.dumps(question() | {"stream": False})
     address = httpx.URL(proxied.url)
     with socket.create_connection((address.host, address.port or 0)) as client:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         until(lambda: upstream.streaming == 1, within=PATIENCE)
     until(lambda: upstream.closed_early == 1, within=2)

@@ -4,6 +4,7 @@ The platform adds its own routes to the app that it is given, under the app's mi
 an empty app with ours mounted in it; keys and error envelope then apply to our routes only.
 """
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,11 +26,16 @@ from graph.studio import opened_agents
 from server.app import create_app
 from server.command.mistakes import unusable
 from server.http.identity import NO_PRINCIPAL
+from server.http.sites import SiteGuard, matching, own_names
 from server.sessions.dependencies import Sessions
 from server.settings import ServerSettings
 
 OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready")
 MAX_SHOWN = 100
+# What requests within the process, as of `get_client`, name as their host.
+WITHIN = "api"
+# The origins of Studio's pages, as langgraph.json has them for CORS.
+STUDIO = r"https://([a-z]+\.)?smith\.langchain\.com"
 
 
 class SessionsAsThreads:
@@ -80,8 +86,12 @@ class WithoutRunConfig:
             var_child_runnable_config.reset(before)
 
 
-def beside_studio(agent: FastAPI) -> Starlette:
-    """Return an app that passes our routes on to the agent's server, unchanged."""
+def beside_studio(agent: FastAPI, settings: ServerSettings) -> Starlette:
+    """Return an app that passes our routes on to the agent's server, unchanged.
+
+    The platform's own routes need no key, whatever API_KEYS says; so they are guarded against foreign pages, but for
+    Studio's own.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -91,7 +101,15 @@ def beside_studio(agent: FastAPI) -> Starlette:
     return Starlette(
         routes=[Route(path, WithoutRunConfig(agent), include_in_schema=False) for path in OURS],
         lifespan=lifespan,
-        middleware=[Middleware(SessionsAsThreads, agent=agent)],
+        middleware=[
+            Middleware(
+                SiteGuard,
+                hosts={*(settings.allowed_hosts or own_names(settings.api_host)), WITHIN},
+                origins=re.compile(f"{STUDIO}|{matching(settings.cors_origins).pattern}"),
+                needs_key=False,
+            ),
+            Middleware(SessionsAsThreads, agent=agent),
+        ],
     )
 
 
@@ -107,4 +125,5 @@ def load_settings() -> ServerSettings:
         sys.exit(f"ERROR: {error}")
 
 
-app = beside_studio(create_app(load_settings(), agents=opened_agents))
+settings = load_settings()
+app = beside_studio(create_app(settings, agents=opened_agents), settings)

@@ -15,8 +15,11 @@ LOGO, NO_LOGO = (
     "https://cdn.redoc.ly/redoc/logo-mini.svg",
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>",
 )
-# The pages load nothing from other hosts.
-HERE_ALONE = {"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:"}
+# The pages load nothing from other hosts, and are in no frame.
+HERE_ALONE = {
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
+    "frame-ancestors 'none'"
+}
 
 router = APIRouter(include_in_schema=False)
 

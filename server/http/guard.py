@@ -10,7 +10,8 @@ from server.errors import Unauthorized
 from server.http.error_handlers import error_response
 from server.http.identity import NO_PRINCIPAL, state_of
 from server.http.keys import Keys
-from server.http.login import COOKIE, from_own_page, login_page
+from server.http.login import COOKIE, login_page
+from server.http.sites import from_own_page
 
 OPEN_PATHS = ("/health", "/login")
 NO_KEY = (

@@ -118,6 +118,9 @@ class Identified:
                 headers = MutableHeaders(scope=message)
                 headers[OWN_HEADER] = state.session_id
                 headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+                if headers.get("content-type", "").startswith("text/html"):
+                    _keep_to_itself(headers)
             await send(message)
 
         try:
@@ -141,6 +144,12 @@ class Identified:
         except InvalidRequest as error:
             return RequestState(error, fresh_id())
         return RequestState(name, name.id if name else fresh_id())
+
+
+def _keep_to_itself(headers: MutableHeaders) -> None:
+    """Let no other page show one of ours in a frame, and tell no other where its reader came from."""
+    headers.setdefault("content-security-policy", "frame-ancestors 'none'")
+    headers.setdefault("referrer-policy", "same-origin")
 
 
 def fresh_id() -> str:

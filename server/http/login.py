@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from html import escape
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
-from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from server.errors import InvalidRequest
 from server.http.keys import PASS_SECONDS, Keys
+from server.http.sites import from_own_page
 
 COOKIE = "chat_agent_pass"
 
@@ -56,17 +56,6 @@ def login_page(page: str, complaint: str = "") -> HTMLResponse:
             "Cache-Control": "no-store",
         },
     )
-
-
-def from_own_page(headers: Headers) -> bool:
-    """Say whether a browser's request comes from our own pages or from its user.
-
-    SameSite stops other sites alone, and another port of the same host is the same site.
-    """
-    if site := headers.get("sec-fetch-site"):  # sent over https and to localhost
-        return site in ("same-origin", "none")
-    origin = headers.get("origin")  # sent with all but GET
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
 def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:

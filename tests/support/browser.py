@@ -1,7 +1,7 @@
 """Debian's Chromium, driven by Playwright, without a way to any other machine."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, sync_playwright
 
 # Not even its own errands, which no route sees: it finds no address by name.
-NO_NAMES = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+NO_NAMES = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
 @dataclass
@@ -35,13 +35,15 @@ class Browser:
 
 
 @contextmanager
-def chromium(home: str) -> Iterator[Browser]:
-    """Start the browser; only requests that begin with `home` leave it."""
+def chromium(home: str, names: Mapping[str, str] = {}) -> Iterator[Browser]:
+    """Start the browser; only requests that begin with `home` leave it. It finds the `names` at these addresses."""
     program = shutil.which("chromium")
     if not program:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", NO_NAMES])
+        rules = ", ".join([*(f"MAP {name} {address}" for name, address in names.items()), NO_NAMES])
+        arguments = ["--no-sandbox", f"--host-resolver-rules={rules}"]
+        launched = playwright.chromium.launch(executable_path=program, args=arguments)
         browser = Browser(launched.new_context(viewport={"width": 1000, "height": 760}, locale="ko-KR"))
         browser.context.set_default_timeout(10_000)
 

@@ -1,5 +1,6 @@
 """LangGraph Studio's server, `langgraph dev`, as its client sees it, and our API in the same process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -147,6 +148,24 @@ def test_each_api_has_its_own_errors_keys_and_origins(upstream_url: str) -> None
             assert httpx.options(f"{studio.server.url}/threads/search", headers=asked).status_code == status
         assert studio.command.end(signal.SIGINT) == 0
     assert "Traceback" not in studio.command.output
+
+
+def test_pages_of_other_sites_run_and_read_nothing(studio: Studio, upstream: Upstream) -> None:
+    """The platform takes JSON that says it is text, and any Host."""
+    url, run = studio.server.url, json.dumps({"assistant_id": GRAPH, "input": question("hello")})
+    as_text = {"Content-Type": "text/plain"}
+    for headers in (
+        {"Origin": "https://evil.com"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evilsmith.langchain.com"},
+    ):
+        assert httpx.post(f"{url}/runs/wait", content=run, headers={**as_text, **headers}).status_code == 403
+    for path in ("/v1/sessions", "/assistants/search", "/threads/search", "/docs"):
+        assert httpx.post(url + path, json={}, headers={"Host": "evil.com"}).status_code == 421
+    assert upstream.requests == []
+    for origin in ("https://smith.langchain.com", "https://eu.smith.langchain.com"):
+        cross = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+        assert httpx.post(f"{url}/threads/search", json={}, headers=cross).status_code == 200, "Studio's own pages"
 
 
 def test_every_door_of_ours_is_open_beside_it(studio: Studio) -> None:

@@ -30,6 +30,8 @@ from tools.tasks import end_tasks, to_the_end
 log = logging.getLogger(__name__)
 
 MAX_TOOL_ROUNDS = 8
+# Tool calls of one answer that run at the same time; the others wait.
+CALLS_AT_ONCE = 16
 CANCEL_AGAIN = 0.2
 
 Result = TypeVar("Result")
@@ -71,7 +73,8 @@ def build_agent(
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", after_model, ["tools", END])
     graph.add_conditional_edges("tools", after_tools, ["model", END])
-    return graph.compile(checkpointer=checkpointer, name=OUR_AGENT)
+    compiled = graph.compile(checkpointer=checkpointer, name=OUR_AGENT)
+    return compiled.with_config({"max_concurrency": CALLS_AT_ONCE})
 
 
 async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Offer, context: TurnContext) -> AIMessage:

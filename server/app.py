@@ -73,6 +73,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         ],
         exception_handlers=ERROR_HANDLERS,
     )
+    app.state.settings = settings
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.playground:

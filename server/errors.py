@@ -19,6 +19,9 @@ from typing import Any, ClassVar, Self
 
 from typing_extensions import TypedDict  # Python's own is not enough for pydantic before 3.12
 
+# Characters: what a client sent is not sent back to it, or logged, at any length.
+MAX_MESSAGE, MAX_PARAM = 1_000, 200
+
 
 class Error(TypedDict):
     """What went wrong, for a person and for a program."""
@@ -50,8 +53,9 @@ class ApiError(Exception):
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message, self.param, self.code = message, param, code
+        self.message, self.param = shortened(message, MAX_MESSAGE), param and shortened(param, MAX_PARAM)
+        super().__init__(self.message)
+        self.code = code
         self.status_code = status or self.status
         self.headers = dict(headers or {})
 
@@ -63,6 +67,11 @@ class ApiError(Exception):
     def envelope(self) -> ErrorEnvelope:
         """Return the JSON body."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters; a longer one is cut, and says so."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class InvalidRequest(ApiError):

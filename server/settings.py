@@ -27,6 +27,10 @@ class ServerSettings(AgentSettings):
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
     )
     max_request_bytes: int = Field(20_000_000, ge=1, description="Size of the largest request that is read")
+    max_messages: int = Field(2_000, ge=1, description="Messages of the longest conversation that a request may send")
+    max_values: int = Field(
+        100_000, ge=1, description="JSON values of the largest request: its objects, texts, numbers"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Comma-separated origins of web pages that may use the API, or * (e.g., https://example.com)",

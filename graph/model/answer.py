@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 from langchain_core.messages.ai import UsageMetadata
 
+from graph.model.bounds import DEFAULT_BOUNDS, Bounds, too_large
 from graph.model.calls import CallAssembly
 from graph.model.deltas import Delta, Finish, load_chunk, more_severe
 from graph.model.error_body import is_page, words
@@ -41,10 +42,13 @@ class AnswerReader:
     Args:
         stop: sequences that end the answer, whether the endpoint knows them or not.
         names: the names of the tools that the model may call.
+        bounds: how much is read.
     """
 
-    def __init__(self, *, stop: str | Sequence[str] = (), names: Collection[str] = ()) -> None:
-        self.calls = CallAssembly(names)
+    def __init__(
+        self, *, stop: str | Sequence[str] = (), names: Collection[str] = (), bounds: Bounds = DEFAULT_BOUNDS
+    ) -> None:
+        self.calls = CallAssembly(names, bounds)
         self.finish: Finish | None = None
         self.usage: UsageMetadata | None = None
         self.is_done = False
@@ -54,8 +58,10 @@ class AnswerReader:
         self.thought: list[str] = []
         self.refused: list[str] = []
         self._text, self._reasoning, self._refusal = AnswerText(stop), AnswerText(), AnswerText()
-        self._events = EventDecoder()
+        self._events = EventDecoder(bounds.line)
         self._body: list[bytes] | None = None  # of a response that is no stream of events
+        self._bounds = bounds
+        self._body_size = self._length = 0
         self._begun = False
         self._has_begun = False  # to say something
 
@@ -63,7 +69,7 @@ class AnswerReader:
         """Decode what one read of the response brought, and return all that it says.
 
         Raises:
-            ModelFailure: the endpoint tells of an error.
+            ModelFailure: the endpoint tells of an error, or sends too much.
         """
         if not self._begun:
             beginning = piece.removeprefix(BOM).lstrip(SPACE)
@@ -71,6 +77,9 @@ class AnswerReader:
             self._body = [] if beginning.startswith(NO_EVENTS) else None
         if self._body is not None:
             self._body.append(piece)
+            self._body_size += len(piece)
+            if self._body_size > self._bounds.body:
+                raise too_large("an answer", self._bounds.body)
             return Said()
         return self._joined(self._loaded(self._events.feed(piece)))
 
@@ -137,8 +146,18 @@ class AnswerReader:
             self._refusal.next("".join(refusals)),
         )
         self.is_done = self.is_done or self._text.stopped
+        self._length += len(said.text) + len(said.reasoning) + len(said.refusal)
+        if self._length > self._bounds.text:
+            said = self._cut(said)
         self._note(said)
         return said
+
+    def _cut(self, said: Said) -> Said:
+        """End the answer at its bound, and return what may still be said."""
+        self.is_done, self.finish = True, "length"
+        left = self._bounds.text - (self._length - len(said.text) - len(said.reasoning) - len(said.refusal))
+        text, reasoning = said.text[:left], said.reasoning[: max(left - len(said.text), 0)]
+        return Said(text, reasoning, said.refusal[: max(left - len(said.text) - len(said.reasoning), 0)])
 
     def _note(self, said: Said) -> None:
         if text := said.text + said.refusal:

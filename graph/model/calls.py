@@ -10,12 +10,16 @@ from typing import Any
 
 from langchain_core.messages import InvalidToolCall, ToolCall
 
+from graph.model.bounds import DEFAULT_BOUNDS, Bounds, too_large
+from graph.model.failures import Failure, ModelFailure
 from graph.model.text import paired_surrogates
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 # The function names that strict endpoints accept when a call is sent back to them.
 NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME = 64
+# Levels of nesting in arguments; checkpoints take no more than about 250.
+MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +56,37 @@ class CallAssembly:
 
     Args:
         names: the names of the tools that the model may call; they tell the second half of a name from another name.
+        bounds: how many calls there may be, and how large.
     """
 
-    def __init__(self, names: Collection[str] = ()) -> None:
-        self._names = frozenset(names)
+    def __init__(self, names: Collection[str] = (), bounds: Bounds = DEFAULT_BOUNDS) -> None:
+        self._names, self._bounds = frozenset(names), bounds
+        self._length = 0
         self._begun: list[_Begun] = []
         self._pieces = 0
 
     def add(self, fragment: Fragment) -> None:
-        """Take in the next fragment."""
+        """Take in the next fragment.
+
+        Raises:
+            ModelFailure: these are more calls, or larger ones, than an answer may have.
+        """
         call = self._nearest(fragment)
         if call is None or not self._continues(call, fragment):
             call = _Begun(fragment.index, fragment.id)
             self._begun.append(call)
+            if len(self._begun) > self._bounds.calls:
+                words = f"The model called more than {self._bounds.calls} tools at once."
+                raise ModelFailure(Failure("failed", words=words))
         call.id = call.id or fragment.id
         if fragment.name and not self._repeats(call.name, fragment.name):
             call.name += fragment.name
         if fragment.arguments:
             self._pieces += 1
             call.arguments[self._pieces] = fragment.arguments
+            self._length += len(fragment.arguments)
+            if self._length > self._bounds.arguments:
+                raise too_large("arguments of tool calls", self._bounds.arguments)
 
     def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
         """Return the valid calls, and those whose arguments are not a JSON object; each gets an id of ours.
@@ -184,21 +200,23 @@ def _only_value(text: str) -> Any:
     return said[0] if said else {}
 
 
-def storable(value: Any) -> Any:
+def storable(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a JSON value in a form that checkpoints can store.
 
     A number of more than 64 bits is read as JavaScript reads it, half a surrogate pair as U+FFFD.
 
     Raises:
-        ValueError: JavaScript reads a number as Infinity.
+        ValueError: JavaScript reads a number as Infinity, or the value is nested too deep.
     """
     match value:
         case str():
             return value if value.isascii() else paired_surrogates(value)
-        case dict():
-            return {storable(name): storable(item) for name, item in value.items()}
-        case list():
-            return [storable(item) for item in value]
+        case dict() if depth:
+            return {storable(name): storable(item, depth - 1) for name, item in value.items()}
+        case list() if depth:
+            return [storable(item, depth - 1) for item in value]
+        case dict() | list():
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
         case int() if not -(2**63) <= value < 2**64:
             try:
                 return float(value)

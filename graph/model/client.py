@@ -17,10 +17,11 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_openai import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
-from openai import DefaultAioHttpClient
 from pydantic import PrivateAttr
 
 from graph.model.answer import REFUSAL
+from graph.model.bounds import Bounds
+from graph.model.connections import connections
 from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
@@ -28,12 +29,10 @@ from graph.model.listener import heard_by, listener_of_run
 from graph.model.response import READ_TIMEOUT, ModelResponse, chunk_of
 from graph.model.settings import ModelSettings
 from graph.model.tokens import room
-from tools.addresses import NO_PROXY_ON_LOOPBACK
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
-UNLIMITED = 0  # connections, as aiohttp counts them
 OPENAI_HOST = "api.openai.com"
 # What langchain-openai sends of an assistant's `additional_kwargs`.
 SENT_BESIDE = {"tool_calls", "function_call", "audio", "name"}
@@ -50,13 +49,11 @@ LACKS: Mapping[Meaning, str] = {
 @asynccontextmanager
 async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
     """Open the model that the settings name, with a connection pool of its own."""
-    async with DefaultAioHttpClient(
-        limits=httpx2.Limits(max_connections=UNLIMITED),
-        follow_redirects=True,
-        mounts=NO_PROXY_ON_LOOPBACK,
-        event_hooks={"request": [_without_credentials]},
-    ) as connections:
-        yield ChatModel(
+    bounds = Bounds(
+        line=settings.max_line_bytes, text=settings.max_answer_length, arguments=settings.max_arguments_length
+    )
+    async with connections(bounds) as client:
+        model = ChatModel(
             model=settings.ollama_model,
             base_url=settings.ollama_base_url,
             api_key=settings.ollama_api_key,
@@ -65,14 +62,10 @@ async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
             max_retries=1,
             stream_usage=True,
             use_responses_api=False,
-            http_async_client=connections,
+            http_async_client=client,
         )
-
-
-async def _without_credentials(request: httpx2.Request) -> None:
-    """Leave out of a URL the user and password that a header has by now: aiohttp refuses to send both."""
-    if request.url.userinfo:
-        request.url = request.url.copy_with(userinfo=b"")
+        model._bounds = bounds
+        yield model
 
 
 def _nothing_known() -> dict[str, set[Meaning]]:
@@ -96,6 +89,7 @@ class ChatModel(ChatOpenAI):
 
     _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=_nothing_known)
     """By model, what it is known to refuse."""
+    _bounds: Bounds = PrivateAttr(default=Bounds())
     _has_answered: set[str] = PrivateAttr(default_factory=set)
 
     async def answer(
@@ -206,7 +200,7 @@ class ChatModel(ChatOpenAI):
             [_sent_as_it_is(message) for message in messages], stop=stop, **kwargs, **options, stream=True
         )
         extra = payload.pop("extra_body", {})
-        return ModelResponse({**payload, **extra}, messages)
+        return ModelResponse({**payload, **extra}, messages, self._bounds)
 
     async def _agenerate(
         self,

@@ -118,6 +118,8 @@ def endpoint_failures() -> Iterator[None]:
         body = body_of(error.response)
         raise ModelFailure(read_failure(error.status_code, body, retry_after=retry_after)) from error
     except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, ModelFailure):  # of our own, which the package wraps
+            raise ModelFailure(error.__cause__.failure) from error
         late = isinstance(error, openai.APITimeoutError) and is_late(error)
         words = "" if late else str(error.__cause__ or "")
         raise ModelFailure(Failure("timed out" if late else "unreachable", words=words)) from error

@@ -15,6 +15,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 from graph.model.answer import REASONING, REFUSAL, AnswerReader, Said
+from graph.model.bounds import Bounds
 from graph.model.endpoint import endpoint_failures
 from graph.model.failures import Failure, ModelFailure
 from graph.model.tokens import estimated_usage
@@ -36,15 +37,16 @@ class ModelResponse:
     Args:
         parameters: of the request, in OpenAI's names.
         messages: the same request's messages, to estimate its tokens where the endpoint reports none.
+        bounds: how much of the answer is read.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], messages: Sequence[BaseMessage]) -> None:
+    def __init__(self, parameters: Mapping[str, Any], messages: Sequence[BaseMessage], bounds: Bounds) -> None:
         self._body = {name: value for name, value in parameters.items() if name not in PACKAGE_OPTIONS}
         options = {to: parameters[name] for name, to in PACKAGE_OPTIONS.items() if name in parameters}
         self._options: Any = {**options, "headers": {**JSON, **options.get("headers", {})}}
         self._messages = messages
         names = [tool["function"]["name"] for tool in self._body.get("tools") or ()]
-        self._reader = AnswerReader(stop=self._body.get("stop") or (), names=names)
+        self._reader = AnswerReader(stop=self._body.get("stop") or (), names=names, bounds=bounds)
 
     async def said(self, client: openai.AsyncOpenAI) -> AsyncGenerator[Said]:
         """Send the request, and yield what each read of the response says.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from graph.model.bounds import MEBIBYTE
 from tools.environment import EnvironmentSettings, HttpAddress
 
 
@@ -16,6 +17,13 @@ class ModelSettings(EnvironmentSettings):
         SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
     )
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
+    max_line_bytes: int = Field(MEBIBYTE, ge=2**16, description="Bytes of the longest line of a model's stream")
+    max_answer_length: int = Field(
+        4 * MEBIBYTE, ge=1, description="Characters of a model's longest answer; it is cut there"
+    )
+    max_arguments_length: int = Field(
+        MEBIBYTE, ge=1, description="Characters of the arguments of all tool calls in a model's answer"
+    )
     embedded_model: Path | None = Field(
         None, description="GGUF file for `chat-agent demo`; a small one is fetched without it"
     )

@@ -5,6 +5,8 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from typing import NamedTuple
 
+from graph.model.bounds import too_large
+
 BOM = b"\xef\xbb\xbf"
 LINE_ENDS = (b"\n", b"\r")
 
@@ -21,9 +23,14 @@ class EventDecoder:
 
     Comments, `id:`, `retry:` and events without data, all of which endpoints send to keep a connection alive, yield
     nothing. A line that begins with `error:`, as older llama.cpp servers write it, is an event of the name `error`.
+
+    Args:
+        most: bytes of the longest line, and of the longest event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._begun_size = self._data_size = 0
         self._begun: list[bytes] = []  # a line whose end has not come yet, in pieces
         self._ended_in_cr = False
         self._is_first = True
@@ -31,7 +38,11 @@ class EventDecoder:
         self._name = ""
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
-        """Return the events that the next piece completes."""
+        """Return the events that the next piece completes.
+
+        Raises:
+            ModelFailure: an event, or a line, is too long.
+        """
         if self._ended_in_cr and piece.startswith(b"\n"):  # the second half of a line end
             piece = piece[1:]
             self._ended_in_cr = False
@@ -45,7 +56,11 @@ class EventDecoder:
         if lines:
             lines[0] = self._whole(lines[0])
         self._begun.append(rest)
-        return [event for line in lines if (event := self._take(line))]
+        self._begun_size += len(rest)
+        events = [event for line in lines if (event := self._take(line))]
+        if self._begun_size + self._data_size > self._most:
+            raise too_large("an event", self._most)
+        return events
 
     def end(self) -> list[ServerSentEvent]:
         """Return the event at the end of the stream; some endpoints do not send its last empty line."""
@@ -55,6 +70,7 @@ class EventDecoder:
         """Return the line that was begun, with its end."""
         line = b"".join([*self._begun, end])
         self._begun.clear()
+        self._begun_size = 0
         if self._is_first:
             self._is_first = False
             line = line.removeprefix(BOM)
@@ -66,12 +82,14 @@ class EventDecoder:
         if not line:
             data, name = b"\n".join(self._data).decode(errors="replace"), self._name
             self._data.clear()
+            self._data_size = 0
             self._name = ""
             return ServerSentEvent(data, name) if data.strip() else None
         field, _, value = line.partition(b":")
         match field:
             case b"data":
                 self._data.append(value.removeprefix(b" "))
+                self._data_size += len(value)
             case b"event":
                 self._name = value.removeprefix(b" ").decode(errors="replace")
             case b"error":

@@ -2,9 +2,10 @@
 
 Clients cut texts at any place and may send half a character, as half a surrogate pair. Refused, it would be a 400 for
 as long as it is in their history; so it is read as U+FFFD, as in the model's own text. Values that are not JSON, such
-as NaN, are refused.
+as NaN, are refused. So are very many values, before they are parsed: making objects of them would hold everybody up.
 """
 
+import asyncio
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
@@ -19,26 +20,36 @@ from graph.model.text import paired_surrogates
 from server.errors import InvalidRequest
 from server.http.complaints import NOT_JSON
 
-# The escapes of a JSON string: both halves of a character, half of one, any other.
-ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+# What begins an escape by number; both halves of a character, or half of one.
+NUMBERED = r"\u"
+HALVES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+# Stands for an escaped backslash, which begins no escape. It cannot be in JSON text.
+BACKSLASH = "\0"
+# Bytes from which a body is parsed in a thread, since it may take long.
+LARGE = 2**20
 
 
 class JsonRequest(Request):
-    """A request whose body must be JSON in UTF-8, nested no deeper than 200 levels."""
+    """A request whose body must be JSON in UTF-8, nested no deeper than 200 levels, of no more values than allowed."""
 
     async def json(self) -> Any:
         """Return the body's value.
 
         Raises:
-            InvalidRequest: it is not JSON.
+            InvalidRequest: it is not JSON, or has too many values or messages.
         """
         if not hasattr(self, "_json"):
+            body, settings = await self.body(), self.app.state.settings
+            if has_more_values(body, settings.max_values):
+                message = f"The request has more than {settings.max_values} JSON values."
+                raise InvalidRequest(message, code="too_many_values")
             try:
-                self._json = decoded(await self.body())
+                self._json = decoded(body) if len(body) < LARGE else await asyncio.to_thread(decoded, body)
             except ValueError as error:
                 raise InvalidRequest(NOT_JSON) from error
+            _check_messages(self._json, settings.max_messages)
         return self._json
 
 
@@ -62,6 +73,34 @@ def is_json(kind: str) -> bool:
     return main == "application" and (sub == "json" or sub.endswith("+json"))
 
 
+def has_more_values(body: bytes, most: int) -> bool:
+    """Say whether JSON text has more values than so many, without parsing it: each but the first is behind a mark."""
+    if _marks(body) <= most:
+        return False
+    text = body.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of quotation marks are those around strings
+    if text.count(b'"') > 4 * most:  # each string is a value, or the key of one
+        return True
+    return _marks(b"".join(text.split(b'"')[::2])) > most
+
+
+def _check_messages(body: Any, most: int) -> None:
+    """Refuse a conversation that is too long, before each of its messages is looked at."""
+    given = body.get("input") if isinstance(body, dict) else None
+    for param, within in (("messages", body), ("input", given)):
+        messages = within.get("messages") if isinstance(within, dict) else within
+        if isinstance(messages, list) and len(messages) > most:
+            raise InvalidRequest(
+                f"Invalid '{param}': array too long. Expected an array with maximum length {most}, but got an array "
+                f"with length {len(messages)} instead.",
+                param=param,
+                code="array_above_max_length",
+            )
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def decoded(body: bytes) -> Any:
     """Return the value of JSON text, with U+FFFD for half a character.
 
@@ -77,4 +116,17 @@ def decoded(body: bytes) -> Any:
 
 def _with_whole_characters(body: bytes) -> str:
     text = paired_surrogates(body.decode(errors="surrogatepass"))
-    return ESCAPE.sub(lambda escape: r"\ufffd" if escape["half"] else escape[0], text)
+    if BACKSLASH in text:
+        raise ValueError("a character that JSON text cannot have")
+    text = text.replace(r"\\", BACKSLASH)
+    pieces, done = [], 0
+    at = text.find(NUMBERED)
+    while at >= 0:  # one regular expression over all of it would keep other threads from running
+        end = at + len(NUMBERED)
+        if escape := HALVES.match(text, at):
+            end = escape.end()
+            if escape["half"]:
+                pieces += [text[done:at], r"\ufffd"]
+                done = end
+        at = text.find(NUMBERED, end)
+    return "".join([*pieces, text[done:]]).replace(BACKSLASH, r"\\")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.json_body import decoded, is_json
+from server.http.json_body import decoded, has_more_values, is_json
 from tests.support.agent_server import HELLO, MODEL, AgentServer
 from tests.support.envelope import error_of
 from tests.support.upstream import Answer, Call, Upstream
@@ -170,3 +170,29 @@ def test_c6_a_model_s_call_is_stored_beside_it(server: AgentServer, upstream: Up
 def post(server: AgentServer, body: bytes) -> httpx.Response:
     url = f"{server.url}/v1/chat/completions"
     return httpx.post(url, content=body, headers={"Content-Type": "application/json"}, timeout=30)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def count(value: Any) -> int:
+    """Count a JSON value and all that are in it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(count, inner))
+
+
+@given(VALUES, st.booleans(), st.integers(1, 30))
+def test_more_values_than_allowed_are_noticed_without_parsing(value: Any, in_ascii: bool, most: int) -> None:
+    body = json.dumps(value, ensure_ascii=in_ascii).encode(errors="surrogatepass")
+    if has_more_values(body, most):
+        assert count(value) > most / 2, "each value has a comma before it, or a bracket around it"
+    else:
+        assert count(value) <= 2 * most + 1
+
+
+@given(st.text(alphabet='\\",[{}]:a'))
+def test_what_is_in_a_text_does_not_count(text: str) -> None:
+    assert not has_more_values(json.dumps([text, {text: text}]).encode(), 10)

@@ -6,7 +6,6 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,8 +35,6 @@ GARBAGE_THRESHOLDS = 50_000, 20, 20
 # Seconds after which one thread lets another run. The database's thread needs Python between any two statements; with
 # the usual 5 ms it waits long for it, and both threads wake up in vain again and again: up to a seventh of a turn.
 SWITCH_INTERVAL = 0.00005
-# Files and connections that may be open at once; macOS allows no more.
-OPEN_FILES = 10_240
 
 Settings = TypeVar("Settings", bound=EnvironmentSettings)
 
@@ -146,6 +143,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.disable()
     from graph.brought import AgentsError
     from graph.storage.saver import CheckpointUrlError
+    from server.command.open_files import allow_files
     from server.command.process import run_server
     from tools.mcp.config import McpConfigError
 
@@ -153,24 +151,11 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    _allow_connections()
+    allow_files()
     try:
         run_server(settings, **options)
     except (AgentsError, CheckpointUrlError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
-
-
-def _allow_connections() -> None:
-    """Raise the number of files that may be open: a stream has two connections, and macOS begins with 256 files."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
-    if now != resource.RLIM_INFINITY and now < wanted:
-        with suppress(OSError, ValueError):  # a sandbox may forbid it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _say_where(_: "FastAPI", settings: ServerSettings) -> None:

@@ -14,6 +14,7 @@ from graph.assembly import mcp_servers
 from graph.brought import load_factory
 from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
+from server.command.open_files import most_connections
 from server.command.screens import open_to_all
 from server.command.signals import end_uninterrupted
 from server.http.event_stream import DRAIN_SECONDS
@@ -41,6 +42,7 @@ class Server(uvicorn.Server):
                 log_config=log_config(LOGGING_CONFIG),
                 access_log=False,  # our own line says more
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
+                limit_concurrency=most_connections(),
                 **SPEAKING,
             )
         )

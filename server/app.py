@@ -21,6 +21,7 @@ from server.chat.route import router as chat
 from server.docs.document import Protocol, describes
 from server.docs.pages import add_docs
 from server.health import router as health
+from server.http.admission import Admission
 from server.http.body_limit import BodyLimit
 from server.http.error_handlers import ERROR_HANDLERS
 from server.http.foreign_errors import as_api_error
@@ -52,7 +53,7 @@ PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(se
 def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) -> FastAPI:
     """Return the server of the agents; they are opened and closed with the app's lifespan."""
     led_to = pages(settings)
-    keys = Keys([key.get_secret_value() for key in settings.api_keys])
+    keys = Keys(settings.keys())
     app = FastAPI(
         title="chat-agent",
         version=__version__,
@@ -65,15 +66,25 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
             Middleware(Identified, session_headers=settings.session_headers),
             Middleware(Normalized),
             Middleware(
-                SiteGuard, hosts=allowed_hosts(settings), origins=matching(settings.cors_origins), needs_key=bool(keys)
+                SiteGuard,
+                hosts=allowed_hosts(settings, keys),
+                origins=matching(settings.cors_origins),
+                needs_key=bool(keys),
             ),
             *cross_origin(settings.cors_origins, settings.session_headers),
             Middleware(BodyLimit, limit=settings.max_request_bytes),
-            Middleware(KeyGuard, keys=keys, pages=led_to),
+            Middleware(
+                KeyGuard,
+                keys=keys,
+                pages=led_to,
+                user_header=settings.trusted_user_header,
+                trusted=settings.trusted_keys,
+            ),
+            Middleware(Admission, most=settings.max_runs, queued=settings.max_queued),
         ],
         exception_handlers=ERROR_HANDLERS,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.keys = settings, keys
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.playground:
@@ -117,11 +128,11 @@ def pages(settings: ServerSettings) -> Sequence[str]:
     return ["/agent/playground/", "/docs", "/redoc"] if settings.playground else ["/docs", "/redoc"]
 
 
-def allowed_hosts(settings: ServerSettings) -> Collection[str]:
+def allowed_hosts(settings: ServerSettings, keys: Keys) -> Collection[str]:
     """Return the hosts under which the server may be asked: all if it has keys, else the names of this machine."""
     if settings.allowed_hosts:
         return settings.allowed_hosts
-    return {ANY} if settings.api_keys else own_names(settings.api_host)
+    return {ANY} if keys else own_names(settings.api_host)
 
 
 def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list[Middleware]:

@@ -6,6 +6,7 @@
     ├── NotFound            404  no such model, session or URL
     ├── SessionBusy         409  the session's run before this one has not ended
     ├── RunCancelled        409  somebody cancelled the run
+    ├── RateLimited         429  the key has used up its requests or tokens of this minute
     ├── UpstreamError       502  the model endpoint failed (504 timeout, 429 rate limit, 402 no credit)
     ├── Unavailable         503  the run was stopped, or the database cannot be used
     ├── RunTimedOut         504  the run took longer than RUN_TIMEOUT
@@ -42,7 +43,7 @@ class ApiError(Exception):
     """An answer in OpenAI's error envelope: message, type, param and code, under an HTTP status."""
 
     status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
 
     def __init__(
         self,
@@ -124,6 +125,16 @@ class RunTimedOut(ApiError):
         self.not_to_be_repeated()
 
 
+class RateLimited(ApiError):
+    """A key has used up what it has in a minute: its requests, or its tokens."""
+
+    status = 429
+
+    def __init__(self, message: str, kind: str, *, retry_after: int) -> None:
+        super().__init__(message, code="rate_limit_exceeded", headers={"Retry-After": str(retry_after)})
+        self.type = kind  # as OpenAI has it
+
+
 class Unavailable(ApiError):
     """The run was stopped, by the server's shutdown or on request, or the database cannot be used."""
 
@@ -144,7 +155,7 @@ DESCRIPTIONS = {
     409: "The session is busy with another request, or its run was cancelled.",
     413: "The request is larger than the server reads.",
     415: "The request's body is not JSON.",
-    429: "The model endpoint limits its requests.",
+    429: "The model endpoint limits its requests, or the server those of the key.",
     500: "A defect of the server.",
     502: "The model endpoint failed.",
     503: "The run was stopped, by the server's end or by somebody else.",

@@ -4,12 +4,15 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
+from server.http.key_file import LIMITS, configured_keys
+from server.http.keys import Key, load_key
 from tools.environment import listed
 
 DAY = 24 * 60 * 60
@@ -21,7 +24,24 @@ class ServerSettings(AgentSettings):
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
-        (), description="Comma-separated keys; once set, every route but /health needs one of them"
+        (),
+        description="Comma-separated keys, as key, name:key, or sha256:<hash>; once set, every route but /health needs "
+        "one of them",
+    )
+    api_keys_file: Path | None = Field(None, description="TOML file of more keys, with limits for each")
+    requests_per_minute: int = Field(0, ge=0, description="Requests of one key in a minute; 0 for any number")
+    tokens_per_minute: int = Field(0, ge=0, description="Tokens of one key in a minute, read and written; 0 for any")
+    runs_at_once: int = Field(0, ge=0, description="Requests of one key that are answered at once; 0 for any number")
+    max_runs: int = Field(1_000, ge=1, description="Requests of all keys that are answered at once; others wait")
+    max_queued: int = Field(100, ge=0, description="Requests that may wait for that; others are refused")
+    trusted_user_header: str = Field(
+        "", description="Header in which clients with the TRUSTED_KEYS name their users, e.g. X-OpenWebUI-User-Id"
+    )
+    trusted_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (), description="Comma-separated names of keys whose holders may name their users"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (), description="Comma-separated addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed"
     )
     model_aliases: Annotated[Mapping[str, str], NoDecode] = Field(
         {}, description="Other names for models (e.g., gpt-4o=llama3.2,*=llama3.2)"
@@ -57,6 +77,15 @@ class ServerSettings(AgentSettings):
     playground: bool = Field(True, description="Whether LangServe's playground and REST door are served under /agent")
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 
+    def keys(self) -> list[Key]:
+        """Return the keys that are taken.
+
+        Raises:
+            KeyFileError: API_KEYS_FILE cannot be used.
+        """
+        given = [key.get_secret_value() for key in self.api_keys]
+        return configured_keys(given, self.api_keys_file, {name: getattr(self, name) for name in LIMITS})
+
     @field_validator("api_host")
     @classmethod
     def _is_only_a_host(cls, value: str) -> str:
@@ -64,6 +93,13 @@ class ServerSettings(AgentSettings):
         if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%\w+)?", host):
             raise ValueError("it is a name or an address alone, without http:// and port; the port is API_PORT")
         return host
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            load_key(key.get_secret_value())
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod

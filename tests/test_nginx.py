@@ -212,6 +212,7 @@ def test_a_session_is_named_both_ways(proxied: AgentServer, upstream: Upstream) 
 
 def test_a_body_of_two_megabytes_goes_through(proxied: AgentServer, upstream: Upstream) -> None:
     text = "x" * 2_000_000
+    upstream.script(Answer(["Long."]))
     response = proxied.post(question(text))
     assert response.status_code == 200
     assert upstream.last["messages"][-1]["content"] == text

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
-from graph.state import TurnContext
+from graph.state import OUR_AGENT, TurnContext
 from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
 from server.chat.response import Completion
@@ -15,6 +15,7 @@ from server.chat.support import check_supported
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import SessionName, state_of
 from server.http.json_body import JsonRoute
+from server.http.stats import STATS
 from server.messages.convert import instructions, load_messages, unpaired
 from server.messages.tool_results import UnpairedMessage, check_paired
 from server.models import ModelsDep
@@ -44,6 +45,8 @@ async def create_chat_completion(
     if name is None and (waiting := await sessions.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), claim_session(request, waiting.id)
     chosen = await models.resolve(body.model)
+    if stats := STATS.get():
+        stats.model = chosen.model if chosen.agent == OUR_AGENT else chosen.agent
     if body.tools and not sessions.assembly.agents[chosen.agent].takes_client_tools:
         message = f"The agent {chosen.agent!r} takes no tools of the client's."
         raise InvalidRequest(message, param="tools", code="unsupported_value")

@@ -145,6 +145,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     from graph.storage.saver import CheckpointUrlError
     from server.command.open_files import allow_files
     from server.command.process import run_server
+    from server.http.key_file import KeyFileError
     from tools.mcp.config import McpConfigError
 
     gc.freeze()
@@ -154,7 +155,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     allow_files()
     try:
         run_server(settings, **options)
-    except (AgentsError, CheckpointUrlError, McpConfigError) as error:
+    except (AgentsError, CheckpointUrlError, KeyFileError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
 
 

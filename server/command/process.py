@@ -1,6 +1,8 @@
 """One server process: what can be checked before the start, uvicorn, and the way it ends."""
 
 import asyncio
+import logging
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,12 +18,15 @@ from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
 from server.command.open_files import most_connections
 from server.command.screens import open_to_all
-from server.command.signals import end_uninterrupted
+from server.command.signals import end_uninterrupted, end_with_status_0_when_told
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
+from server.http.key_file import KeyFileError
 from server.http.logs import log_config
 from server.sessions.databases import open_index
 from server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
 HURRIED_SECONDS = 2  # for answers that a second Ctrl-C ends
@@ -43,6 +48,8 @@ class Server(uvicorn.Server):
                 access_log=False,  # our own line says more
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
                 limit_concurrency=most_connections(),
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 **SPEAKING,
             )
         )
@@ -52,8 +59,20 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
         await super().startup(sockets)
+        if self._settings.api_keys_file and not sys.stdin.isatty() and sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_again)
         if self.started and self._when_ready:
             self._welcome = asyncio.ensure_future(self._when_ready(self._app, self._settings))
+
+    def _read_keys_again(self) -> None:
+        """Take the keys that the file has now; if it cannot be used, those that were taken before stay."""
+        try:
+            keys = self._settings.keys()
+        except KeyFileError as error:
+            log.error("%s The keys stay as they were.", error)
+        else:
+            self._app.state.keys.replace(keys)
+            log.info("API_KEYS_FILE was read again: %d keys.", len(keys))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let streams go on for DRAIN_SECONDS, then stop their runs; each stream ends with an error that says so.
@@ -80,13 +99,15 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         McpConfigError: a setting names no usable MCP server.
         AgentsError: AGENTS names no function.
         CheckpointUrlError: the database cannot be used.
+        KeyFileError: API_KEYS_FILE cannot be used.
     """
+    end_with_status_0_when_told()
     mcp_servers(settings)
     for path in settings.agents:
         load_factory(path)
     with claimed(settings.checkpoint_url):
         asyncio.run(_open_once(settings.checkpoint_url))
-        if settings.api_host not in LOOPBACK and not settings.api_keys:
+        if settings.api_host not in LOOPBACK and not settings.keys():
             print(open_to_all(settings.api_host), file=sys.stderr)
         server = Server(create_app(settings), settings, when_ready)
         with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order

@@ -13,6 +13,14 @@ def end_in_order_on_hangup() -> None:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
+def end_with_status_0_when_told() -> None:
+    """Let SIGTERM, by which systemd and Docker end a server, be a normal end.
+
+    uvicorn ends in order, and then passes the signal on to this handler.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def end_uninterrupted() -> None:
     """Ignore Ctrl-C from here on: the work is done, and another one would only change the exit status.
 

@@ -1,6 +1,7 @@
 """Check API keys and set principals: with keys, only /health and the form of /login are answered without one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from hashlib import sha256
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -8,12 +9,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
 from server.http.error_handlers import error_response
-from server.http.identity import NO_PRINCIPAL, state_of
-from server.http.keys import Keys
+from server.http.guesses import Guesses
+from server.http.identity import RequestState, state_of
+from server.http.keys import Key, Keys
 from server.http.login import COOKIE, login_page
 from server.http.sites import from_own_page
 
 OPEN_PATHS = ("/health", "/login")
+WRONG_KEY = "invalid_api_key"
+# Letters of a user's name in the log.
+MAX_USER = 64
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
@@ -21,38 +26,62 @@ NO_KEY = (
 
 
 class KeyGuard:
-    """Pure ASGI middleware that sets the request's principal, or answers 401: pages with a form, all else in JSON."""
+    """Pure ASGI middleware that sets the request's principal, or answers 401: pages with a form, all else in JSON.
 
-    def __init__(self, app: ASGIApp, keys: Keys, pages: Sequence[str]) -> None:
+    Args:
+        app: what is guarded.
+        keys: the keys; without any, everybody is the one principal.
+        pages: the pages that a browser is let into by the form.
+        user_header: the header in which the holders of `trusted` keys, by their names, name their users; each user is a
+            principal then.
+        trusted: see there.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, pages: Sequence[str], user_header: str = "", trusted: Collection[str] = ()
+    ) -> None:
         self._app, self._keys = app, keys
+        self._user_header, self._trusted = user_header, trusted
         self._pages = {"": pages[0]} | {page.strip("/"): page for page in pages}
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self._keys or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         try:
-            state_of(scope).principal = self._principal(scope)
+            self._identify(headers, self._key(headers), state_of(scope))
         except Unauthorized as error:
+            if error.code == WRONG_KEY:
+                await self._guesses.slow_down(scope)
             await self._refusal(scope, error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _principal(self, scope: Scope) -> str:
-        if not self._keys or scope["path"] in OPEN_PATHS:
-            return NO_PRINCIPAL
-        headers = Headers(scope=scope)
-        if key := _given_key(headers):
-            if principal := self._keys.principal(key):
-                return principal
-            raise Unauthorized(
-                "Incorrect API key provided.", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
-            )
+    def _key(self, headers: Headers) -> Key:
+        """Return the key that a request comes with.
+
+        Raises:
+            Unauthorized: it has none of ours.
+        """
+        if given := _given_key(headers):
+            if key := self._keys.of(given):
+                return key
+            raise Unauthorized("Incorrect API key provided.", code=WRONG_KEY, headers={"WWW-Authenticate": "Bearer"})
         given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-        if from_own_page(headers) and (principal := self._keys.holder(given)):
-            return principal
+        if from_own_page(headers) and (key := self._keys.holder(given)):
+            return key
         raise Unauthorized(NO_KEY, headers={"WWW-Authenticate": "Bearer"})
+
+    def _identify(self, headers: Headers, key: Key, state: RequestState) -> None:
+        """Note whose request it is."""
+        state.key, state.principal, state.principal_name = key, key.principal, key.name
+        user = headers.get(self._user_header, "").strip() if self._user_header and key.name in self._trusted else ""
+        if user:
+            state.principal = sha256(f"{key.principal}\n{user}".encode()).hexdigest()
+            state.principal_name = f"{key.name}/{user[:MAX_USER]}"
 
     def _refusal(self, scope: Scope, error: Unauthorized) -> ASGIApp:
         wants_page = "text/html" in Headers(scope=scope).get("accept", "")

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -14,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.errors import AgentError, InvalidRequest
 from server.http.error_handlers import error_response
 from server.http.foreign_errors import as_api_error
+from server.http.keys import Key
 from server.http.logs import REQUEST_ID, log_request
+from server.http.stats import STATS, RequestStats
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ class RequestState:
     session_id: str
     """The session that the answer names; a new one until the request claims another."""
     principal: str = NO_PRINCIPAL
+    principal_name: str = ""
+    """What the log calls the principal: never the key itself."""
+    key: Key | None = None
+    """The key that the request came with."""
 
     @property
     def session_name(self) -> SessionName | None:
@@ -104,12 +109,12 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = self._state(Headers(scope=scope))
+        state, stats = self._state(Headers(scope=scope)), RequestStats()
         scope.setdefault("state", {})["request"] = state
         request_id = f"req_{uuid4().hex}"
         REQUEST_ID.set(request_id)
+        STATS.set(stats)
         status: int | None = None
-        began = time.monotonic()
 
         async def send_identified(message: Message) -> None:
             nonlocal status
@@ -135,7 +140,7 @@ class Identified:
             log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
             await error_response(told)(scope, receive, send_identified)
         finally:
-            log_request(scope, session_id=state.session_id, status=status, began=began)
+            log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
 
     def _state(self, headers: Headers) -> RequestState:
         """Return the initial state of a request; an invalid session name is refused by the handler that reads it."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from server.errors import InvalidRequest
-from server.http.keys import PASS_SECONDS, Keys
+from server.http.keys import PASS_SECONDS, Keys, make_pass
 from server.http.sites import from_own_page
 
 COOKIE = "chat_agent_pass"
@@ -75,12 +75,13 @@ def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
         fields = parse_qs(await _form(request))
         key, page = (fields.get(name, [""])[0].strip() for name in ("key", "page"))
         page = page if page in pages else pages[0]
-        if not keys.principal(key):
+        known = keys.of(key)
+        if known is None:
             return login_page(page, WRONG_KEY)
         response = RedirectResponse(page, status_code=303)
         is_secure = request.url.scheme == "https"
         response.set_cookie(
-            COOKIE, keys.make_pass(key), max_age=PASS_SECONDS, httponly=True, samesite="strict", secure=is_secure
+            COOKIE, make_pass(known), max_age=PASS_SECONDS, httponly=True, samesite="strict", secure=is_secure
         )
         return response
 

@@ -23,7 +23,9 @@ from graph.event_queue import EventQueue
 from graph.events import RunEvent, ToolStarted
 from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
 from server.http.foreign_errors import as_api_error
+from server.http.stats import STATS, RequestStats
 from server.sessions.naming import Session
+from server.sessions.observed import observe
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,9 @@ class Run:
         Raises:
             ApiError: the run failed, or was stopped.
         """
+        stats = STATS.get() or RequestStats()
         while new := await self._queue.take():
+            observe(new, stats)
             yield new
         await self.ended()
         self._raise_failure()

@@ -1,5 +1,6 @@
 """The chat-agent command, run to its end or until it is healthy."""
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,11 @@ class Serving:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output += line
+
+    def logged(self, level: str) -> list[str]:
+        """Return the messages of a level that it has logged so far; its output is no terminal, so they are JSON."""
+        lines = [json.loads(line) for line in self.output.splitlines() if line.startswith('{"time"')]
+        return [line["message"] for line in lines if line["level"] == level]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

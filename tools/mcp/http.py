@@ -16,6 +16,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from mcp.types import JSONRPCMessage
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK
+from tools.mcp.lines import bounded
 from tools.mcp.messages import answered_id, encoded, error_answer, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
@@ -86,7 +87,7 @@ class McpHttpClient(httpx.AsyncClient):
             if response.is_success and _kind(response) == EVENTS:
                 return _streamed(response, self._events(response, request_id))
             try:
-                return _whole(response, await response.aread(), request_id, is_first)
+                return _whole(response, await bounded(response).aread(), request_id, is_first)
             finally:
                 await response.aclose()
         raise httpx.ReadError("nobody waits for the answer any more")
@@ -128,22 +129,21 @@ class McpHttpClient(httpx.AsyncClient):
     ) -> AsyncGenerator[bytes, None]:
         """Yield the events of a stream, mended; fail its request if it ends without an answer and cannot go on.
 
-        If its request was given up, it ends with an error as the answer: the SDK would otherwise try to resume it for
-        ever.
+        Of a request that was given up it ends with an error as the answer: the SDK would try to resume it for ever.
         """
         answered, broken = request_id is None, lost()
         try:
-            async with aclosing(EventSource(response).aiter_sse()) as events:
+            async with aclosing(EventSource(bounded(response, by_lines=True)).aiter_sse()) as events:
                 while (event := await self._next(events, request_id)) is not None:
                     last_id = event.id or last_id
                     messages = readable(event.data) if event.event == "message" else []
                     answered = answered or any(answered_id(message) == request_id for message in messages)
                     for part in _encoded(event, messages):
                         yield part
-        except httpx.RequestError as error:
+        except (httpx.RequestError, UnansweredError) as error:
             if request_id is None:
                 raise
-            broken = lost(error)
+            broken = error if isinstance(error, UnansweredError) else lost(error)
         if request_id is None or answered:
             return
         if not self._pending.waits(request_id):

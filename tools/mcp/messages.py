@@ -15,6 +15,9 @@ from pydantic_core import from_json
 
 TOO_DEEP = "Its answer is nested too deep to be read."
 NOT_JSON = "Its answer is not valid JSON."
+# Bytes of an answer that are read: results are cut far shorter, but may have several images.
+MAX_ANSWER = 24 * 2**20
+TOO_LARGE = f"Its answer is larger than {MAX_ANSWER} bytes."
 WRONG_FORM = "Its answer does not have the form that MCP asks for."
 # Python refuses numbers of thousands of digits; ids are never that long.
 DIGITS = re.compile(r"\d{1,18}")
@@ -72,7 +75,7 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
 def _broken(text: str) -> Iterator[JSONRPCMessage]:
     found = ID.search(text) if text.lstrip().startswith("{") else None
     if found and '"method"' not in text:
-        yield error_answer(int(found[1]), NOT_JSON)
+        yield error_answer(int(found[1]), NOT_JSON if len(text) < MAX_ANSWER else TOO_LARGE)
 
 
 def error_answer(request_id: int | str, words: str) -> JSONRPCMessage:

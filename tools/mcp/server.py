@@ -15,6 +15,7 @@ from langchain_core.tools import ToolException
 from mcp import McpError
 
 from tools.mcp.connections import greeted
+from tools.mcp.descriptions import Descriptions
 from tools.mcp.health import ServerHealth
 from tools.mcp.progress import tell_listener
 from tools.mcp.reasons import UnansweredError, lost, reason
@@ -69,6 +70,7 @@ class McpServer:
         self._ready, self._known = asyncio.Event(), asyncio.Event()
         self._holding: set[asyncio.Task[None]] = set()
         self._left_out: dict[str, str] = {}
+        self._descriptions = Descriptions(name)
 
     async def own(self) -> None:
         """Hold a session, and a new one whenever it is left, until this task is cancelled."""
@@ -196,6 +198,7 @@ class McpServer:
     async def _list_tools(self, session: Session) -> None:
         described = await session.list_all_tools()
         self.tools, left_out = tools_from(described, self.spec.tools, self.call_tool)
+        self._descriptions.note(self.tools)
         for name in left_out.keys() - self._left_out.keys():
             log.warning("MCP server %r: the tool %r is left out: %s.", self.name, name, left_out[name])
         self._left_out = left_out

@@ -21,11 +21,13 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCRequest
 
-from tools.mcp.messages import readable
+from tools.mcp.lines import lines
+from tools.mcp.messages import MAX_ANSWER, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import lost
 from tools.mcp.session import Read, Write
 from tools.mcp.spec import StdioAddress
+from tools.printed import printable
 from tools.tasks import to_the_end
 
 Streams = Sequence[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]]
@@ -35,6 +37,8 @@ CHUNK = 65_536
 GRACE, LAST_GRACE = 2.0, 1.0
 # Bytes that a process that has ended may still have in its pipes.
 DRAIN_TIME = 0.5
+# What of a server's standard error is passed on: lines of so many bytes, so many of them in so many seconds.
+MAX_ERROR_LINE, ERROR_LINES, ERRORS_EVERY = 2_000, 200, 10.0
 NPM, NPM_WORDS = ("npm error", "npm ERR!"), 4
 
 
@@ -87,7 +91,7 @@ class ChildProcess:
         """Pass on what it writes to its output, until it ends or closes it."""
         assert self._process.stdout
         try:
-            async for line in _lines(self._process.stdout):
+            async for line in lines(self._process.stdout, MAX_ANSWER):
                 for message in readable(line):
                     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # when the reader is gone
                         await received.send(SessionMessage(message))
@@ -108,14 +112,23 @@ class ChildProcess:
                     pending.fail(int(message.message.root.id), lost(error, taken=False))
 
     async def relay_errors(self) -> None:
-        """Pass on what it writes to standard error, and remember the last lines."""
+        """Pass on what it writes to standard error, within bounds, and remember the last lines."""
         assert self._process.stderr
-        async for line in _lines(self._process.stderr):
-            text = line.decode(errors="replace").rstrip()
+        now = asyncio.get_running_loop().time
+        began, passed, left_out = now(), 0, 0
+        async for line in lines(self._process.stderr, MAX_ERROR_LINE):
+            text = printable(line.decode(errors="replace").rstrip()[:MAX_ERROR_LINE])
             if text.strip():
                 self._errors.append(text.strip())
-            with suppress(OSError, ValueError):
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
+            if now() - began > ERRORS_EVERY:
+                if left_out:
+                    _print(f"… and {left_out} more lines of an MCP server.")
+                began, passed, left_out = now(), 0, 0
+            if passed < ERROR_LINES:
+                _print(text)
+                passed += 1
+            else:
+                left_out += 1
         self._errors_are_read.set()
 
     async def watch(self) -> None:
@@ -207,14 +220,6 @@ async def _started(address: StdioAddress) -> ChildProcess:
     return ChildProcess(transport, pipes)
 
 
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream however long they are; one result is one line."""
-    pieces: list[bytes] = []
-    while chunk := await stream.read(CHUNK):
-        *ended, rest = chunk.split(b"\n")
-        for end in ended:
-            yield b"".join((*pieces, end))
-            pieces = []
-        pieces.append(rest)
-    if any(pieces):
-        yield b"".join(pieces)
+def _print(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201

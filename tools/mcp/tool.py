@@ -15,6 +15,8 @@ from tools.mcp.schemas import UnusableSchemaError, fit_schema
 from tools.mcp.spec import ToolFilter
 
 Caller = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+# Characters of a description that the model is sent, with every request.
+MAX_DESCRIPTION = 4_000
 REPEATABLE = ("readOnlyHint", "idempotentHint")
 
 
@@ -84,7 +86,7 @@ def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
     return McpTool(
         name=name,
         own_name=name,
-        description=next((text for text in words if isinstance(text, str) and text), ""),
+        description=next((text for text in words if isinstance(text, str) and text), "")[:MAX_DESCRIPTION],
         args_schema=schema,
         metadata={**annotations, **({"_meta": meta} if (meta := described.get("_meta")) else {})} or None,
         caller=caller,

@@ -1,0 +1,15 @@
+"""Foreign text, made fit for a log or a terminal. Pure."""
+
+import re
+
+# All that moves the cursor, ends a line, or makes a terminal act; not the blank and the tab.
+CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a text in which control characters, line ends and changes of direction are written as escapes."""
+    return text if text.isprintable() else CONTROLS.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()

@@ -21,7 +21,7 @@ from server.chat.route import router as chat
 from server.docs.document import Protocol, describes
 from server.docs.pages import add_docs
 from server.health import router as health
-from server.http.admission import Admission
+from server.http.admission import Admission, Room
 from server.http.body_limit import BodyLimit
 from server.http.error_handlers import ERROR_HANDLERS
 from server.http.foreign_errors import as_api_error
@@ -29,6 +29,7 @@ from server.http.guard import KeyGuard
 from server.http.identity import Identified
 from server.http.keys import Keys
 from server.http.login import login_router
+from server.http.metrics import Metrics
 from server.http.normalized import Normalized
 from server.http.sites import ANY, SiteGuard, matching, own_names
 from server.langserve.playground import router as playground
@@ -53,7 +54,7 @@ PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(se
 def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) -> FastAPI:
     """Return the server of the agents; they are opened and closed with the app's lifespan."""
     led_to = pages(settings)
-    keys = Keys(settings.keys())
+    keys, metrics, room = Keys(settings.keys()), Metrics(), Room(settings.max_runs, settings.max_queued)
     app = FastAPI(
         title="chat-agent",
         version=__version__,
@@ -63,7 +64,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         middleware=[
-            Middleware(Identified, session_headers=settings.session_headers),
+            Middleware(Identified, session_headers=settings.session_headers, metrics=metrics),
             Middleware(Normalized),
             Middleware(
                 SiteGuard,
@@ -79,12 +80,13 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
                 pages=led_to,
                 user_header=settings.trusted_user_header,
                 trusted=settings.trusted_keys,
+                metrics=metrics,
             ),
-            Middleware(Admission, most=settings.max_runs, queued=settings.max_queued),
+            Middleware(Admission, room=room),
         ],
         exception_handlers=ERROR_HANDLERS,
     )
-    app.state.settings, app.state.keys = settings, keys
+    app.state.settings, app.state.keys, app.state.metrics, app.state.room = settings, keys, metrics, room
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.playground:

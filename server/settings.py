@@ -34,6 +34,9 @@ class ServerSettings(AgentSettings):
     runs_at_once: int = Field(0, ge=0, description="Requests of one key that are answered at once; 0 for any number")
     max_runs: int = Field(1_000, ge=1, description="Requests of all keys that are answered at once; others wait")
     max_queued: int = Field(100, ge=0, description="Requests that may wait for that; others are refused")
+    metrics_key: SecretStr | None = Field(
+        None, description="Key for /metrics; without one only this machine may read them"
+    )
     trusted_user_header: str = Field(
         "", description="Header in which clients with the TRUSTED_KEYS name their users, e.g. X-OpenWebUI-User-Id"
     )

@@ -1,6 +1,7 @@
 """The interface of a database of threads: LangGraph's checkpointer, and more. Each database has a file here."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
@@ -19,3 +20,7 @@ class ThreadSaver(BaseCheckpointSaver[str], ABC):
         Raises:
             Exception: the database's own, if the row cannot be written.
         """
+
+    @abstractmethod
+    def times(self) -> Mapping[str, tuple[int, float]]:
+        """Return for each kind of the database's work how many pieces there were, and their seconds together."""

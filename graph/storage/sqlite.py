@@ -157,6 +157,10 @@ class SqliteThreads(ThreadSaver, SqliteSaver):
         probe = "INSERT OR REPLACE INTO probes VALUES (1, ?)"
         await self.database.write(partial(self.conn.execute, probe, (time.time(),)))
 
+    @override
+    def times(self) -> Mapping[str, tuple[int, float]]:
+        return self.database.times
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return a checkpoint, or a thread's latest."""
         return await self.database.read(partial(self.get_tuple, config))

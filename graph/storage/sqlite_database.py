@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,10 +32,12 @@ class SqliteDatabase:
         self._ident = thread.submit(threading.get_ident).result()
         self._file = DatabaseFile(path) if path else None
         self._waits = True
+        self.times = {"read": (0, 0.0), "write": (0, 0.0)}
+        """For each kind of work how many pieces there were, and their seconds together."""
 
     async def read(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, and return what it returns."""
-        return await self._in_thread(work)
+        return await self._in_thread(partial(self._timed, "read", work))
 
     async def write(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, in one transaction.
@@ -42,7 +45,7 @@ class SqliteDatabase:
         Raises:
             DatabaseMoved: it was written, but the file is no longer at its path.
         """
-        return await asyncio.shield(self._in_thread(partial(self._transaction, work)))
+        return await asyncio.shield(self._in_thread(partial(self._timed, "write", partial(self._transaction, work))))
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Do work in the database's thread, for a caller in any thread who waits for it, in one transaction."""
@@ -69,6 +72,14 @@ class SqliteDatabase:
 
     def _in_thread(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _timed(self, kind: str, work: Callable[[], Result]) -> Result:
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            count, seconds = self.times[kind]
+            self.times[kind] = count + 1, seconds + time.monotonic() - began
 
     def _transaction(self, work: Callable[[], Result]) -> Result:
         try:

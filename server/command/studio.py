@@ -30,7 +30,7 @@ from server.http.sites import SiteGuard, matching, own_names
 from server.sessions.dependencies import Sessions
 from server.settings import ServerSettings
 
-OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready")
+OURS = ("/v1/{path:path}", "/agent/{path:path}", "/login", "/logout", "/health", "/ready", "/metrics")
 MAX_SHOWN = 100
 # What requests within the process, as of `get_client`, name as their host.
 WITHIN = "api"

@@ -25,20 +25,66 @@ RUN_PATHS = ("/v1/chat/completions", "/agent/invoke", "/agent/stream", "/agent/s
 QUEUE_WAIT = 30.0
 
 
-class Admission:
-    """Pure ASGI middleware that lets requests that run the agent in, has them wait, or refuses them.
+class Room:
+    """The requests that are answered, and those that wait.
 
     Args:
-        app: what they are let into.
         most: how many are answered at once.
         queued: how many may wait for that.
     """
 
-    def __init__(self, app: ASGIApp, most: int, queued: int) -> None:
-        self._app, self._queued = app, queued
-        self._room = asyncio.Semaphore(most)
-        self._waiting = 0
-        self._runs: Counter[str] = Counter()
+    def __init__(self, most: int, queued: int) -> None:
+        self._most, self._queued = asyncio.Semaphore(most), queued
+        self.waiting = 0
+        self._of: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more_of(self, key: Key | None) -> Iterator[None]:
+        """Count a request of a key.
+
+        Raises:
+            NotAdmitted: it has as many as it may have.
+        """
+        holder = key.principal if key else ""
+        if key and key.runs_at_once and self._of[holder] >= key.runs_at_once:
+            message = f"Rate limit reached for {key.name}: {key.runs_at_once} at once. Try again when one is done."
+            raise NotAdmitted(RateLimited(message, "requests", retry_after=1))
+        self._of[holder] += 1
+        try:
+            yield
+        finally:
+            self._of[holder] -= 1
+            if not self._of[holder]:
+                del self._of[holder]
+
+    @asynccontextmanager
+    async def for_one(self) -> AsyncIterator[None]:
+        """Wait for room, if few enough others do.
+
+        Raises:
+            NotAdmitted: there is none.
+        """
+        if self._most.locked() and self.waiting >= self._queued:
+            raise NotAdmitted(_overloaded())
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(QUEUE_WAIT):
+                await self._most.acquire()
+        except TimeoutError:
+            raise NotAdmitted(_overloaded()) from None
+        finally:
+            self.waiting -= 1
+        try:
+            yield
+        finally:
+            self._most.release()
+
+
+class Admission:
+    """Pure ASGI middleware that lets requests that run the agent in, has them wait, or refuses them."""
+
+    def __init__(self, app: ASGIApp, room: Room) -> None:
+        self._app, self._room = app, room
         self._rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +95,8 @@ class Admission:
         key = state_of(scope).key
         try:
             headers = await self._rates.admit(key) if key else {}
-            with self._one_more_of(key):
-                async with self._room_for_one():
+            with self._room.one_more_of(key):
+                async with self._room.for_one():
                     await self._answer(scope, receive, _with_headers(send, headers), key)
         except NotAdmitted as refused:
             await error_response(refused.error)(scope, receive, send)
@@ -61,47 +107,6 @@ class Admission:
         finally:
             if key:
                 await self._rates.count_tokens(key, STATS.get() or RequestStats())
-
-    @contextmanager
-    def _one_more_of(self, key: Key | None) -> Iterator[None]:
-        """Count a request of a key.
-
-        Raises:
-            NotAdmitted: it has as many as it may have.
-        """
-        name = key.principal if key else ""
-        if key and key.runs_at_once and self._runs[name] >= key.runs_at_once:
-            message = f"Rate limit reached for {key.name}: {key.runs_at_once} at once. Try again when one is done."
-            raise NotAdmitted(RateLimited(message, "requests", retry_after=1))
-        self._runs[name] += 1
-        try:
-            yield
-        finally:
-            self._runs[name] -= 1
-            if not self._runs[name]:
-                del self._runs[name]
-
-    @asynccontextmanager
-    async def _room_for_one(self) -> AsyncIterator[None]:
-        """Wait for room, if few enough others do.
-
-        Raises:
-            NotAdmitted: there is none.
-        """
-        if self._room.locked() and self._waiting >= self._queued:
-            raise NotAdmitted(_overloaded())
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(QUEUE_WAIT):
-                await self._room.acquire()
-        except TimeoutError:
-            raise NotAdmitted(_overloaded()) from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._room.release()
 
 
 class NotAdmitted(Exception):

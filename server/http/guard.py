@@ -13,9 +13,11 @@ from server.http.guesses import Guesses
 from server.http.identity import RequestState, state_of
 from server.http.keys import Key, Keys
 from server.http.login import COOKIE, login_page
+from server.http.metrics import Metrics
 from server.http.sites import from_own_page
 
-OPEN_PATHS = ("/health", "/login")
+# The last one checks by itself who may read it.
+OPEN_PATHS = ("/health", "/login", "/metrics")
 WRONG_KEY = "invalid_api_key"
 # Letters of a user's name in the log.
 MAX_USER = 64
@@ -32,15 +34,22 @@ class KeyGuard:
         app: what is guarded.
         keys: the keys; without any, everybody is the one principal.
         pages: the pages that a browser is let into by the form.
+        metrics: where wrong keys are counted.
         user_header: the header in which the holders of `trusted` keys, by their names, name their users; each user is a
             principal then.
         trusted: see there.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, pages: Sequence[str], user_header: str = "", trusted: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        pages: Sequence[str],
+        metrics: Metrics,
+        user_header: str,
+        trusted: Collection[str],
     ) -> None:
-        self._app, self._keys = app, keys
+        self._app, self._keys, self._metrics = app, keys, metrics
         self._user_header, self._trusted = user_header, trusted
         self._pages = {"": pages[0]} | {page.strip("/"): page for page in pages}
         self._guesses = Guesses()
@@ -55,6 +64,7 @@ class KeyGuard:
             self._identify(headers, self._key(headers), state_of(scope))
         except Unauthorized as error:
             if error.code == WRONG_KEY:
+                self._metrics.count_wrong_key()
                 await self._guesses.slow_down(scope)
             await self._refusal(scope, error)(scope, receive, send)
         else:
@@ -66,7 +76,7 @@ class KeyGuard:
         Raises:
             Unauthorized: it has none of ours.
         """
-        if given := _given_key(headers):
+        if given := given_key(headers):
             if key := self._keys.of(given):
                 return key
             raise Unauthorized("Incorrect API key provided.", code=WRONG_KEY, headers={"WWW-Authenticate": "Bearer"})
@@ -89,7 +99,7 @@ class KeyGuard:
         return login_page(page) if wants_page and page and scope["method"] == "GET" else error_response(error)
 
 
-def _given_key(headers: Headers) -> str:
+def given_key(headers: Headers) -> str:
     """Return the key of a request, as OpenAI's clients send it or, in `api-key`, as those of Azure do."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else headers.get("api-key", "").strip()

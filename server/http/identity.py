@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -15,6 +16,7 @@ from server.http.error_handlers import error_response
 from server.http.foreign_errors import as_api_error
 from server.http.keys import Key
 from server.http.logs import REQUEST_ID, log_request
+from server.http.metrics import Metrics
 from server.http.stats import STATS, RequestStats
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,8 @@ class Identified:
     Inside Starlette's own error handling, an exception in the middle of a body would look like its normal end.
     """
 
-    def __init__(self, app: ASGIApp, session_headers: Sequence[str]) -> None:
-        self._app, self._session_headers = app, session_headers
+    def __init__(self, app: ASGIApp, session_headers: Sequence[str], metrics: Metrics) -> None:
+        self._app, self._session_headers, self._metrics = app, session_headers, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and put its ids into the answer's headers."""
@@ -140,6 +142,13 @@ class Identified:
             log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
             await error_response(told)(scope, receive, send_identified)
         finally:
+            self._metrics.count(
+                stats,
+                path=scope["path"],
+                status=status,
+                key=state.key.name if state.key else "",
+                seconds=time.monotonic() - stats.began,
+            )
             log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
 
     def _state(self, headers: Headers) -> RequestState:

@@ -100,6 +100,10 @@ class SessionIndex(ABC):
         """Return the principal's session that waits for the tool results at the end of the messages, if one does."""
 
     @abstractmethod
+    async def count(self) -> int:
+        """Return how many sessions there are."""
+
+    @abstractmethod
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
         """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
 

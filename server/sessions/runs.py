@@ -128,15 +128,10 @@ class Run:
         if error is None or (error is self._stopped_with and not isinstance(error, RunTimedOut)):
             return
         answer = as_api_error(error)
-        defect = isinstance(answer, AgentError)
-        log.log(
-            logging.ERROR if defect else logging.WARNING,
-            "%s failed: %s (%s)",
-            self.task.get_name(),
-            answer.message,
-            type(error).__name__,
-            exc_info=error if defect else None,
-        )
+        is_defect = isinstance(answer, AgentError)
+        level, trace = (logging.ERROR, error) if is_defect else (logging.WARNING, None)
+        name, kind = self.task.get_name(), type(error).__name__
+        log.log(level, "%s failed: %s (%s)", name, answer.message, kind, exc_info=trace)
 
     def _failure(self) -> BaseException | None:
         if self.task.cancelled():
@@ -198,6 +193,9 @@ class RunOwner:
         self._runs[run] = None
         run.task.add_done_callback(lambda _: self._forget(run))
         return run
+
+    def __len__(self) -> int:
+        return len(self._runs)
 
     def in_sessions_of(self, principal: str) -> list[Run]:
         """Return the runs in a principal's sessions, the one that was started last first."""

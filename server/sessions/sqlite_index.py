@@ -20,32 +20,13 @@ from server.messages.tool_results import results_at_end
 from server.sessions.index import AnsweredTurn, Found, SessionIndex, SessionRecord, unknown_session
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
-from server.sessions.sqlite_turns import LISTED, TURN, known_turn, one, recall
+from server.sessions.sqlite_turns import ENTER_SESSION, ENTER_TURN, LISTED, TURN, known_turn, one, recall
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
 # How long one transaction of a deletion goes on, and how many rows it deletes between two looks at the clock.
 PIECE_SECONDS = 0.01
 ROWS_AT_ONCE = 10
-
-# The first turn that follows another stays on its branch; any other begins one.
-ENTER_TURN = """
-INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent) VALUES (
-    :thread, :parent,
-    CASE WHEN :parent IS NULL OR EXISTS (SELECT 1 FROM turns WHERE thread_id = :thread AND parent = :parent)
-        THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
-        ELSE (SELECT branch FROM turns WHERE turn = :parent)
-    END,
-    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent
-)
-"""
-ENTER_SESSION = """
-INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, habit, newest, branches)
-SELECT ?, ?, ?, ?, ?, ?, turn, branch FROM turns WHERE turn = ?
-ON CONFLICT (thread_id) DO UPDATE SET
-    updated_at = excluded.updated_at, habit = excluded.habit, newest = excluded.newest,
-    branches = max(branches, excluded.branches)
-"""
 
 
 class SqliteIndex(SessionIndex):
@@ -132,6 +113,11 @@ class SqliteIndex(SessionIndex):
         )
         row = await self._database.read(look)
         return Session(principal, row["id"]) if row else None
+
+    @override
+    async def count(self) -> int:
+        [row] = await self._database.read(partial(self._database.select, "SELECT count(*) AS count FROM sessions"))
+        return int(row["count"])
 
     @override
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:

@@ -1,4 +1,4 @@
-"""What the session index in SQLite knows of a request's messages, and of one turn: reads in the database's thread."""
+"""What the session index in SQLite knows of a request's messages, and of one turn; how a turn is entered."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,24 @@ SELECT principal, id, habit, {TURN}, (
 ) AS latest
 FROM (SELECT ? AS thread) AS asked_for
 LEFT JOIN sessions ON sessions.thread_id = asked_for.thread LEFT JOIN turns ON turns.turn = newest
+"""
+# The first turn that follows another stays on its branch; any other begins one.
+ENTER_TURN = """
+INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent) VALUES (
+    :thread, :parent,
+    CASE WHEN :parent IS NULL OR EXISTS (SELECT 1 FROM turns WHERE thread_id = :thread AND parent = :parent)
+        THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
+        ELSE (SELECT branch FROM turns WHERE turn = :parent)
+    END,
+    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent
+)
+"""
+ENTER_SESSION = """
+INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, habit, newest, branches)
+SELECT ?, ?, ?, ?, ?, ?, turn, branch FROM turns WHERE turn = ?
+ON CONFLICT (thread_id) DO UPDATE SET
+    updated_at = excluded.updated_at, habit = excluded.habit, newest = excluded.newest,
+    branches = max(branches, excluded.branches)
 """
 
 

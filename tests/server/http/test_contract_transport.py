@@ -81,7 +81,8 @@ def test_a6_a8_nothing_but_health_answers_without_a_key(upstream_url: str) -> No
     with agent_server(**settings) as server:
         for path, methods in routes:
             for method in methods:
-                response = httpx.request(method, server.url + path)
+                # A proxy's client, since /metrics is open to this machine itself.
+                response = httpx.request(method, server.url + path, headers={"X-Forwarded-For": "203.0.113.9"})
                 assert response.status_code == (200 if path == "/health" else 401), f"{method} {path}"
                 if path not in ("/health", "/login") and method != "HEAD":  # the latter answers with a form
                     assert response.json()["error"]["type"] == "invalid_request_error"

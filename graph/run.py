@@ -1,5 +1,6 @@
 """Runs, reads and amends threads; the only module that knows LangGraph's configs, node names and stream modes."""
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -118,8 +119,11 @@ class Agent:
         return graph.astream(given, after.config, context=context, stream_mode=modes, durability="exit")
 
     async def read(self, position: Position, saver: RunSaver | None = None) -> list[AnyMessage]:
-        """Return the messages of a thread at a position; none where there is no such checkpoint."""
-        state = await on(self.graph, saver or self.saver).aget_state(position.config)
+        """Return the messages of a thread at a position; none where there is no such checkpoint.
+
+        In a thread, since it takes seconds for a hundred thousand messages.
+        """
+        state = await asyncio.to_thread(on(self.graph, saver or self.saver).get_state, position.config)
         messages: list[AnyMessage] = state.values.get("messages", [])
         return messages
 

@@ -106,7 +106,7 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
     runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
     async with agents(settings) as assembly:
         index = await open_index(assembly.checkpointer)
-        app.state.sessions = Sessions(assembly, index, runs)
+        app.state.sessions = Sessions(assembly, index, runs, settings.session_max_messages)
         app.state.models = Models(
             settings.ollama_model,
             [name for name in assembly.agents if name != OUR_AGENT],

@@ -78,6 +78,9 @@ class ServerSettings(AgentSettings):
         30, ge=0, description="Seconds a request waits for the run before it in the same session"
     )
     playground: bool = Field(True, description="Whether LangServe's playground and REST door are served under /agent")
+    session_max_messages: int = Field(
+        20_000, ge=1, description="Messages of the longest session that goes on; a new one must be begun then"
+    )
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 
     def keys(self) -> list[Key]:

@@ -79,3 +79,12 @@ def test_the_graph_knows_no_http_server_and_the_tools_no_graph() -> None:
         for file in (ROOT / path).rglob("*.py"):
             text = file.read_text()
             assert not any(f"import {name}" in text or f"from {name}" in text for name in strangers), file
+
+
+@pytest.mark.parametrize("page", ["docs/security.md", "docs/reliability.md"])
+def test_every_test_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / page).read_text())
+    assert len(named) > 20
+    for file, name in named:
+        written = ROOT / "tests" / file.removeprefix("tests/")
+        assert f"def {name}(" in written.read_text(), f"{page}: {file}::{name}"

@@ -26,7 +26,7 @@ from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
 from graph.model.listener import heard_by, listener_of_run
-from graph.model.response import READ_TIMEOUT, ModelResponse, chunk_of
+from graph.model.response import ModelResponse, Patience, chunk_of
 from graph.model.settings import ModelSettings
 from graph.model.tokens import room
 
@@ -58,13 +58,14 @@ async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
             base_url=settings.ollama_base_url,
             api_key=settings.ollama_api_key,
             temperature=settings.temperature,
-            timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+            timeout=httpx2.Timeout(settings.first_token_timeout, connect=CONNECT_TIMEOUT),
             max_retries=1,
             stream_usage=True,
             use_responses_api=False,
             http_async_client=client,
         )
         model._bounds = bounds
+        model._patience = Patience(settings.first_token_timeout, settings.token_timeout)
         yield model
 
 
@@ -90,6 +91,7 @@ class ChatModel(ChatOpenAI):
     _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=_nothing_known)
     """By model, what it is known to refuse."""
     _bounds: Bounds = PrivateAttr(default=Bounds())
+    _patience: Patience = PrivateAttr(default=Patience())
     _has_answered: set[str] = PrivateAttr(default_factory=set)
 
     async def answer(
@@ -200,7 +202,7 @@ class ChatModel(ChatOpenAI):
             [_sent_as_it_is(message) for message in messages], stop=stop, **kwargs, **options, stream=True
         )
         extra = payload.pop("extra_body", {})
-        return ModelResponse({**payload, **extra}, messages, self._bounds)
+        return ModelResponse({**payload, **extra}, messages, self._bounds, self._patience)
 
     async def _agenerate(
         self,

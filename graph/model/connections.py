@@ -9,6 +9,7 @@ from openai import DefaultAioHttpClient
 from graph.model.bounds import Bounds, too_large
 from graph.model.failures import Failure, ModelFailure
 from tools.addresses import NO_PROXY_ON_LOOPBACK
+from tools.trace import HEADER, TRACE_PARENT
 
 UNLIMITED = 0  # connections, as aiohttp counts them
 MAX_REDIRECTS = 3
@@ -36,8 +37,14 @@ def connections(bounds: Bounds) -> DefaultAioHttpClient:
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         mounts=NO_PROXY_ON_LOOPBACK,
-        event_hooks={"request": [_without_credentials], "response": [within_bounds]},
+        event_hooks={"request": [_without_credentials, _part_of_the_trace], "response": [within_bounds]},
     )
+
+
+async def _part_of_the_trace(request: httpx2.Request) -> None:
+    """Tell the endpoint which request it works for."""
+    if trace_parent := TRACE_PARENT.get():
+        request.headers[HEADER] = trace_parent
 
 
 async def _without_credentials(request: httpx2.Request) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx2
@@ -24,9 +24,15 @@ PATH = "/chat/completions"
 JSON = {"Content-Type": "application/json"}
 # What of a request's parameters is for the openai package, and what it calls them.
 PACKAGE_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
-READ_TIMEOUT = 120.0
 # Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
 AT_ONCE = 8192
+
+
+class Patience(NamedTuple):
+    """Seconds for which an endpoint may be silent: before its first bytes, and between any two."""
+
+    first: float = 120.0
+    next: float = 60.0
 
 
 class ModelResponse:
@@ -38,13 +44,16 @@ class ModelResponse:
         parameters: of the request, in OpenAI's names.
         messages: the same request's messages, to estimate its tokens where the endpoint reports none.
         bounds: how much of the answer is read.
+        patience: how long it may take.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], messages: Sequence[BaseMessage], bounds: Bounds) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any], messages: Sequence[BaseMessage], bounds: Bounds, patience: Patience
+    ) -> None:
         self._body = {name: value for name, value in parameters.items() if name not in PACKAGE_OPTIONS}
         options = {to: parameters[name] for name, to in PACKAGE_OPTIONS.items() if name in parameters}
         self._options: Any = {**options, "headers": {**JSON, **options.get("headers", {})}}
-        self._messages = messages
+        self._messages, self._patience = messages, patience
         names = [tool["function"]["name"] for tool in self._body.get("tools") or ()]
         self._reader = AnswerReader(stop=self._body.get("stop") or (), names=names, bounds=bounds)
 
@@ -56,9 +65,11 @@ class ModelResponse:
         """
         with endpoint_failures():
             response = await self._sent(client)
+            seconds = self._patience.first
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
-                    while read := await _next(reads):
+                    while read := await _next(reads, seconds):
+                        seconds = self._patience.next
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
                                 yield said
@@ -117,7 +128,7 @@ class ModelResponse:
         return self._reader.usage or await estimated_usage(self._messages, "".join(self._reader.said))
 
 
-async def _next(reads: AsyncIterator[bytes]) -> bytes:
+async def _next(reads: AsyncIterator[bytes], seconds: float) -> bytes:
     """Return what the next read brings; nothing at the end.
 
     aiohttp's own time-out is lost where it closes a connection for a malformed chunk.
@@ -126,7 +137,7 @@ async def _next(reads: AsyncIterator[bytes]) -> bytes:
         ModelFailure: nothing came in time.
     """
     try:
-        async with asyncio.timeout(READ_TIMEOUT):
+        async with asyncio.timeout(seconds):
             return await anext(reads, b"")
     except TimeoutError as error:
         raise ModelFailure(Failure("stalled")) from error

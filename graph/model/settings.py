@@ -17,6 +17,10 @@ class ModelSettings(EnvironmentSettings):
         SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
     )
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
+    first_token_timeout: float = Field(
+        120, gt=0, description="Seconds that the model may take to begin; some servers load it for a minute and longer"
+    )
+    token_timeout: float = Field(60, gt=0, description="Seconds that the model may be silent in an answer")
     max_line_bytes: int = Field(MEBIBYTE, ge=2**16, description="Bytes of the longest line of a model's stream")
     max_answer_length: int = Field(
         4 * MEBIBYTE, ge=1, description="Characters of a model's longest answer; it is cut there"

@@ -22,6 +22,16 @@ class Loaded(NamedTuple):
     checkpoint: CheckpointTuple | None
     histories: Mapping[str, DeltaChannelHistory]
 
+    def length(self, channel: str) -> int:
+        """Return how many values a channel that is a list has, or takes to rebuild."""
+        if self.checkpoint is None:
+            return 0
+        whole = self.checkpoint.checkpoint["channel_values"].get(channel)
+        history = self.histories.get(channel, {"writes": []})
+        seed = history.get("seed")
+        pieces = (whole, getattr(seed, "value", seed), *(value for _, _, value in history["writes"]))
+        return sum(len(piece) if isinstance(piece, list) else piece is not None for piece in pieces)
+
 
 class PutCheckpoint(NamedTuple):
     """A checkpoint to be stored: the arguments of a saver's `put`."""

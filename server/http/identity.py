@@ -18,6 +18,7 @@ from server.http.keys import Key
 from server.http.logs import REQUEST_ID, log_request
 from server.http.metrics import Metrics
 from server.http.stats import STATS, RequestStats
+from tools.trace import HEADER, TRACE_PARENT, continued
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,13 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state, stats = self._state(Headers(scope=scope)), RequestStats()
+        headers = Headers(scope=scope)
+        state, stats = self._state(headers), RequestStats()
         scope.setdefault("state", {})["request"] = state
-        request_id = f"req_{uuid4().hex}"
+        trace_id = uuid4().hex
+        request_id = f"req_{trace_id}"
         REQUEST_ID.set(request_id)
+        TRACE_PARENT.set(continued(headers.get(HEADER, ""), trace_id))
         STATS.set(stats)
         status: int | None = None
 
@@ -122,12 +126,12 @@ class Identified:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[OWN_HEADER] = state.session_id
-                headers["x-request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
-                if headers.get("content-type", "").startswith("text/html"):
-                    _keep_to_itself(headers)
+                told = MutableHeaders(scope=message)
+                told[OWN_HEADER] = state.session_id
+                told["x-request-id"] = request_id
+                told["x-content-type-options"] = "nosniff"
+                if told.get("content-type", "").startswith("text/html"):
+                    _keep_to_itself(told)
             await send(message)
 
         try:
@@ -137,10 +141,10 @@ class Identified:
         except Exception as error:
             if status:
                 raise
-            told = as_api_error(error)
-            defect = isinstance(told, AgentError)
-            log.error("%s %s failed: %s", scope["method"], scope["path"], told.message, exc_info=defect)
-            await error_response(told)(scope, receive, send_identified)
+            answer = as_api_error(error)
+            defect = isinstance(answer, AgentError)
+            log.error("%s %s failed: %s", scope["method"], scope["path"], answer.message, exc_info=defect)
+            await error_response(answer)(scope, receive, send_identified)
         finally:
             self._metrics.count(
                 stats,

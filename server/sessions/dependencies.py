@@ -20,10 +20,12 @@ class Sessions:
     assembly: Assembly
     index: SessionIndex
     runs: RunOwner
+    most_messages: int
+    """Of the longest session that goes on."""
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""
-        return self.runs.start(request.session, Turn(request, self.assembly, self.index).run)
+        return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.most_messages).run)
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, also while its first turn runs, or None if there is no such session."""

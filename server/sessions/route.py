@@ -18,6 +18,7 @@ from server.sessions.turn import turn_messages
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 MAX_BRANCH = 2**31 - 1
+MAX_MESSAGES = 1_000
 SessionId = Annotated[str, Path(description="The session's id.", json_schema_extra={"pattern": ID})]
 
 
@@ -93,6 +94,8 @@ async def list_messages(
     branch: Annotated[
         int | None, Query(ge=1, le=MAX_BRANCH, description="A branch, from 1; the newest without it.")
     ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_MESSAGES, description="How many at most.")] = MAX_MESSAGES,
+    after: Annotated[int, Query(ge=0, le=MAX_BRANCH, description="How many to leave out at the beginning.")] = 0,
 ) -> MessageList:
     """List the messages of the newest branch, or of another; branches are counted from 1 as they began."""
     session = _session(session_id, request)
@@ -101,7 +104,8 @@ async def list_messages(
     if end is None and branch is not None:
         raise NotFound(f"The session has no branch {branch}.", param="branch", code="branch_not_found")
     messages = await turn_messages(sessions.assembly, session, end) if end else []
-    return MessageList(object="list", data=dump_messages(messages), has_more=False)
+    page = messages[after : after + limit]
+    return MessageList(object="list", data=dump_messages(page), has_more=len(messages) > after + limit)
 
 
 @router.post("/{session_id}/reset", responses=may_fail(400, 401, 404, 409))

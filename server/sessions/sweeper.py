@@ -6,6 +6,7 @@ import time
 
 from server.errors import AgentError, SessionBusy
 from server.http.foreign_errors import as_api_error
+from server.sessions.clock import Clock
 from server.sessions.index import SessionIndex, SessionRecord
 from server.sessions.runs import RunOwner
 from server.settings import ServerSettings
@@ -13,25 +14,26 @@ from server.settings import ServerSettings
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0
+# Seconds for which the clock must have been right before a session counts as old.
+LONGEST_DOUBT = 600.0
 BREATH = 0.1
-AT_ONCE = 100
+AT_ONCE, IN_A_ROUND = 100, 1_000
 NEVER = 0.0
 
 
 async def sweep(index: SessionIndex, runs: RunOwner, settings: ServerSettings) -> None:
     """Delete idle sessions for as long as the server runs."""
-    lifetimes = [settings.session_ttl_single, settings.session_ttl]
-    pause = min([LONGEST_PAUSE, *filter(None, lifetimes)])
+    lifetimes, clock = [settings.session_ttl_single, settings.session_ttl], Clock()
+    pause, doubt = min([LONGEST_PAUSE, *filter(None, lifetimes)]), min([LONGEST_DOUBT, *filter(None, lifetimes)])
     while True:
         await asyncio.sleep(pause)
+        is_right = clock.is_right(doubt)
         one_turn, more_turns = (time.time() - lifetime if lifetime else NEVER for lifetime in lifetimes)
         try:
             if not index.is_clean:
                 await index.clean_up()
-            while True:
-                if await delete_idle(index, runs, one_turn, more_turns) < AT_ONCE:
-                    break
-                await asyncio.sleep(BREATH)
+            if is_right:
+                await delete_a_round(index, runs, one_turn, more_turns)
         except Exception as error:
             told = as_api_error(error)
             log.error(
@@ -39,6 +41,17 @@ async def sweep(index: SessionIndex, runs: RunOwner, settings: ServerSettings) -
                 told.message,
                 exc_info=isinstance(told, AgentError),
             )
+
+
+async def delete_a_round(index: SessionIndex, runs: RunOwner, one_turn: float, more_turns: float) -> None:
+    """Delete sessions last used before these times; where there are very many, the rest is left to the next round."""
+    deleted, at_once = 0, AT_ONCE
+    while at_once == AT_ONCE and deleted < IN_A_ROUND:
+        at_once = await delete_idle(index, runs, one_turn, more_turns)
+        deleted += at_once
+        await asyncio.sleep(BREATH)
+    if deleted:
+        log.info("%d sessions were deleted, which were not used for longer than they are kept.", deleted)
 
 
 async def delete_idle(index: SessionIndex, runs: RunOwner, one_turn: float, more_turns: float) -> int:

@@ -11,9 +11,9 @@ from graph.event_queue import EventQueue
 from graph.events import ClientCall
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
-from graph.state import OUR_AGENT, TurnContext
+from graph.state import MESSAGES, OUR_AGENT, TurnContext
 from graph.storage.run_saver import Loaded, RunSaver
-from server.errors import ApiError, NotFound
+from server.errors import ApiError, InvalidRequest, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
 from server.sessions.naming import Session
@@ -56,10 +56,17 @@ class Place:
 
 
 class Turn:
-    """A turn of a stored session."""
+    """A turn of a stored session.
 
-    def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex) -> None:
-        self._request, self._session = request, request.session
+    Args:
+        request: what is asked.
+        assembly: the agents.
+        index: the sessions.
+        most: how many messages the session may have.
+    """
+
+    def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex, most: int) -> None:
+        self._request, self._session, self._most = request, request.session, most
         self._assembly, self._index = assembly, index
         self._agent = assembly.agents[request.agent]
 
@@ -70,7 +77,8 @@ class Turn:
         was not acknowledged, and clients send a failed request again.
 
         Raises:
-            ApiError: tool results without their calls, or only some of those that are waited for.
+            ApiError: tool results without their calls, or only some of those that are waited for; or the session is too
+                long to go on.
             NotFound: the session's thread is another principal's.
         """
         place = await self._find()
@@ -94,6 +102,8 @@ class Turn:
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
         step = found.step
+        if (length := found.start.length(MESSAGES)) > self._most:
+            raise too_long(length)
         checkpoint_id: str | None = NOWHERE
         given = list(step.messages)
         if step.after and step.after.agent != self._request.agent:
@@ -169,6 +179,16 @@ class Turn:
             if text and message_id not in known
         ]
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
+
+
+def too_long(length: int) -> InvalidRequest:
+    """Return the error for a session that has too many messages to go on."""
+    return InvalidRequest(
+        f"The session has {length} messages, which is more than SESSION_MAX_MESSAGES. Start a new one, for example "
+        "with a summary of this one; it can still be read.",
+        param="messages",
+        code="session_too_long",
+    )
 
 
 async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:

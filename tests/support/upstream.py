@@ -70,6 +70,7 @@ class Upstream:
         self.message_id: str | None = None
         self.listed = 0
         self.keys: list[str | None] = []
+        self.traces: list[str | None] = []
         self.closed_early = 0
         self.streaming = 0
         self._script: deque[Reply] = deque()
@@ -98,6 +99,7 @@ class Upstream:
         body = await request.json()
         self.requests.append(body)
         self.keys.append(request.headers.get("authorization"))
+        self.traces.append(request.headers.get("traceparent"))
         reply = self._script.popleft() if self._script else self.otherwise
         answer = reply(body) if callable(reply) else reply
         if isinstance(answer, Raw):

@@ -17,10 +17,11 @@ from mcp.types import JSONRPCMessage
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.mcp.lines import bounded
-from tools.mcp.messages import answered_id, encoded, error_answer, readable
+from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
+from tools.trace import HEADER
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class McpHttpClient(httpx.AsyncClient):
         if "method" not in message or "id" not in message:
             return await self._note(request, options)
         is_first = message["method"] == "initialize"
+        if trace_parent := ((message.get("params") or {}).get("_meta") or {}).get(HEADER):
+            request.headers[HEADER] = trace_parent
         try:
             return await self._answer(request, options, message["id"], is_first)
         except httpx.RequestError as error:
@@ -190,7 +193,7 @@ def _whole(response: httpx.Response, body: bytes, request_id: int, is_first: boo
         UnansweredError: there is none in it.
     """
     messages = readable(body)
-    words, code = _complaint(body)
+    words, code = complaint(body)
     if not response.is_success:
         raise refused(response, words, code, is_first=is_first)
     answer = next((message for message in messages if answered_id(message) == request_id), None)
@@ -200,21 +203,6 @@ def _whole(response: httpx.Response, body: bytes, request_id: int, is_first: boo
         raise no_answer(response, is_first=is_first)
     headers = _headers(response, "application/json")
     return httpx.Response(200, headers=headers, content=encoded(answer), request=response.request)
-
-
-def _complaint(body: bytes) -> tuple[str | None, int | None]:
-    """Return what a JSON-RPC error in a body says, whichever request it names, and its code."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, None
-    match found:
-        case {"error": {"message": str(words), "code": int(code)}}:
-            return words, code
-        case {"error": {"message": str(words)}} | {"error": str(words)} | {"message": str(words)}:
-            return words, None
-        case _:
-            return None, None
 
 
 def _encoded(event: ServerSentEvent, messages: list[JSONRPCMessage]) -> list[bytes]:

@@ -65,7 +65,7 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
         message = JSONRPCMessage.model_validate({"jsonrpc": "2.0", **without_half_characters(item)})
     except ValidationError:
         if "method" not in item and isinstance(item.get("id"), int | str):
-            yield error_answer(item["id"], _complaint(item.get("error")))
+            yield error_answer(item["id"], _words(item.get("error")))
         return
     if isinstance(message.root, JSONRPCNotification) and not _is_known(message.root):
         return  # the SDK would log it as an error
@@ -84,12 +84,27 @@ def error_answer(request_id: int | str, words: str) -> JSONRPCMessage:
     return JSONRPCMessage.model_validate({"jsonrpc": "2.0", "id": request_id, "error": error})
 
 
-def _complaint(error: object) -> str:
+def _words(error: object) -> str:
     match error:
         case str(words) | {"message": str(words)} if words:
             return words
         case _:
             return WRONG_FORM
+
+
+def complaint(body: bytes) -> tuple[str | None, int | None]:
+    """Return what a JSON-RPC error in a body says, whichever request it names, and its code."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, None
+    match found:
+        case {"error": {"message": str(words), "code": int(code)}}:
+            return words, code
+        case {"error": {"message": str(words)}} | {"error": str(words)} | {"message": str(words)}:
+            return words, None
+        case _:
+            return None, None
 
 
 def _is_known(notification: JSONRPCNotification) -> bool:

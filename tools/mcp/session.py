@@ -30,6 +30,7 @@ from tools.identity import NAME, version
 from tools.mcp.pending import Pending
 from tools.mcp.progress import Progress
 from tools.mcp.reasons import UnansweredError, lost
+from tools.trace import HEADER, TRACE_PARENT
 
 MAX_PAGES = 1000
 GIVE_UP_TIMEOUT = 5.0
@@ -96,7 +97,9 @@ class Session(ClientSession):
             scope.deadline = anyio.current_time() + limit
             on_progress(Progress(progress, total, message))
 
-        parameters = CallToolRequestParams(name=name, arguments=dict(arguments))
+        trace_parent = TRACE_PARENT.get()
+        about = {"_meta": {HEADER: trace_parent}} if trace_parent else {}
+        parameters = CallToolRequestParams.model_validate({"name": name, "arguments": dict(arguments), **about})
         request = ClientRequest(CallToolRequest(params=parameters))
         with anyio.fail_after(limit) as scope, self._given_up_when_left():
             result: Result = await self.send_request(request, Result, progress_callback=progressed)

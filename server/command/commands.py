@@ -18,7 +18,7 @@ from server import __version__
 from server.command import flags
 from server.command.address import AddressError, require_free_address
 from server.command.mistakes import misspelt, unusable
-from server.command.screens import address, banner, doors, invitation
+from server.command.screens import address, banner, doors, invitation, is_loopback, tools_open_to_all
 from server.command.signals import end_in_order_on_hangup
 from server.settings import ServerSettings
 from tools.bundled.settings import ToolSettings
@@ -110,6 +110,8 @@ def mcp(options: argparse.Namespace) -> None:
     require_free_address(settings.mcp_host, settings.mcp_port, of="MCP")
     from tools.bundled.server import build_server
 
+    if not is_loopback(settings.mcp_host):
+        print(tools_open_to_all(settings.mcp_host), file=sys.stderr)
     print(f"MCP server on http://{settings.mcp_host}:{settings.mcp_port}/mcp (streamable HTTP)", flush=True)
     build_server(settings).run("streamable-http")
 

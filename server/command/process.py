@@ -17,7 +17,7 @@ from graph.brought import load_factory
 from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
 from server.command.open_files import most_connections
-from server.command.screens import open_to_all
+from server.command.screens import is_loopback, open_to_all
 from server.command.signals import end_uninterrupted, end_with_status_0_when_told
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS + 5
 HURRIED_SECONDS = 2  # for answers that a second Ctrl-C ends
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 WhenReady = Callable[[FastAPI, ServerSettings], Awaitable[None]]
 
@@ -107,7 +106,7 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         load_factory(path)
     with claimed(settings.checkpoint_url):
         asyncio.run(_open_once(settings.checkpoint_url))
-        if settings.api_host not in LOOPBACK and not settings.keys():
+        if not is_loopback(settings.api_host) and not settings.keys():
             print(open_to_all(settings.api_host), file=sys.stderr)
         server = Server(create_app(settings), settings, when_ready)
         with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order

@@ -6,7 +6,8 @@ from server.settings import ServerSettings
 
 RULE = "=" * 60
 SHOWN = ("ollama_model", "ollama_base_url", "temperature", "use_mcp_tools", "api_host", "api_port")
-LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it means, not what we do
 FIRST_QUESTION = "서울 날씨 알려줘"
 
 
@@ -16,11 +17,21 @@ def banner(settings: ServerSettings) -> str:
     return "\n".join([RULE, "Configuration Loaded", RULE, *lines, RULE])
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches an address."""
+    return host in LOOPBACK
+
+
 def open_to_all(host: str) -> str:
     """Return the warning that an address can be reached from outside without a key."""
     return (
         f"WARNING: {host} can be reached from other machines and API_KEYS is empty: anybody there can use this agent."
     )
+
+
+def tools_open_to_all(host: str) -> str:
+    """Return the warning that the bundled tools can be reached from outside."""
+    return f"WARNING: {host} can be reached from other machines, and these tools need no key: anybody can use them."
 
 
 def doors(settings: ServerSettings, program: str = "chat-agent") -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import httpx
 from mcp.server.fastmcp import FastMCP
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
@@ -35,7 +36,13 @@ SEARCH = (
 def build_server(settings: ToolSettings) -> FastMCP:
     """Return the server with its two tools; the caller picks the transport."""
     _log_plainly()
-    server = FastMCP(NAME, host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING")
+    security = None  # FastMCP's own: on loopback it answers for loopback's names alone
+    if settings.mcp_allowed_hosts:
+        hosts = [form for host in settings.mcp_allowed_hosts for form in (host, f"{host}:*")]
+        security = TransportSecuritySettings(enable_dns_rebinding_protection=True, allowed_hosts=hosts)
+    server = FastMCP(
+        NAME, host=settings.mcp_host, port=settings.mcp_port, log_level="WARNING", transport_security=security
+    )
     server._mcp_server.version = version()  # FastMCP has no argument for it
     web = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
     read_only = ToolAnnotations(readOnlyHint=True, openWorldHint=True)

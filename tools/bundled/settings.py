@@ -1,8 +1,11 @@
 """The bundled tools' settings: environment variables or `.env`."""
 
-from pydantic import Field
+from typing import Annotated
 
-from tools.environment import EnvironmentSettings
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from tools.environment import EnvironmentSettings, listed
 
 
 class ToolSettings(EnvironmentSettings):
@@ -10,6 +13,10 @@ class ToolSettings(EnvironmentSettings):
 
     mcp_host: str = Field("127.0.0.1", description="Address of `chat-agent mcp`")
     mcp_port: int = Field(22000, ge=0, le=65535, description="Port of `chat-agent mcp`")
+    mcp_allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (),
+        description="Comma-separated hosts under which `chat-agent mcp` may be asked; all if it is not on loopback",
+    )
     open_meteo_geocoding_url: str = Field(
         "https://geocoding-api.open-meteo.com", description="Where get_weather finds cities"
     )

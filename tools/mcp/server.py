@@ -83,7 +83,7 @@ class McpServer:
                 await left.wait()
                 if not holding.done() or self._was_ready_for_long(began):
                     retry = FIRST_RETRY
-                await asyncio.sleep(retry * random.uniform(0.5, 1.5))
+                await asyncio.sleep(retry * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
                 retry = min(growth * retry, last_retry)
         finally:
             self.tools = ()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import StdioConnection
@@ -250,3 +251,18 @@ async def test_langchain_s_own_client_has_its_tools(open_meteo_url: str) -> None
     tools = {tool.name: tool for tool in await client.get_tools()}
     assert set(tools) == {"get_weather", "search_web"}
     assert "5.3 °C" in str(await tools["get_weather"].ainvoke({"city": "Seoul"}))
+
+
+def test_where_others_reach_it_that_is_said_and_the_hosts_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    for name, value in {"MCP_PORT": str(port), "MCP_HOST": "0.0.0.0", "MCP_ALLOWED_HOSTS": "tools.example"}.items():
+        monkeypatch.setenv(name, value)
+    accepted = {"Accept": "application/json, text/event-stream"}
+    with running(["-m", "server", "mcp"], port) as process:
+        statuses = [
+            httpx.post(f"http://127.0.0.1:{port}/mcp", json={}, headers={**accepted, "Host": host}).status_code
+            for host in ("tools.example", f"tools.example:{port}", "evil.com", f"127.0.0.1:{port}")
+        ]
+        _, errors = process.end(signal.SIGINT)
+    assert statuses == [400, 400, 421, 421], "a request that is none, but looked at"
+    assert "WARNING: 0.0.0.0 can be reached from other machines" in errors

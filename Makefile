@@ -11,7 +11,7 @@ PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench soak
 
 all: check test
 
@@ -84,6 +84,9 @@ nightly: dev
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
+
+soak: dev
+	.venv/bin/python -m benchmarks.soak $(ARGS)
 
 bench: dev $(if $(BENCH_PEERS),$(PEERS:%=.venv-clients/%/.ready))
 	.venv/bin/python -m benchmarks.speed $(ARGS)

@@ -53,12 +53,13 @@ async def put_on(load: Load, port: int, session: str | None = None) -> list[floa
     return latencies
 
 
-async def ask(load: Load, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: str) -> float:
+async def ask(
+    load: Load, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: str, more_headers: str = ""
+) -> float:
     """Ask, check the answer, and return the seconds until it began."""
     body = load.body()
-    headers = (
-        f"Host: localhost\r\nContent-Type: application/json\r\nX-Session-ID: {session}\r\nContent-Length: {len(body)}"
-    )
+    headers = f"Host: localhost\r\nContent-Type: application/json\r\nX-Session-ID: {session}{more_headers}"
+    headers += f"\r\nContent-Length: {len(body)}"
     began = time.perf_counter()
     writer.write(f"POST /v1/chat/completions HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body)
     head = await reader.readuntil(b"\r\n\r\n")

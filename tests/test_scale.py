@@ -21,6 +21,7 @@ import pytest
 from benchmarks.endpoint import MODEL, text_of
 from benchmarks.load import put_on
 from benchmarks.servers import Running, endpoint, serving
+from benchmarks.soak import soak
 from benchmarks.speed import BURST, OURS, PACED
 from server.sessions.naming import Session
 from tests.support.waiting import until
@@ -214,3 +215,11 @@ def enlarge_session(path: Path) -> int:
             db.execute(f"INSERT INTO writes VALUES ({', '.join('?' * len(row))})", row)
     db.close()
     return rows(path)
+
+
+def test_many_turns_over_many_sessions_leave_the_memory_as_it_was(model: str, tmp_path: Path) -> None:
+    """`make soak` in small."""
+    with serving(OURS, model, tmp_path) as server:
+        soaked = asyncio.run(soak(server, turns=1_500, sessions=50, at_once=8))
+    assert soaked.growth < 0.1, soaked
+    assert soaked.lag < 0.1, soaked

@@ -19,6 +19,7 @@ from server.app import create_app
 from server.command.open_files import most_connections
 from server.command.screens import is_loopback, open_to_all
 from server.command.signals import end_uninterrupted, end_with_status_0_when_told
+from server.command.systemd import READY, STOPPING, notify
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
 from server.http.key_file import KeyFileError
@@ -60,6 +61,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self._settings.api_keys_file and not sys.stdin.isatty() and sys.platform != "win32":
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_again)
+        if self.started:
+            notify(READY)
         if self.started and self._when_ready:
             self._welcome = asyncio.ensure_future(self._when_ready(self._app, self._settings))
 
@@ -78,6 +81,7 @@ class Server(uvicorn.Server):
 
         A second Ctrl-C stops them at once; uvicorn would then skip the app's own shutdown, which is still done here.
         """
+        notify(STOPPING)
         if self._welcome:
             self._welcome.cancel()
             await asyncio.wait({self._welcome})

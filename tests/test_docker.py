@@ -18,6 +18,7 @@ from typing import IO
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
 from server.settings import ServerSettings
 from tests.support.agent_server import MODEL, AgentServer
@@ -217,7 +218,8 @@ def test_the_builder_installs_the_locked_packages_that_the_project_runs_on(built
     assert packages.pop("chat-agent")
     assert {re.split(r"[^a-z0-9-]", line)[0] for line in project["dependencies"]} <= packages.keys()
     assert not {"pip", "uv", "pytest", "mypy", "xllamacpp", "huggingface-hub"} & packages.keys()
-    pins = {block.split("==")[0]: block.split()[0].partition("==")[2] for block in lock_blocks(ROOT)}
+    locked = [Requirement(block.partition("\\")[0]) for block in lock_blocks(ROOT)]
+    pins = {pin.name: str(pin.specifier)[2:] for pin in locked if pin.marker is None or pin.marker.evaluate()}
     assert {name: pins.get(name) for name in packages} == packages
 
 

@@ -3,8 +3,11 @@
 import errno
 import logging
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -63,6 +66,13 @@ def make_private(path: Path) -> None:
         os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if sys.platform != "win32" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        _tell_of_other_readers(path, mode)
+
+
+@cache  # it is opened several times
+def _tell_of_other_readers(path: Path, mode: int) -> None:
+    log.warning("%s can be read by other users (mode %o). Run: chmod 600 %s", path, mode, path)
 
 
 @contextmanager
@@ -104,7 +114,7 @@ def used_alone(path: Path) -> Iterator[None]:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
     except OSError:
         return None
-    return stat.st_dev, stat.st_ino
+    return found.st_dev, found.st_ino

@@ -12,6 +12,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
+from graph.storage.database_file import make_private
 from graph.storage.opening import open_checkpointer, sqlite_path
 from graph.storage.saver import CheckpointUrlError
 from graph.storage.sqlite import SqliteThreads
@@ -88,3 +89,13 @@ async def test_a_deleted_thread_is_gone_and_others_are_not(url: str) -> None:
         assert await saver.aget_tuple(CONFIG)
         await saver.adelete_thread("t")
         assert await saver.aget_tuple(CONFIG) is None
+
+
+def test_a_file_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "agent.db"
+    file.touch(0o600)
+    make_private(file)
+    assert caplog.messages == []
+    file.chmod(0o666)
+    make_private(file)
+    assert caplog.messages == [f"{file} can be read by other users (mode 666). Run: chmod 600 {file}"]

@@ -64,7 +64,17 @@ class Room:
         Raises:
             NotAdmitted: there is none.
         """
-        if self._most.locked() and self.waiting >= self._queued:
+        if self._most.locked():
+            await self._wait()
+        else:
+            await self._most.acquire()  # at once
+        try:
+            yield
+        finally:
+            self._most.release()
+
+    async def _wait(self) -> None:
+        if self.waiting >= self._queued:
             raise NotAdmitted(_overloaded())
         self.waiting += 1
         try:
@@ -74,10 +84,6 @@ class Room:
             raise NotAdmitted(_overloaded()) from None
         finally:
             self.waiting -= 1
-        try:
-            yield
-        finally:
-            self._most.release()
 
 
 class Admission:

@@ -26,6 +26,7 @@ from server.http.body_limit import BodyLimit
 from server.http.error_handlers import ERROR_HANDLERS
 from server.http.foreign_errors import as_api_error
 from server.http.guard import KeyGuard
+from server.http.guesses import Guesses
 from server.http.identity import Identified
 from server.http.keys import Keys
 from server.http.login import login_router
@@ -54,7 +55,9 @@ PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(se
 def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) -> FastAPI:
     """Return the server of the agents; they are opened and closed with the app's lifespan."""
     led_to = pages(settings)
-    keys, metrics, room = Keys(settings.keys()), Metrics(), Room(settings.max_runs, settings.max_queued)
+    metrics = Metrics()
+    guesses = Guesses(metrics)
+    keys, room = Keys(settings.keys()), Room(settings.max_runs, settings.max_queued)
     app = FastAPI(
         title="chat-agent",
         version=__version__,
@@ -80,20 +83,21 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
                 pages=led_to,
                 user_header=settings.trusted_user_header,
                 trusted=settings.trusted_keys,
-                metrics=metrics,
+                guesses=guesses,
             ),
             Middleware(Admission, room=room),
         ],
         exception_handlers=ERROR_HANDLERS,
     )
-    app.state.settings, app.state.keys, app.state.metrics, app.state.room = settings, keys, metrics, room
+    app.state.settings, app.state.keys, app.state.room = settings, keys, room
+    app.state.metrics, app.state.guesses = metrics, guesses
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.playground:
         app.include_router(langserve)
         app.include_router(playground)
     if keys:
-        app.include_router(login_router(keys, led_to))
+        app.include_router(login_router(keys, led_to, guesses))
     add_docs(app)
     app.add_route("/", lambda _: RedirectResponse(led_to[0]))
     app.openapi = describes(app, PROTOCOLS, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
@@ -141,7 +145,8 @@ def cross_origin(origins: Sequence[str], session_headers: Sequence[str]) -> list
     """Return the middleware that lets web pages of these origins in; they need a key, and get no cookies."""
     if not origins:
         return []
-    exposed = ["x-request-id", "retry-after", "x-should-retry", *session_headers]
+    left = [f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")]
+    exposed = ["x-request-id", "retry-after", "x-should-retry", *left, *session_headers]
     return [
         Middleware(
             CORSMiddleware,

@@ -18,10 +18,14 @@ from server.http.admission import Room
 from server.http.foreign_errors import as_api_error
 from server.http.guard import given_key
 from server.http.metrics import Metrics
+from server.http.sites import from_own_page, host_name
 from server.sessions.dependencies import Sessions, SessionsDep
 from tools.mcp.health import ServerHealth
 
 log = logging.getLogger(__name__)
+
+# What proxies add to requests, some of them.
+PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 router = APIRouter(tags=["health"])
 
@@ -86,7 +90,12 @@ async def _state(check: Awaitable[object]) -> PartHealth:
 async def metrics(request: Request, sessions: SessionsDep) -> Response:
     """Tell all counts: to the holder of METRICS_KEY, or, without one, to this machine alone."""
     state = request.app.state
-    check_reader(request, state.settings.metrics_key)
+    try:
+        check_reader(request, state.settings.metrics_key)
+    except Unauthorized:
+        if given_key(request.headers):
+            await state.guesses.slow_down(request.scope)
+        raise
     counted: Metrics = state.metrics
     now = CollectorRegistry()
     now.register(Now(sessions, state.room, await sessions.index.count()))
@@ -113,11 +122,15 @@ def check_reader(request: Request, key: SecretStr | None) -> None:
 
 
 def is_local(request: Request) -> bool:
-    """Say whether a request comes from this machine, and not through a proxy on it."""
-    if request.client is None or any(name in request.headers for name in ("x-forwarded-for", "forwarded")):
+    """Say whether a request comes from this machine, and not through a proxy on it, or from a page."""
+    if request.client is None or any(name in request.headers for name in PROXIES) or not from_own_page(request.headers):
         return False
+    return _is_loopback(request.client.host) and _is_loopback(host_name(request.headers.get("host", "")) or "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        return ip_address(request.client.host.partition("%")[0]).is_loopback
+        return host == "localhost" or ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
 

@@ -122,7 +122,7 @@ class CallAssembly:
         same_index = [call for call in among if fragment.index is None or call.index == fragment.index]
         if same_index or same_id:
             return (same_index or same_id)[-1]
-        is_a_tail = self._begun and not fragment.name and not fragment.id and not _is_whole(self._begun[-1].text)
+        is_a_tail = self._begun and not fragment.name and not fragment.id and not _is_whole(self._begun[-1])
         return self._begun[-1] if is_a_tail else None
 
     def _continues(self, call: _Begun, fragment: Fragment) -> bool:
@@ -132,9 +132,9 @@ class CallAssembly:
             if not call.arguments:
                 return call.name + fragment.name in self._names
             is_under_its_index = fragment.index is not None and fragment.index == call.index
-            return is_under_its_index and self._repeats(call.name, fragment.name) and not _is_whole(call.text)
+            return is_under_its_index and self._repeats(call.name, fragment.name) and not _is_whole(call)
         if self._repeats(call.name, fragment.name):
-            return not _is_whole(call.text) or fragment.arguments in ("", call.text)
+            return not _is_whole(call) or fragment.arguments in ("", call.text)
         return not call.arguments and self._goes_on_with(call.name, fragment.name)
 
     def _repeats(self, name: str, piece: str) -> bool:
@@ -145,12 +145,12 @@ class CallAssembly:
         return name + piece in self._names or not self._names & {name, piece}
 
 
-def _is_whole(arguments: str) -> bool:
-    """Whether arguments are complete; `{}` is not: some endpoints send it before the real ones."""
-    if not arguments.rstrip().endswith("}"):
+def _is_whole(call: _Begun) -> bool:
+    """Whether a call's arguments are complete; `{}` are not: some endpoints send them before the real ones."""
+    if not next(reversed(call.arguments.values()), "").rstrip().endswith("}"):
         return False
     try:
-        return bool(json.loads(arguments))
+        return bool(json.loads(call.text))
     except (ValueError, RecursionError):
         return False
 

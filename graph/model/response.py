@@ -29,10 +29,10 @@ AT_ONCE = 8192
 
 
 class Patience(NamedTuple):
-    """Seconds for which an endpoint may be silent: before its first bytes, and between any two."""
+    """Seconds for which an endpoint may be silent: until it says something, and after that."""
 
     first: float = 120.0
-    next: float = 60.0
+    next: float = 120.0
 
 
 class ModelResponse:
@@ -69,9 +69,9 @@ class ModelResponse:
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
                     while read := await _next(reads, seconds):
-                        seconds = self._patience.next
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
+                                seconds = self._patience.next
                                 yield said
                         if self._reader.is_done:
                             break

@@ -20,7 +20,7 @@ class ModelSettings(EnvironmentSettings):
     first_token_timeout: float = Field(
         120, gt=0, description="Seconds that the model may take to begin; some servers load it for a minute and longer"
     )
-    token_timeout: float = Field(60, gt=0, description="Seconds that the model may be silent in an answer")
+    token_timeout: float = Field(120, gt=0, description="Seconds that the model may be silent in an answer")
     max_line_bytes: int = Field(MEBIBYTE, ge=2**16, description="Bytes of the longest line of a model's stream")
     max_answer_length: int = Field(
         4 * MEBIBYTE, ge=1, description="Characters of a model's longest answer; it is cut there"

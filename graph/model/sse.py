@@ -89,7 +89,7 @@ class EventDecoder:
         match field:
             case b"data":
                 self._data.append(value.removeprefix(b" "))
-                self._data_size += len(value)
+                self._data_size += len(value) + 1
             case b"event":
                 self._name = value.removeprefix(b" ").decode(errors="replace")
             case b"error":

@@ -29,5 +29,5 @@ def most_connections() -> int:
     import resource
 
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = WANTED if now == resource.RLIM_INFINITY else now
+    files = WANTED if now == resource.RLIM_INFINITY else min(now, WANTED)
     return max(files - OTHERS, 2) // 2

@@ -1,23 +1,19 @@
 """How many requests are answered at once, and how many in a minute, of all keys and of each."""
 
 import asyncio
-import math
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ApiError, RateLimited, Unavailable
+from server.errors import InvalidRequest, RateLimited, Unavailable
 from server.http.error_handlers import error_response
 from server.http.identity import state_of
 from server.http.keys import Key
+from server.http.rates import NotAdmitted, Rates
 from server.http.stats import STATS, RequestStats
 
 # The paths whose requests run the agent.
@@ -58,14 +54,15 @@ class Room:
                 del self._of[holder]
 
     @asynccontextmanager
-    async def for_one(self) -> AsyncIterator[None]:
-        """Wait for room, if few enough others do.
+    async def for_one(self, receive: Receive) -> AsyncIterator[None]:
+        """Wait for room, if few enough others do. `receive` tells if the client leaves meanwhile.
 
         Raises:
             NotAdmitted: there is none.
+            ClientDisconnect: the client has left.
         """
         if self._most.locked():
-            await self._wait()
+            await self._wait(receive)
         else:
             await self._most.acquire()  # at once
         try:
@@ -73,16 +70,24 @@ class Room:
         finally:
             self._most.release()
 
-    async def _wait(self) -> None:
+    async def _wait(self, receive: Receive) -> None:
         if self.waiting >= self._queued:
             raise NotAdmitted(_overloaded())
         self.waiting += 1
+        room, leaving = asyncio.create_task(self._most.acquire()), asyncio.ensure_future(receive())
         try:
-            async with asyncio.timeout(QUEUE_WAIT):
-                await self._most.acquire()
-        except TimeoutError:
-            raise NotAdmitted(_overloaded()) from None
+            await asyncio.wait({room, leaving}, timeout=QUEUE_WAIT, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done():
+                raise ClientDisconnect
+            if not room.done():
+                raise NotAdmitted(_overloaded())
+        except BaseException:
+            if room.done() and not room.cancelled():
+                self._most.release()
+            raise
         finally:
+            room.cancel()
+            leaving.cancel()
             self.waiting -= 1
 
 
@@ -100,27 +105,49 @@ class Admission:
             return
         key = state_of(scope).key
         try:
-            headers = await self._rates.admit(key) if key else {}
+            body = await whole_body(receive)
             with self._room.one_more_of(key):
-                async with self._room.for_one():
-                    await self._answer(scope, receive, _with_headers(send, headers), key)
+                async with self._room.for_one(receive):
+                    headers = await self._rates.admit(key) if key else {}
+                    await self._answer(scope, again(body, receive), _with_headers(send, headers), key)
         except NotAdmitted as refused:
             await error_response(refused.error)(scope, receive, send)
+        except InvalidRequest as refused:  # the body is larger than what is read
+            await error_response(refused)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, key: Key | None) -> None:
         try:
             await self._app(scope, receive, send)
         finally:
             if key:
-                await self._rates.count_tokens(key, STATS.get() or RequestStats())
+                stats = STATS.get() or RequestStats()
+                stats.count_the_rest()
+                await self._rates.count_tokens(key, stats)
 
 
-class NotAdmitted(Exception):
-    """A request that is not let in, and what its client is told."""
+async def whole_body(receive: Receive) -> list[Message]:
+    """Return the messages of a request's body once it is whole: one that never comes must not take another's place.
 
-    def __init__(self, error: ApiError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    Raises:
+        ClientDisconnect: the client has left before.
+    """
+    messages: list[Message] = []
+    while not messages or messages[-1].get("more_body", False):
+        messages.append(await receive())
+        if messages[-1]["type"] == "http.disconnect":
+            raise ClientDisconnect
+    return messages
+
+
+def again(messages: list[Message], receive: Receive) -> Receive:
+    """Return a function that gives these messages, and then what comes."""
+    left = iter(messages)
+
+    async def receive_again() -> Message:
+        message = next(left, None)
+        return await receive() if message is None else message
+
+    return receive_again
 
 
 def _overloaded() -> Unavailable:
@@ -141,78 +168,3 @@ def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What is left of a limit: how many, and the seconds until it is whole again."""
-
-    kind: str
-    most: int
-    left: int
-    seconds: float
-
-    def headers(self) -> dict[str, str]:
-        """Return it as OpenAI's headers."""
-        return {
-            f"x-ratelimit-limit-{self.kind}": str(self.most),
-            f"x-ratelimit-remaining-{self.kind}": str(self.left),
-            f"x-ratelimit-reset-{self.kind}": duration(self.seconds),
-        }
-
-
-class Rates:
-    """The requests and tokens of each key in the last minute, in this process's memory."""
-
-    def __init__(self) -> None:
-        storage = MemoryStorage()
-        self._requests, self._tokens = MovingWindowRateLimiter(storage), FixedWindowRateLimiter(storage)
-
-    async def admit(self, key: Key) -> dict[str, str]:
-        """Count a request, and return the headers that say what is left.
-
-        Raises:
-            NotAdmitted: nothing is left.
-        """
-        budgets = []
-        if key.tokens_per_minute:
-            limit = RateLimitItemPerMinute(key.tokens_per_minute)
-            budgets.append(await self._budget(self._tokens, limit, "tokens", key))
-        has_tokens = all(budget.left for budget in budgets)
-        if key.requests_per_minute:
-            limit = RateLimitItemPerMinute(key.requests_per_minute)
-            is_counted = has_tokens and await self._requests.hit(limit, "requests", key.principal)
-            budgets.append(await self._budget(self._requests, limit, "requests", key))
-            if has_tokens and not is_counted:
-                raise NotAdmitted(_used_up(key, budgets[-1], budgets))
-        if not has_tokens:
-            raise NotAdmitted(_used_up(key, budgets[0], budgets))
-        return {name: value for budget in budgets for name, value in budget.headers().items()}
-
-    async def count_tokens(self, key: Key, stats: RequestStats) -> None:
-        """Count the tokens that a request has used; the last request of a minute may use more than is left."""
-        used = stats.input_tokens + stats.output_tokens
-        if key.tokens_per_minute and used:
-            await self._tokens.hit(RateLimitItemPerMinute(key.tokens_per_minute), "tokens", key.principal, cost=used)
-
-    async def _budget(
-        self, limiter: MovingWindowRateLimiter | FixedWindowRateLimiter, limit: RateLimitItem, kind: str, key: Key
-    ) -> Budget:
-        reset_at, left = await limiter.get_window_stats(limit, kind, key.principal)
-        return Budget(kind, limit.amount, max(left, 0), max(reset_at - time.time(), 0))
-
-
-def _used_up(key: Key, budget: Budget, budgets: list[Budget]) -> RateLimited:
-    wait = max(math.ceil(budget.seconds), 1)
-    message = (
-        f"Rate limit reached for {key.name} on {budget.kind} per min: Limit {budget.most}. Please try again in {wait}s."
-    )
-    error = RateLimited(message, budget.kind, retry_after=wait)
-    error.headers |= {name: value for one in budgets for name, value in one.headers().items()}
-    return error
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as OpenAI's headers do, in Go's form: `1s`, `6m0s`."""
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -13,7 +13,6 @@ from server.http.guesses import Guesses
 from server.http.identity import RequestState, state_of
 from server.http.keys import Key, Keys
 from server.http.login import COOKIE, login_page
-from server.http.metrics import Metrics
 from server.http.sites import from_own_page
 
 # The last one checks by itself who may read it.
@@ -34,7 +33,7 @@ class KeyGuard:
         app: what is guarded.
         keys: the keys; without any, everybody is the one principal.
         pages: the pages that a browser is let into by the form.
-        metrics: where wrong keys are counted.
+        guesses: the wrong keys so far.
         user_header: the header in which the holders of `trusted` keys, by their names, name their users; each user is a
             principal then.
         trusted: see there.
@@ -45,14 +44,13 @@ class KeyGuard:
         app: ASGIApp,
         keys: Keys,
         pages: Sequence[str],
-        metrics: Metrics,
+        guesses: Guesses,
         user_header: str,
         trusted: Collection[str],
     ) -> None:
-        self._app, self._keys, self._metrics = app, keys, metrics
+        self._app, self._keys, self._guesses = app, keys, guesses
         self._user_header, self._trusted = user_header, trusted
         self._pages = {"": pages[0]} | {page.strip("/"): page for page in pages}
-        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -64,7 +62,6 @@ class KeyGuard:
             self._identify(headers, self._key(headers), state_of(scope))
         except Unauthorized as error:
             if error.code == WRONG_KEY:
-                self._metrics.count_wrong_key()
                 await self._guesses.slow_down(scope)
             await self._refusal(scope, error)(scope, receive, send)
         else:

@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 from starlette.types import Scope
 
+from server.http.metrics import Metrics
+
 log = logging.getLogger(__name__)
 
 # Wrong keys from one address in a minute that are answered at once; further ones wait.
@@ -18,11 +20,13 @@ MAX_ADDRESSES = 10_000
 class Guesses:
     """The wrong keys of the last minute, by the address that they came from."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._counted: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def slow_down(self, scope: Scope) -> None:
         """Count a wrong key, and wait if its address has sent many."""
+        self._metrics.count_wrong_key()
         address, now = (scope.get("client") or ("an unknown address",))[0], time.monotonic()
         began, count = self._counted.pop(address, (now, 0))
         if now - began > MINUTE:

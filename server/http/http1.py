@@ -23,7 +23,7 @@ MAX_HEADERS = 2**16
 # Bytes on their way to a client. The system would take megabytes for one that reads nothing, and we keep what was sent.
 SEND_BUFFER = 2**16
 # Seconds in which a request's headers must have come, and its body, which gets one more for each so many bytes.
-HEADERS_TIMEOUT, BODY_TIMEOUT, BYTES_PER_SECOND = 20.0, 30.0, 1_000
+HEADERS_TIMEOUT, BODY_TIMEOUT, BYTES_PER_SECOND, LONGEST_BODY = 20.0, 30.0, 1_000, 300.0
 # Seconds for which a connection that is one too many may ask, to be told so; and between two lines of the log on that.
 FAREWELL, LOG_PAUSE = 1.0, 10.0
 REASONS = {
@@ -117,9 +117,9 @@ else:
                 return
             if self._unread > MAX_HEADERS:
                 self._refuse(TOO_LARGE)
-            elif self._coming == "nothing":
+            elif self._coming == "nothing" and self._is_answering():
                 self._stop_watching()
-            elif self._timer is None:
+            elif self._timer is None:  # also for what is no request, such as an empty line
                 self._watch(HEADERS_TIMEOUT)
 
         def on_message_begin(self) -> None:
@@ -158,11 +158,15 @@ else:
 
         def _check_progress(self) -> None:
             """End the connection if the rest of its request has not come in time."""
-            now = self.loop.time()
+            now, self._timer = self.loop.time(), None
+            if self._coming == "nothing" and self._is_answering():
+                return
             if self._coming == "body" and self.flow.read_paused:  # the server does not read on
                 self._began = now
             due = self._began + (
-                BODY_TIMEOUT + self._received / BYTES_PER_SECOND if self._coming == "body" else HEADERS_TIMEOUT
+                min(BODY_TIMEOUT + self._received / BYTES_PER_SECOND, LONGEST_BODY)
+                if self._coming == "body"
+                else HEADERS_TIMEOUT
             )
             if now < due and not self._is_one_too_many:
                 self._watch(due - now)
@@ -171,11 +175,14 @@ else:
             else:
                 self._refuse(TOO_SLOW)
 
+        def _is_answering(self) -> bool:
+            cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+            return cycle is not None and not cycle.response_complete
+
         def _refuse(self, response: bytes) -> None:
             """End the connection, with a response if none has begun."""
             if not self.transport.is_closing():
-                cycle: RequestResponseCycle | None = self.cycle  # none before the first request
-                if cycle is None or cycle.response_complete or not cycle.response_started:
+                if not self._is_answering() or not self.cycle.response_started:
                     self.transport.write(response)
                 self.transport.close()
 

@@ -19,6 +19,8 @@ from starlette.responses import Response
 from graph.model.text import paired_surrogates
 from server.errors import InvalidRequest
 from server.http.complaints import NOT_JSON
+from server.http.stats import STATS
+from tools.json_size import has_more_values
 
 # What begins an escape by number; both halves of a character, or half of one.
 NUMBERED = r"\u"
@@ -42,6 +44,8 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_json"):
             body, settings = await self.body(), self.app.state.settings
+            if stats := STATS.get():
+                stats.body_size = len(body)
             if has_more_values(body, settings.max_values):
                 message = f"The request has more than {settings.max_values} JSON values."
                 raise InvalidRequest(message, code="too_many_values")
@@ -73,16 +77,6 @@ def is_json(kind: str) -> bool:
     return main == "application" and (sub == "json" or sub.endswith("+json"))
 
 
-def has_more_values(body: bytes, most: int) -> bool:
-    """Say whether JSON text has more values than so many, without parsing it: each but the first is behind a mark."""
-    if _marks(body) <= most:
-        return False
-    text = body.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of quotation marks are those around strings
-    if text.count(b'"') > 4 * most:  # each string is a value, or the key of one
-        return True
-    return _marks(b"".join(text.split(b'"')[::2])) > most
-
-
 def _check_messages(body: Any, most: int) -> None:
     """Refuse a conversation that is too long, before each of its messages is looked at."""
     given = body.get("input") if isinstance(body, dict) else None
@@ -95,10 +89,6 @@ def _check_messages(body: Any, most: int) -> None:
                 param=param,
                 code="array_above_max_length",
             )
-
-
-def _marks(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def decoded(body: bytes) -> Any:

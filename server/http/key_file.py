@@ -39,11 +39,14 @@ def _with_limits(key: Key, limits: Mapping[str, int]) -> Key:
 
 def _keys_in(path: Path) -> list[Key]:
     try:
-        return list(_load(tomllib.loads(path.read_text(encoding="utf-8"))))
+        keys = list(_load(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # tomllib's too, whose words show the place and not the text
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error}.") from error
+    if not keys:  # it would open the server to everybody
+        raise KeyFileError(f"API_KEYS_FILE: {path} has no keys.")
+    return keys
 
 
 def _load(tables: Mapping[str, object]) -> Iterator[Key]:

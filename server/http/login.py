@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from server.errors import InvalidRequest
+from server.http.guesses import Guesses
 from server.http.keys import PASS_SECONDS, Keys, make_pass
 from server.http.sites import from_own_page
 
@@ -58,7 +59,7 @@ def login_page(page: str, complaint: str = "") -> HTMLResponse:
     )
 
 
-def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
+def login_router(keys: Keys, pages: Sequence[str], guesses: Guesses) -> APIRouter:
     """Return the routes that log a browser in, lead it back to one of these pages, and log it out."""
     router = APIRouter(include_in_schema=False)
 
@@ -77,6 +78,7 @@ def login_router(keys: Keys, pages: Sequence[str]) -> APIRouter:
         page = page if page in pages else pages[0]
         known = keys.of(key)
         if known is None:
+            await guesses.slow_down(request.scope)
             return login_page(page, WRONG_KEY)
         response = RedirectResponse(page, status_code=303)
         is_secure = request.url.scheme == "https"

@@ -16,11 +16,15 @@ ROUTES = (
 )  # fmt: skip
 
 
+MAX_TOOL_NAMES = 256
+
+
 class Metrics:
     """The counts of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._tool_names: set[str] = set()
         self._requests = Counter("chat_agent_requests", "Requests.", ["route", "status", "key"], registry=registry)
         self._seconds = _histogram("request_seconds", "How long they took.", ["route"], registry, REQUEST_BUCKETS)
         self._tokens = Counter(
@@ -36,12 +40,18 @@ class Metrics:
         self._requests.labels(route, str(status or "left"), key).inc()
         self._seconds.labels(route).observe(seconds)
         for tool in stats.tools:
-            self._tools.labels(tool.name, str(tool.failed).lower()).observe(tool.seconds)
+            self._tools.labels(self._tool_label(tool.name), str(tool.failed).lower()).observe(tool.seconds)
         if stats.model:
             if stats.first_token is not None:
                 self._first_token.labels(stats.model).observe(stats.first_token)
             for direction, tokens in (("input", stats.input_tokens), ("output", stats.output_tokens)):
                 self._tokens.labels(direction, stats.model, key).inc(tokens)
+
+    def _tool_label(self, name: str) -> str:
+        """Return a tool's name; of very many names, since a model may invent some, the later ones are one."""
+        if len(self._tool_names) < MAX_TOOL_NAMES:
+            self._tool_names.add(name)
+        return name if name in self._tool_names else "other"
 
     def count_wrong_key(self) -> None:
         """Count a key that is none of ours."""

@@ -19,8 +19,11 @@ from server.http.error_handlers import error_response
 
 ANY = "*"
 READING = ("GET", "HEAD", "OPTIONS")
-# Names that every machine has; the second is what Docker's containers call the machine that they run on.
-EVERYWHERE = ("localhost", "host.docker.internal")
+# Whoever watches the server may ask for this under any name, or none.
+OPEN = "/health"
+POLICY_VIOLATION = 1008
+# Names that every machine has; the others are what containers of Docker and Podman call the machine that they run on.
+EVERYWHERE = ("localhost", "host.docker.internal", "host.containers.internal")
 
 
 class SiteGuard:
@@ -39,8 +42,16 @@ class SiteGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        refusal = self._refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
-        await (error_response(refusal) if refusal else self._app)(scope, receive, send)
+        if scope["type"] == "lifespan" or scope["path"] == OPEN:
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope.get("method", ""), Headers(scope=scope))
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await error_response(refusal)(scope, receive, send)
+        else:  # a WebSocket, which browsers open to any server
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
     def _refusal(self, method: str, headers: Headers) -> ApiError | None:
         if ANY not in self._hosts:
@@ -64,7 +75,10 @@ def from_own_page(headers: Headers) -> bool:
     if site := headers.get("sec-fetch-site"):  # sent over https and to localhost
         return site in ("same-origin", "none")
     origin = headers.get("origin")  # sent with all but GET
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # it is none
+        return False
 
 
 def matching(origins: Sequence[str]) -> re.Pattern[str]:

@@ -6,6 +6,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+# A rough measure, for messages that were cut.
+BYTES_PER_TOKEN = 4
+
 
 class ToolUse(NamedTuple):
     """One call of a tool of the server's."""
@@ -25,6 +28,10 @@ class RequestStats:
     input_tokens: int = 0
     output_tokens: int = 0
     tools: list[ToolUse] = field(default_factory=list)
+    body_size: int = 0
+    """Bytes of the request."""
+    _uncounted: int = 0
+    """Characters of a message whose tokens are not known yet."""
     _started: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
@@ -32,15 +39,22 @@ class RequestStats:
         """Seconds from the request to the first piece of the answer; None if there was none."""
         return None if self.first_token_at is None else self.first_token_at - self.began
 
-    def says_something(self) -> None:
-        """Note that a piece of the answer has come."""
+    def says_something(self, length: int) -> None:
+        """Note that a piece of the answer has come, and its characters."""
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
+        self._uncounted += length
 
     def uses_tokens(self, read: int, written: int) -> None:
-        """Note the tokens of a model's message."""
+        """Note the tokens of a model's message, which is over."""
         self.input_tokens += read
         self.output_tokens += written
+        self._uncounted = 0
+
+    def count_the_rest(self) -> None:
+        """Estimate the tokens of a message that has no end, since its client left or its model failed."""
+        if self._uncounted:
+            self.uses_tokens(self.body_size // BYTES_PER_TOKEN, max(self._uncounted // BYTES_PER_TOKEN, 1))
 
     def starts_tool(self, call_id: str, name: str) -> None:
         """Note that a tool is called."""

@@ -10,8 +10,8 @@ def observe(events: Iterable[RunEvent], stats: RequestStats) -> None:
     """Note what the reader of a run is told."""
     for event in events:
         match event:
-            case Text() | Refusal() | Reasoning():
-                stats.says_something()
+            case Text(text=text) | Refusal(text=text) | Reasoning(text=text):
+                stats.says_something(len(text))
             case MessageEnded(usage=usage):
                 if usage:
                     stats.uses_tokens(usage["input_tokens"], usage["output_tokens"])

@@ -72,7 +72,13 @@ def test_runs_in_progress_are_told(server: AgentServer, upstream: Upstream) -> N
 def test_the_counts_are_for_this_machine_or_a_key_of_their_own(upstream_url: str) -> None:
     options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "api_keys": "mina:secret"}
     with agent_server(**options) as server:
-        for headers in ({"X-Forwarded-For": "203.0.113.9"}, {"Forwarded": "for=203.0.113.9"}):
+        for headers in (
+            {"X-Forwarded-For": "203.0.113.9"},
+            {"Forwarded": "for=203.0.113.9"},
+            {"X-Real-IP": "203.0.113.9"},
+            {"Host": "evil.example"},
+            {"Origin": "http://evil.example"},
+        ):
             assert httpx.get(f"{server.url}/metrics", headers=headers).status_code == 401, "a proxy's client"
         httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer wrong"})
         server.post(ASKING, headers={"Authorization": "Bearer secret"})

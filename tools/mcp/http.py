@@ -16,7 +16,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from mcp.types import JSONRPCMessage
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK
-from tools.mcp.lines import bounded
+from tools.mcp.lines import UNPACKED, bounded
 from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
@@ -38,7 +38,7 @@ class McpHttpClient(httpx.AsyncClient):
     def __init__(self, address: HttpAddress, pending: Pending) -> None:
         super().__init__(
             verify=address.verify_ssl,
-            headers=dict(address.headers),
+            headers={"Accept-Encoding": UNPACKED, **address.headers},
             # The caller bounds how long an answer may take; an open stream may be silent for any time.
             timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
@@ -84,8 +84,9 @@ class McpHttpClient(httpx.AsyncClient):
             httpx.RequestError: the connection failed.
         """
         with self._pending.wanted(request_id):
-            response = await super().send(request, **options)
+            response = await super().send(request, **{**options, "stream": True})
             if response.next_request is not None or (self._has_own_stream and response.is_success):
+                await bounded(response).aread()
                 return response
             if response.is_success and _kind(response) == EVENTS:
                 return _streamed(response, self._events(response, request_id))
@@ -136,7 +137,7 @@ class McpHttpClient(httpx.AsyncClient):
         """
         answered, broken = request_id is None, lost()
         try:
-            async with aclosing(EventSource(bounded(response, by_lines=True)).aiter_sse()) as events:
+            async with aclosing(EventSource(bounded(response, by_events=True)).aiter_sse()) as events:
                 while (event := await self._next(events, request_id)) is not None:
                     last_id = event.id or last_id
                     messages = readable(event.data) if event.event == "message" else []

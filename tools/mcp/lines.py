@@ -12,6 +12,8 @@ from tools.mcp.reasons import UnansweredError
 CHUNK = 65_536
 LAST_BYTES = 1_000
 CUT = b"\0"
+ENDS_OF_EVENTS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+UNPACKED = "identity"
 
 
 class _Line:
@@ -50,17 +52,17 @@ async def lines(stream: asyncio.StreamReader, most: int) -> AsyncIterator[bytes]
 
 
 class _Bounded(httpx.AsyncByteStream):
-    """A stream that fails where it, or a line of it, is too long."""
+    """A stream that fails where it, or an event of it, is too long."""
 
-    def __init__(self, stream: Any, *, by_lines: bool) -> None:
+    def __init__(self, stream: Any, *, by_events: bool) -> None:
         self._stream: httpx.AsyncByteStream = stream
-        self._by_lines = by_lines
+        self._by_events = by_events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for piece in self._stream:
-            end_of_line = piece.rfind(b"\n") if self._by_lines else -1
-            size = size + len(piece) if end_of_line < 0 else len(piece) - end_of_line
+            end = max(map(piece.rfind, ENDS_OF_EVENTS)) if self._by_events else -1
+            size = size + len(piece) if end < 0 else len(piece) - end
             if size > MAX_ANSWER:
                 raise UnansweredError(TOO_LARGE, taken=True)
             yield piece
@@ -69,7 +71,13 @@ class _Bounded(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def bounded(response: httpx.Response, *, by_lines: bool = False) -> httpx.Response:
-    """Let the reading of a response fail with an `UnansweredError` where it, or a line of it, is too long."""
-    response.stream = _Bounded(response.stream, by_lines=by_lines)
+def bounded(response: httpx.Response, *, by_events: bool = False) -> httpx.Response:
+    """Let the reading of a response fail with an `UnansweredError` where it, or an event of it, is too long.
+
+    Raises:
+        UnansweredError: it is packed, though that was not asked for: unpacked, 40 kB may be 40 MB.
+    """
+    if packed := response.headers.get("content-encoding", UNPACKED).strip().lower().removeprefix(UNPACKED):
+        raise UnansweredError(f"it packed its answer ({packed[:20]!r}), unasked", taken=True)
+    response.stream = _Bounded(response.stream, by_events=by_events)
     return response

@@ -13,11 +13,13 @@ from mcp.types import INTERNAL_ERROR, JSONRPCMessage, JSONRPCNotification, Serve
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from tools.json_size import has_more_values
+
 TOO_DEEP = "Its answer is nested too deep to be read."
 NOT_JSON = "Its answer is not valid JSON."
 # Bytes of an answer that are read: results are cut far shorter, but may have several images.
-MAX_ANSWER = 24 * 2**20
-TOO_LARGE = f"Its answer is larger than {MAX_ANSWER} bytes."
+MAX_ANSWER, MAX_VALUES = 24 * 2**20, 200_000
+TOO_LARGE = f"Its answer is larger than {MAX_ANSWER} bytes, or has more than {MAX_VALUES} JSON values."
 WRONG_FORM = "Its answer does not have the form that MCP asks for."
 # Python refuses numbers of thousands of digits; ids are never that long.
 DIGITS = re.compile(r"\d{1,18}")
@@ -26,6 +28,9 @@ ID = re.compile(rf'"id"\s*:\s*"?({DIGITS.pattern})(?!\d)')
 
 def readable(text: str | bytes) -> list[JSONRPCMessage]:
     """Return the messages in a text: one, several if it is an array, none if it is not JSON-RPC."""
+    given = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if has_more_values(given, MAX_VALUES):
+        return list(_broken(given.decode(errors="replace"), TOO_LARGE))
     try:
         parsed = json.loads(text)
         items = parsed if isinstance(parsed, list) else [parsed]
@@ -72,10 +77,10 @@ def _read(item: dict[str, Any]) -> Iterator[JSONRPCMessage]:
     yield message
 
 
-def _broken(text: str) -> Iterator[JSONRPCMessage]:
+def _broken(text: str, words: str = NOT_JSON) -> Iterator[JSONRPCMessage]:
     found = ID.search(text) if text.lstrip().startswith("{") else None
     if found and '"method"' not in text:
-        yield error_answer(int(found[1]), NOT_JSON if len(text) < MAX_ANSWER else TOO_LARGE)
+        yield error_answer(int(found[1]), words if len(text) < MAX_ANSWER else TOO_LARGE)
 
 
 def error_answer(request_id: int | str, words: str) -> JSONRPCMessage:

@@ -1,8 +1,10 @@
 """How many requests are answered at once, and how many in a minute."""
 
 import asyncio
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from server.http.admission import duration
+from server.http.rates import duration
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
@@ -108,3 +110,47 @@ async def test_beyond_what_is_answered_at_once_some_wait_and_the_rest_is_refused
 
 def test_durations_are_written_as_openai_does() -> None:
     assert [duration(seconds) for seconds in (0, 0.2, 1, 59.1, 60, 361)] == ["0s", "1s", "1s", "1m0s", "1m0s", "6m1s"]
+
+
+def test_a_request_whose_body_does_not_come_takes_nobody_s_place(options: dict[str, Any]) -> None:
+    with agent_server(**options, max_runs=1, max_queued=0) as server, ExitStack() as slow:
+        address = httpx.URL(server.url)
+        for _ in range(3):
+            client = slow.enter_context(socket.create_connection((address.host, address.port or 0)))
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        assert server.ask("hello") == "You said: hello"
+
+
+def test_whoever_leaves_the_queue_leaves_their_place_to_others(options: dict[str, Any], upstream: Upstream) -> None:
+    upstream.script(Answer(["a"], hold=True))
+    with agent_server(**options, max_runs=1, max_queued=1) as server:
+        url = f"{server.url}/v1/chat/completions"
+        with httpx.stream("POST", url, json={**ASKING, "stream": True}) as first:
+            parts = first.iter_raw()
+            until(lambda: b"a" in next(parts))
+            for _ in range(5):
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.post(url, json=ASKING, timeout=0.2)
+        assert len(upstream.requests) == 1, "none of those who left was asked for"
+        until(lambda: server.post(ASKING).status_code == 200)
+
+
+def test_tokens_are_counted_though_the_client_leaves(options: dict[str, Any], upstream: Upstream) -> None:
+    upstream.otherwise = Answer(["word " * 100] * 3, hold=True)
+    with agent_server(**options, api_keys="a", tokens_per_minute=100) as server:
+        url = f"{server.url}/v1/chat/completions"
+        with httpx.stream("POST", url, json={**ASKING, "stream": True}, headers=bearer("a")) as answer:
+            parts = answer.iter_raw()
+            until(lambda: b"word" in next(parts))
+        upstream.otherwise = Answer(["x"])
+        until(lambda: server.post(ASKING, headers=bearer("a")).status_code == 429)
+
+
+def test_a_request_that_is_too_large_is_said_to_be(options: dict[str, Any]) -> None:
+    def body() -> Iterator[bytes]:
+        yield from [b"x" * 1000] * 3
+
+    with agent_server(**options, max_request_bytes=2000) as server:
+        refused = httpx.post(f"{server.url}/v1/chat/completions", content=body())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "request_too_large")

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.json_body import decoded, has_more_values, is_json
+from server.http.json_body import decoded, is_json
 from tests.support.agent_server import HELLO, MODEL, AgentServer
 from tests.support.envelope import error_of
 from tests.support.upstream import Answer, Call, Upstream
+from tools.json_size import has_more_values
 
 HALVES = {
     "a lead": (rb'"a\ud83d"', "a\ufffd"),

@@ -70,6 +70,8 @@ def test_exactly_the_keys_themselves_open(key: str, other: str) -> None:
         ('[mina]\nkey = "secret"\nruns_at_once = true\n', "numbers from 1"),
         ('mina = "secret"\n', "and nothing else"),
         ("[mina\n", "line 1"),
+        ("", "has no keys"),
+        ("# all gone\n", "has no keys"),
     ],
 )
 def test_a_file_of_keys_says_what_is_wrong_and_no_key(tmp_path: Path, text: str, complaint: str) -> None:
@@ -94,9 +96,11 @@ def test_the_file_is_read_again_on_sighup(tmp_path: Path, upstream_url: str) -> 
         command.process.send_signal(signal.SIGHUP)
         until(lambda: opens("two"))
         assert not opens("one"), "a key that is gone opens nothing"
-        file.write_text("[mina")
-        command.process.send_signal(signal.SIGHUP)
-        until(lambda: "The keys stay as they were." in command.output)
+        for broken in ("[mina", ""):
+            file.write_text(broken)
+            command.process.send_signal(signal.SIGHUP)
+            until(lambda: "The keys stay as they were." in (command.logged("error") or [""])[-1])
+            assert httpx.get(f"{server.url}/v1/sessions").status_code == 401, "it never stands open"
         assert [opens(key) for key in ("one", "two", "other")] == [False, True, True]
         assert command.end() == 0
     assert '"principal": "mina"' in command.output
@@ -139,6 +143,13 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(
         assert min(seconds(f"guess-{at}") for at in range(3)) >= 0.3
         assert seconds("right") < 0.3
         assert client.get("/v1/models").status_code == 401, "none is no guess"
+        for path in ("/login", "/metrics"):
+            began = time.monotonic()
+            if path == "/login":
+                client.post(path, data={"key": "guess"})
+            else:
+                client.get(path, headers=bearer("guess") | {"Via": "1.1 proxy"})
+            assert time.monotonic() - began >= 0.3, path
     warned = [record.getMessage() for record in caplog.records if "wrong keys" in record.getMessage()]
     assert len(warned) == 1
     assert re.match(r"127\.0\.0\.1 has sent more than 10 wrong keys", warned[0])

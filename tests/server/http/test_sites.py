@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from server.http.sites import host_name, is_named, own_names
+from server.http.sites import SiteGuard, host_name, is_named, matching, own_names
 from tests.support.agent_server import MODEL, AgentServer, agent_server
 from tests.support.browser import chromium
 from tests.support.loopback import served
@@ -23,6 +23,7 @@ INVOKING: dict[str, Any] = {"input": {"messages": [{"type": "human", "content": 
 FOREIGN = [
     {"Origin": "https://evil.com"},
     {"Origin": "null"},
+    {"Origin": "http://["},
     {"Origin": "http://127.0.0.1:1"},
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
@@ -96,6 +97,30 @@ def test_a_name_that_was_pointed_at_this_machine_reads_and_deletes_nothing(mina:
 def test_a_host_that_is_none_is_refused(server: AgentServer, host: str) -> None:
     refused = httpx.get(f"{server.url}/v1/models", headers={"Host": host})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_host")
+
+
+def test_whoever_watches_the_server_may_ask_under_any_name(server: AgentServer) -> None:
+    assert httpx.get(f"{server.url}/health", headers={"Host": "evil.com"}).status_code == 200
+
+
+async def test_a_page_of_another_site_opens_no_websocket() -> None:
+    """LangGraph's platform has some."""
+    sent: list[Any] = []
+
+    async def app(*_: object) -> None:
+        sent.append("opened")
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    guard = SiteGuard(app, hosts=["localhost"], origins=matching([]), needs_key=False)
+    for host, origin in (("evil.com", None), ("localhost", "http://evil.com"), ("localhost", "http://localhost")):
+        headers = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
+        await guard({"type": "websocket", "path": "/x", "headers": headers}, receive, send)
+    assert sent == ["websocket.close", "websocket.close", "opened"]
 
 
 def test_two_hosts_are_refused(server: AgentServer) -> None:

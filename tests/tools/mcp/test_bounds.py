@@ -1,5 +1,6 @@
 """Servers that send more than anybody can use."""
 
+import gzip
 import json
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from langchain_core.tools import ToolException
+from mcp.types import JSONRPCError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -16,7 +18,7 @@ from tests.tools.mcp.raw_server import tool
 from tests.tools.mcp.toolboxes import RAW, call, command, found, opened, opened_with
 from tools.mcp.config import http_server
 from tools.mcp.descriptions import Descriptions
-from tools.mcp.messages import TOO_LARGE
+from tools.mcp.messages import TOO_LARGE, readable
 from tools.mcp.tool import MAX_DESCRIPTION, tool_from
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +71,31 @@ async def test_over_http_an_answer_is_cut_while_it_comes_and_the_server_kept(kin
             with pytest.raises(ToolException):
                 await found(toolbox, "big").ainvoke({})
             assert time.monotonic() - began < 10
+
+
+async def test_over_http_a_packed_answer_is_refused() -> None:
+    async def packed(message: Json, _: Request) -> Response:
+        answer = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": [], "x": "y" * 40_000_000}})
+        return Response(
+            gzip.compress(answer.encode()), headers={"Content-Encoding": "gzip"}, media_type="application/json"
+        )
+
+    raw = RawHttp(tool("big"), call=packed)
+    with served(raw.app) as url:
+        async with opened_with({"one": http_server(f"{url}/mcp", verify_ssl=True)}) as toolbox:
+            with pytest.raises(ToolException, match="packed its answer"):
+                await found(toolbox, "big").ainvoke({})
+
+
+@pytest.mark.parametrize("line", ["x" * 1_000, "[]," * 300])
+def test_an_event_without_end_is_bounded(line: str) -> None:
+    """In lines of any length, and with values of any number."""
+    text = f'{{"jsonrpc":"2.0","id":7,"result":{{"content":[{line * 2_000}'
+    began = time.monotonic()
+    [message] = readable(text)
+    assert isinstance(message.root, JSONRPCError)
+    assert message.root.id == 7
+    assert time.monotonic() - began < 0.5
 
 
 def test_a_long_description_is_cut_and_one_that_changes_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -51,19 +52,21 @@ async def soak(server: Running, turns: int, sessions: int, at_once: int) -> Soak
 
     async def probe() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        while True:
-            began = time.perf_counter()
-            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await reader.readuntil(b"healthy")
-            await reader.readuntil(b"}")
-            lags.append(time.perf_counter() - began)
-            await asyncio.sleep(PROBE_PAUSE)
+        with closing(writer):
+            while not done.is_set():
+                began = time.perf_counter()
+                writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await reader.readuntil(b"healthy")
+                await reader.readuntil(b"}")
+                lags.append(time.perf_counter() - began)
+                await asyncio.sleep(PROBE_PAUSE)
 
-    began, probing = time.perf_counter(), asyncio.create_task(probe())
+    began, done, probing = time.perf_counter(), asyncio.Event(), asyncio.create_task(probe())
     async with asyncio.TaskGroup() as clients:
         for _ in range(at_once):
             clients.create_task(client())
-    probing.cancel()
+    done.set()
+    await probing
     seconds = time.perf_counter() - began
     return Soaked(server.memory() / warm - 1, quantiles(lags, n=100)[98], turns / seconds)
 

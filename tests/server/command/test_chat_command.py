@@ -126,6 +126,7 @@ def test_f4_at_a_terminal_it_is_seen_that_an_answer_is_to_come(server: AgentServ
     upstream.script(Answer(hold=True))
     with at_terminal(chat_agent("chat", "--url", server.url, "-q", "count")) as terminal:
         terminal.until("…")
+        until(lambda: upstream.streaming == 1)  # a Ctrl-C before it has asked would meet another moment
         terminal.interrupt()
         assert terminal.end() == 130
     assert terminal.text == ""

@@ -219,7 +219,7 @@ def test_after_every_fault_the_session_goes_on(
             until(lambda: len(rig.model.asked) == 2, within=10)
             time.sleep(0.3)  # by then the answer is whole, and waits for the lock
         case _:
-            assert rig.model.held.wait(10)
+            assert rig.model.held.wait(20), f"{client.outcome}\n{rig.command.output[-2000:]}"
     if fault == "the client leaves":
         client.leave()
     else:

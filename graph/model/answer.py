@@ -146,16 +146,16 @@ class AnswerReader:
             self._refusal.next("".join(refusals)),
         )
         self.is_done = self.is_done or self._text.stopped
+        left = self._bounds.text - self._length
         self._length += len(said.text) + len(said.reasoning) + len(said.refusal)
         if self._length > self._bounds.text:
-            said = self._cut(said)
+            said = self._cut(said, left)
         self._note(said)
         return said
 
-    def _cut(self, said: Said) -> Said:
-        """End the answer at its bound, and return what may still be said."""
+    def _cut(self, said: Said, left: int) -> Said:
+        """End the answer at its bound, and return what may still be said: so many characters."""
         self.is_done, self.finish = True, "length"
-        left = self._bounds.text - (self._length - len(said.text) - len(said.reasoning) - len(said.refusal))
         text, reasoning = said.text[:left], said.reasoning[: max(left - len(said.text), 0)]
         return Said(text, reasoning, said.refusal[: max(left - len(said.text) - len(said.reasoning), 0)])
 

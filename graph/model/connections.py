@@ -9,12 +9,12 @@ from openai import DefaultAioHttpClient
 from graph.model.bounds import Bounds, too_large
 from graph.model.failures import Failure, ModelFailure
 from tools.addresses import NO_PROXY_ON_LOOPBACK
+from tools.packing import UNPACKED, packing
 from tools.trace import HEADER, TRACE_PARENT
 
 UNLIMITED = 0  # connections, as aiohttp counts them
 MAX_REDIRECTS = 3
 MAX_ERROR = 2**16  # bytes of an error's body that are read
-UNPACKED = "identity"
 
 
 def connections(bounds: Bounds) -> DefaultAioHttpClient:
@@ -22,9 +22,8 @@ def connections(bounds: Bounds) -> DefaultAioHttpClient:
 
     async def within_bounds(response: httpx2.Response) -> None:
         _check_redirect(response)
-        if packed := response.headers.get("content-encoding", UNPACKED).strip().lower().removeprefix(UNPACKED):
-            # Unpacked, 40 kB may be 40 MB.
-            raise ModelFailure(Failure("failed", words=f"It packed its answer ({packed[:20]!r}), unasked."))
+        if packed := packing(response.headers):
+            raise ModelFailure(Failure("failed", words=f"It packed its answer ({packed!r}), unasked."))
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         if response.is_error:
             response.stream = _Beginning(response.stream, MAX_ERROR)

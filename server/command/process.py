@@ -110,9 +110,10 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         load_factory(path)
     with claimed(settings.checkpoint_url):
         asyncio.run(_open_once(settings.checkpoint_url))
-        if not is_loopback(settings.api_host) and not settings.keys():
+        app = create_app(settings)
+        if not is_loopback(settings.api_host) and not app.state.keys:
             print(open_to_all(settings.api_host), file=sys.stderr)
-        server = Server(create_app(settings), settings, when_ready)
+        server = Server(app, settings, when_ready)
         with suppress(KeyboardInterrupt):  # Ctrl-C, which uvicorn passes on when it has ended in order
             server.run()
         end_uninterrupted()

@@ -119,9 +119,9 @@ class Admission:
         try:
             await self._app(scope, receive, send)
         finally:
+            stats = STATS.get() or RequestStats()
+            stats.count_the_rest()
             if key:
-                stats = STATS.get() or RequestStats()
-                stats.count_the_rest()
                 await self._rates.count_tokens(key, stats)
 
 

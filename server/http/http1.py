@@ -76,10 +76,12 @@ else:
         to be told so; from twice as many on, it is told without having asked.
         """
 
+        headers_timeout = HEADERS_TIMEOUT
+        body_timeout = BODY_TIMEOUT
         _logged_at = float("-inf")
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Wait for a request, or, where there are too many connections, for what to refuse."""
+            """Wait for a request; where there are too many connections, it is going to be refused."""
             super().connection_made(transport)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._coming: Literal["nothing", "headers", "body"] = "nothing"
@@ -89,7 +91,7 @@ else:
             most, self.limit_concurrency = self.limit_concurrency, None
             self._is_one_too_many = most is not None and len(self.connections) > most
             self._timer: asyncio.TimerHandle | None = None
-            self._watch(FAREWELL if self._is_one_too_many else HEADERS_TIMEOUT)
+            self._watch(FAREWELL if self._is_one_too_many else self.headers_timeout)
             if self._is_one_too_many and most is not None:
                 self._log_refusals(most)
                 if len(self.connections) > 2 * most:
@@ -120,7 +122,7 @@ else:
             elif self._coming == "nothing" and self._is_answering():
                 self._stop_watching()
             elif self._timer is None:  # also for what is no request, such as an empty line
-                self._watch(HEADERS_TIMEOUT)
+                self._watch(self.headers_timeout)
 
         def on_message_begin(self) -> None:
             """Begin a request."""
@@ -164,9 +166,9 @@ else:
             if self._coming == "body" and self.flow.read_paused:  # the server does not read on
                 self._began = now
             due = self._began + (
-                min(BODY_TIMEOUT + self._received / BYTES_PER_SECOND, LONGEST_BODY)
+                min(self.body_timeout + self._received / BYTES_PER_SECOND, LONGEST_BODY)
                 if self._coming == "body"
-                else HEADERS_TIMEOUT
+                else self.headers_timeout
             )
             if now < due and not self._is_one_too_many:
                 self._watch(due - now)

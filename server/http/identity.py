@@ -146,7 +146,6 @@ class Identified:
             log.error("%s %s failed: %s", scope["method"], scope["path"], answer.message, exc_info=defect)
             await error_response(answer)(scope, receive, send_identified)
         finally:
-            stats.count_the_rest()
             self._metrics.count(
                 stats,
                 path=scope["path"],

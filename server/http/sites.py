@@ -68,7 +68,7 @@ class SiteGuard:
 
 
 def from_own_page(headers: Headers) -> bool:
-    """Say whether a browser's request comes from our own pages or from its user, or is no browser's.
+    """Say whether a request is not from another site's page: from a page of ours, a typed address, or a program.
 
     SameSite stops other sites alone, and another port of the same host is the same site.
     """

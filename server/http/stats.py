@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# A rough measure, for messages that were cut.
+# A rough estimate, for messages that were cut: their token counts never came.
 BYTES_PER_TOKEN = 4
 
 

@@ -42,6 +42,7 @@ class Staged:
     held: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     asked: list[list[dict[str, Any]]] = field(default_factory=list)
+    finished: int = 0
 
     @property
     def app(self) -> Starlette:
@@ -67,6 +68,7 @@ class Staged:
             yield frame({"tool_calls": [{**CALL, "function": {"name": tool, "arguments": "{}"}}]})
         yield frame({}, "stop")
         yield "data: [DONE]\n\n"
+        self.finished += 1
 
     async def reach(self, moment: str) -> None:
         """Wait here if the test holds it at this moment."""
@@ -216,8 +218,7 @@ def test_after_every_fault_the_session_goes_on(
         case "in the tool":
             until(rig.is_called, within=10)
         case "while it is stored":
-            until(lambda: len(rig.model.asked) == 2, within=10)
-            time.sleep(0.3)  # by then the answer is whole, and waits for the lock
+            until(lambda: rig.model.finished == 2, within=10)  # the answer is whole, and waits for the lock
         case _:
             assert rig.model.held.wait(20), f"{client.outcome}\n{rig.command.output[-2000:]}"
     if fault == "the client leaves":

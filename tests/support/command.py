@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
-from tests.support.agent_server import AgentServer
-from tests.support.loopback import free_port
+from tests.support.agent_server import MODEL, AgentServer
+from tests.support.loopback import free_port, served
 from tests.support.waiting import until
 
 
@@ -73,6 +74,15 @@ def serving(
         command.end()
         assert process.stdout is not None
         process.stdout.close()
+
+
+@contextmanager
+def serving_on(model: Any, **settings: str) -> Iterator[tuple[Serving, AgentServer]]:
+    """Serve the agent without tools, as a process, on a model endpoint that is an ASGI app."""
+    with served(model) as url:
+        chosen = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": f"{url}/v1", "USE_MCP_TOOLS": "false", **settings}
+        with serving("serve", **chosen) as running:
+            yield running
 
 
 def is_healthy(server: AgentServer) -> bool:

@@ -13,9 +13,10 @@ from server.http.http1 import SPEAKING
 
 
 @contextmanager
-def served(app: Any, port: int = 0) -> Iterator[str]:
+def served(app: Any, port: int = 0, **options: Any) -> Iterator[str]:
     """Serve an ASGI app with uvicorn on a port, or a free one, and yield its base URL; it has ended when this ends."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, **SPEAKING))
+    config = {"log_level": "error", "timeout_graceful_shutdown": 5, **SPEAKING, **options}
+    server = uvicorn.Server(uvicorn.Config(app, **config))
     with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

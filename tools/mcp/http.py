@@ -16,11 +16,12 @@ from httpx_sse import EventSource, ServerSentEvent
 from mcp.types import JSONRPCMessage
 
 from tools.addresses import NO_PROXY_ON_LOOPBACK
-from tools.mcp.lines import UNPACKED, bounded
+from tools.mcp.lines import bounded
 from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
+from tools.packing import UNPACKED
 from tools.trace import HEADER
 
 log = logging.getLogger(__name__)
@@ -193,15 +194,12 @@ def _whole(response: httpx.Response, body: bytes, request_id: int, is_first: boo
     Raises:
         UnansweredError: there is none in it.
     """
-    messages = readable(body)
-    words, code = complaint(body)
     if not response.is_success:
-        raise refused(response, words, code, is_first=is_first)
-    answer = next((message for message in messages if answered_id(message) == request_id), None)
+        raise refused(response, *complaint(body), is_first=is_first)
+    answer = next((message for message in readable(body) if answered_id(message) == request_id), None)
     if answer is None:
-        if words:
-            raise UnansweredError(words, taken=True)
-        raise no_answer(response, is_first=is_first)
+        words, _ = complaint(body)
+        raise UnansweredError(words, taken=True) if words else no_answer(response, is_first=is_first)
     headers = _headers(response, "application/json")
     return httpx.Response(200, headers=headers, content=encoded(answer), request=response.request)
 

@@ -8,16 +8,19 @@ import httpx
 
 from tools.mcp.messages import MAX_ANSWER, TOO_LARGE
 from tools.mcp.reasons import UnansweredError
+from tools.packing import packing
 
 CHUNK = 65_536
 LAST_BYTES = 1_000
 CUT = b"\0"
 ENDS_OF_EVENTS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-UNPACKED = "identity"
 
 
 class _Line:
-    """A line as it comes: its beginning, and, of one that is too long, its end, where an answer may have its id."""
+    """One line while it arrives.
+
+    Of a line that is too long only the beginning and the end are kept: an answer may have its id at the end.
+    """
 
     def __init__(self, most: int) -> None:
         self._most, self._size = most, 0
@@ -75,9 +78,9 @@ def bounded(response: httpx.Response, *, by_events: bool = False) -> httpx.Respo
     """Let the reading of a response fail with an `UnansweredError` where it, or an event of it, is too long.
 
     Raises:
-        UnansweredError: it is packed, though that was not asked for: unpacked, 40 kB may be 40 MB.
+        UnansweredError: it is packed, though that was not asked for.
     """
-    if packed := response.headers.get("content-encoding", UNPACKED).strip().lower().removeprefix(UNPACKED):
-        raise UnansweredError(f"it packed its answer ({packed[:20]!r}), unasked", taken=True)
+    if packed := packing(response.headers):
+        raise UnansweredError(f"it packed its answer ({packed!r}), unasked", taken=True)
     response.stream = _Bounded(response.stream, by_events=by_events)
     return response

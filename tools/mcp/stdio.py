@@ -21,7 +21,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCRequest
 
-from tools.mcp.lines import lines
+from tools.mcp.lines import CHUNK, lines
 from tools.mcp.messages import MAX_ANSWER, readable
 from tools.mcp.pending import Pending
 from tools.mcp.reasons import lost
@@ -32,7 +32,6 @@ from tools.tasks import to_the_end
 
 Streams = Sequence[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]]
 
-CHUNK = 65_536
 # Seconds to end by itself when its input is closed, and then when it is told to.
 GRACE, LAST_GRACE = 2.0, 1.0
 # Bytes that a process that has ended may still have in its pipes.

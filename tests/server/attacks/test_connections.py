@@ -11,10 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from server.http import http1
-from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
+from server.app import create_app
+from server.http.http1 import HttpProtocol
+from server.settings import ServerSettings
+from tests.support.agent_server import HELLO, MODEL, AgentServer
 from tests.support.command import Serving, serving
 from tests.support.health import responsive
+from tests.support.loopback import served
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
 
@@ -88,13 +91,18 @@ def test_what_is_no_request_gets_the_envelope(attacked: tuple[Serving, AgentServ
     assert b'"code": "invalid_http"' in answer
 
 
+class Impatient(HttpProtocol):
+    """Our protocol in a hurry."""
+
+    headers_timeout = body_timeout = 0.5
+
+
 @pytest.fixture
-def impatient(upstream_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentServer]:
+def impatient(upstream_url: str) -> Iterator[AgentServer]:
     """A server that waits for a request for half a second."""
-    monkeypatch.setattr(http1, "HEADERS_TIMEOUT", 0.5)
-    monkeypatch.setattr(http1, "BODY_TIMEOUT", 0.5)
-    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as server:
-        yield server
+    settings = ServerSettings(ollama_model=MODEL, ollama_base_url=upstream_url, use_mcp_tools=False)
+    with served(create_app(settings), http=Impatient) as url:
+        yield AgentServer(url)
 
 
 def dripping(server: AgentServer, first: bytes, drop: bytes) -> tuple[float, bytes]:

@@ -13,9 +13,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from tests.support.agent_server import HELLO, MODEL, AgentServer
-from tests.support.command import Serving, serving
+from tests.support.command import Serving, serving_on
 from tests.support.health import responsive
-from tests.support.loopback import served
 
 MEGABYTE = b"x" * 1_000_000
 
@@ -77,17 +76,8 @@ def hostile() -> Hostile:
 @pytest.fixture(scope="module")
 def attacked(hostile: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, AgentServer]]:
     database = f"sqlite:///{tmp_path_factory.mktemp('attacked') / 'agent.db'}"
-    with (
-        served(hostile.app) as url,
-        serving(
-            "serve",
-            OLLAMA_MODEL=MODEL,
-            OLLAMA_BASE_URL=f"{url}/v1",
-            CHECKPOINT_URL=database,
-            USE_MCP_TOOLS="false",
-        ) as (command, server),
-    ):
-        yield command, server
+    with serving_on(hostile.app, CHECKPOINT_URL=database) as serving:
+        yield serving
 
 
 def outcome(server: AgentServer, streamed: bool, session: str) -> tuple[str | None, str | None, str]:

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import serving
-from tests.support.loopback import served
+from tests.support.command import serving_on
 from tests.support.upstream import frame
+from tests.support.waiting import auntil
 
 BOUND = 0.25
 GAPS = (0.0, 0.0003, 0.001, 0.005, 0.02)
@@ -83,16 +83,7 @@ def model() -> Endless:
 @pytest.fixture(scope="module")
 def server(model: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentServer]:
     database = f"sqlite:///{tmp_path_factory.mktemp('leaving') / 'agent.db'}"
-    with (
-        served(model.app) as url,
-        serving(
-            "serve",
-            OLLAMA_MODEL=MODEL,
-            OLLAMA_BASE_URL=f"{url}/v1",
-            CHECKPOINT_URL=database,
-            USE_MCP_TOOLS="false",
-        ) as (_, server),
-    ):
+    with serving_on(model.app, CHECKPOINT_URL=database) as (_, server):
         yield server
 
 
@@ -153,8 +144,7 @@ async def test_whoever_leaves_while_waiting_for_a_session_never_asks_the_model(
     model.gap = 0.005
     path, asked = DOORS["streamed"]
     first = asyncio.create_task(visit(server, path, asked("the first"), 1.5, session="busy"))
-    await asyncio.sleep(0.3)  # by then it has the session
-    assert model.running == 1
+    await auntil(lambda: model.running == 1)  # it has the session
     others = [visit(server, path, asked(f"waiting {at}"), 0.3, session="busy") for at in range(20)]
     await asyncio.gather(*others)
     await first

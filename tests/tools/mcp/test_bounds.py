@@ -89,7 +89,7 @@ async def test_over_http_a_packed_answer_is_refused() -> None:
 
 @pytest.mark.parametrize("line", ["x" * 1_000, "[]," * 300])
 def test_an_event_without_end_is_bounded(line: str) -> None:
-    """In lines of any length, and with values of any number."""
+    """Neither many short lines nor many values go past the bound."""
     text = f'{{"jsonrpc":"2.0","id":7,"result":{{"content":[{line * 2_000}'
     began = time.monotonic()
     [message] = readable(text)

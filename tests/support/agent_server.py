@@ -24,6 +24,8 @@ class AgentServer:
     """A running server."""
 
     url: str
+    process_id: int = 0
+    """Of a server in a process of its own."""
 
     def client(self, *, key: str = "any", session: str | None = None, retries: int = 0) -> openai.OpenAI:
         """Return the OpenAI SDK's client, in a session of its own where one is named."""

@@ -65,7 +65,7 @@ def serving(
         text=True,
     )
     command = Serving(process)
-    server = AgentServer(f"http://127.0.0.1:{port}")
+    server = AgentServer(f"http://127.0.0.1:{port}", process.pid)
     try:
         until(lambda: process.poll() is not None or is_healthy(server), within=60)
         assert process.poll() is None, command.output

@@ -13,10 +13,10 @@ ENV UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 WORKDIR /build
 # Packages come before the sources, so that a change of the sources does not install them again.
 COPY pyproject.toml requirements.lock ./
-# What to install is said by the project, so neither dev nor demo; the lock, as constraints, gives versions and hashes.
+# What to install is said by the project, without dev and demo; the lock, as constraints, gives versions and hashes.
 # A package that the lock does not know fails the build.
 RUN uv venv /opt/venv \
- && uv pip install --python /opt/venv --require-hashes --constraints requirements.lock --requirements pyproject.toml
+ && uv pip install --python /opt/venv --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra otel
 COPY README.md LICENSE ./
 COPY graph graph
 COPY server server

@@ -22,7 +22,7 @@ setup: .venv/.ready
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --python .venv/bin/python --require-hashes --constraints requirements.lock \
-	  --requirements pyproject.toml --extra demo
+	  --requirements pyproject.toml --extra demo --extra otel
 	$(UV) pip install --python .venv/bin/python --no-deps --editable .
 	@touch $@
 

@@ -49,13 +49,13 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
         build = partial(
             build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
         )
-        agents = {OUR_AGENT: Agent(build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
+        agents = {OUR_AGENT: Agent(OUR_AGENT, build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
         for factory in map(load_factory, settings.agents):
             if factory.name in agents:
                 raise AgentsError(f"AGENTS: two functions are called {factory.name}.")
             if "tools" in factory.takes:
                 await toolbox.settled()  # such a graph keeps the tools that it was built with
-            agents[factory.name] = Agent(*factory.build(model, toolbox, checkpointer), toolbox)
+            agents[factory.name] = Agent(factory.name, *factory.build(model, toolbox, checkpointer), toolbox)
         yield Assembly(agents, model, toolbox, checkpointer)
 
 

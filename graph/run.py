@@ -31,6 +31,7 @@ from graph.model.listener import listener_of_run
 from graph.state import TurnContext, tool_names
 from graph.storage.run_saver import RunSaver
 from tools.mcp.toolbox import Toolbox
+from tools.trace import begin, doing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Position:
 class Agent:
     """A graph that answers: with its threads stored, and without."""
 
+    name: str
     graph: AgentGraph
     unstored: AgentGraph
     toolbox: Toolbox
@@ -98,18 +100,20 @@ class Agent:
         listener_of_run.set(queue if self.is_ours else None)
         names = tool_names(context.client_tools)
         streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
-        async with aclosing(self._stream({"messages": list(messages)}, context, after, saver)) as steps:
-            async for mode, told in steps:
-                match mode, told:
-                    case "messages", (AIMessageChunk() as chunk, _):
-                        streamed[chunk.id] = True
-                        queue.tell_all(said(chunk))
-                    case "messages", (message, _):
-                        streamed.setdefault(message.id, False)
-                    case "updates", written:
-                        for message in written_messages(written):
-                            if self.is_ours or is_own(message, streamed):
-                                queue.tell_all(ended(message, names, is_said=self.is_ours or streamed.pop(message.id)))
+        with doing(begin("invoke_agent", self.name, {"gen_ai.agent.name": self.name})):
+            async with aclosing(self._stream({"messages": list(messages)}, context, after, saver)) as steps:
+                async for mode, told in steps:
+                    match mode, told:
+                        case "messages", (AIMessageChunk() as chunk, _):
+                            streamed[chunk.id] = True
+                            queue.tell_all(said(chunk))
+                        case "messages", (message, _):
+                            streamed.setdefault(message.id, False)
+                        case "updates", written:
+                            for message in written_messages(written):
+                                if self.is_ours or is_own(message, streamed):
+                                    is_said = self.is_ours or streamed.pop(message.id)
+                                    queue.tell_all(ended(message, names, is_said=is_said))
 
     def _stream(self, given: Any, context: TurnContext, after: Position | None, saver: RunSaver | None) -> Any:
         modes: Sequence[StreamMode] = ["updates"] if self.is_ours else ["messages", "updates"]

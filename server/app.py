@@ -33,6 +33,7 @@ from server.http.login import login_router
 from server.http.metrics import Metrics
 from server.http.normalized import Normalized
 from server.http.sites import ANY, SiteGuard, matching, own_names
+from server.http.telemetry import OF_REQUESTS, telemetry
 from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
@@ -88,6 +89,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
             Middleware(Admission, room=room),
         ],
         exception_handlers=ERROR_HANDLERS,
+        telemetry=OF_REQUESTS,
     )
     app.state.settings, app.state.keys, app.state.room = settings, keys, room
     app.state.metrics, app.state.guesses = metrics, guesses
@@ -108,7 +110,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
 async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents) -> AsyncIterator[None]:
     """Open the agents and the index of their sessions; close them in reverse order."""
     runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
-    async with agents(settings) as assembly:
+    async with telemetry(settings.otel_exporter_otlp_endpoint), agents(settings) as assembly:
         index = await open_index(assembly.checkpointer)
         app.state.sessions = Sessions(assembly, index, runs, settings.session_max_messages)
         app.state.models = Models(

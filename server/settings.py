@@ -13,7 +13,7 @@ from pydantic_settings import NoDecode
 from graph.settings import AgentSettings
 from server.http.key_file import LIMITS, configured_keys
 from server.http.keys import Key, load_key
-from tools.environment import listed
+from tools.environment import HttpAddress, listed
 
 DAY = 24 * 60 * 60
 
@@ -80,6 +80,11 @@ class ServerSettings(AgentSettings):
     playground: bool = Field(True, description="Whether LangServe's playground and REST door are served under /agent")
     session_max_messages: int = Field(
         20_000, ge=1, description="Messages of the longest session that goes on; a new one must be begun then"
+    )
+    otel_exporter_otlp_endpoint: HttpAddress | None = Field(
+        None,
+        description="Collector of OpenTelemetry for traces and metrics (e.g., http://localhost:4318); the SDK's other "
+        "OTEL_ variables count too",
     )
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 

@@ -1,21 +1,94 @@
-"""The trace that the current request is part of, for those that we ask: model endpoints and MCP servers.
+"""What is done for a request, as spans of one trace, and how those that we ask are told of it.
 
-Source: https://www.w3.org/TR/trace-context/
+Where nobody collects spans, the API of OpenTelemetry makes none, and only carries the trace on.
+
+Sources: https://www.w3.org/TR/trace-context/, https://github.com/open-telemetry/semantic-conventions-genai
 """
 
-import re
+import asyncio
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
-HEADER = "traceparent"
-FORM = re.compile(r"[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+from opentelemetry import context, trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
-TRACE_PARENT: ContextVar[str | None] = ContextVar("trace_parent", default=None)
-"""The value of the header; None outside of requests."""
+from tools.identity import NAME
+
+Attributes = Mapping[str, AttributeValue]
+
+CONVERSATION: ContextVar[str | None] = ContextVar("conversation", default=None)
+"""The id of the session that the current request is in."""
+
+TRACER = trace.get_tracer(NAME)
+HEADERS = TraceContextTextMapPropagator()
 
 
-def continued(given: str, trace_id: str) -> str:
-    """Return what we tell others: a part of the trace that was given, or of a new one with this id of 32 hex digits."""
-    known = FORM.fullmatch(given.strip())
-    trace, flags = (known["trace"], known["flags"]) if known else (trace_id, "01")
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+def carry_on(headers: Mapping[str, str], trace_id: str) -> None:
+    """Let what follows belong to a request's trace: the one that its headers name, or a new one of 32 hex digits.
+
+    Nothing is to be done where the request has a span: that says it.
+    """
+    if trace.get_current_span().get_span_context().is_valid:
+        return
+    given = HEADERS.extract(headers)
+    if not trace.get_current_span(given).get_span_context().is_valid:
+        begun = SpanContext(int(trace_id, 16), secrets.randbits(63) + 1, False, TraceFlags(TraceFlags.SAMPLED))
+        given = trace.set_span_in_context(NonRecordingSpan(begun))
+    context.attach(given)
+
+
+def told_of(span: Span | None = None) -> dict[str, str]:
+    """Return the headers that tell others what they work for: a span, or else the current one."""
+    headers: dict[str, str] = {}
+    HEADERS.inject(headers, trace.set_span_in_context(span) if span else None)
+    return headers
+
+
+def current_trace() -> str | None:
+    """Return the id of the current trace, 32 hex digits; None outside of requests."""
+    about = trace.get_current_span().get_span_context()
+    return f"{about.trace_id:032x}" if about.is_valid else None
+
+
+def begin(operation: str, subject: str, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL) -> Span:
+    """Begin the span of one of GenAI's operations, a part of what is being done."""
+    about = {"gen_ai.operation.name": operation, **attributes}
+    if conversation := CONVERSATION.get():
+        about["gen_ai.conversation.id"] = conversation
+    return TRACER.start_span(f"{operation} {subject}", kind=kind, attributes=about)
+
+
+@contextmanager
+def doing(span: Span) -> Iterator[None]:
+    """Let what is done in the body be part of the span, and end it with the body."""
+    with ending(span), trace.use_span(span, record_exception=False, set_status_on_exception=False):
+        yield
+
+
+@contextmanager
+def ending(span: Span) -> Iterator[None]:
+    """End a span with the body; what the body raises becomes its `error.type`."""
+    try:
+        yield
+    except BaseException as error:
+        fail(span, error_type(error))
+        raise
+    finally:
+        span.end()
+
+
+def error_type(error: BaseException) -> str:
+    """Return what traces and metrics call an error: what it calls itself, or its class."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return getattr(error, "error_type", type(error).__qualname__)
+
+
+def fail(span: Span, kind: str) -> None:
+    """Note that what the span is of has failed. The words of an error may have what nobody should read."""
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)

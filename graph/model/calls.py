@@ -88,6 +88,10 @@ class CallAssembly:
             if self._length > self._bounds.arguments:
                 raise too_large("arguments of tool calls", self._bounds.arguments)
 
+    def __bool__(self) -> bool:
+        """Whether a call has begun."""
+        return bool(self._begun)
+
     def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
         """Return the valid calls, and those whose arguments are not a JSON object; each gets an id of ours.
 

@@ -10,7 +10,7 @@ from graph.model.bounds import Bounds, too_large
 from graph.model.failures import Failure, ModelFailure
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.packing import UNPACKED, packing
-from tools.trace import HEADER, TRACE_PARENT
+from tools.trace import told_of
 
 UNLIMITED = 0  # connections, as aiohttp counts them
 MAX_REDIRECTS = 3
@@ -42,8 +42,8 @@ def connections(bounds: Bounds) -> DefaultAioHttpClient:
 
 async def _part_of_the_trace(request: httpx2.Request) -> None:
     """Tell the endpoint which request it works for."""
-    if trace_parent := TRACE_PARENT.get():
-        request.headers[HEADER] = trace_parent
+    for name, value in told_of().items():
+        request.headers.setdefault(name, value)  # a call of the model has the one of its own span
 
 
 async def _without_credentials(request: httpx2.Request) -> None:

@@ -53,6 +53,8 @@ class ModelFailure(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.meaning}: {failure.words}" if failure.words else failure.meaning)
         self.failure = failure
+        self.error_type = failure.meaning.replace(" ", "_")
+        """What traces and metrics call it."""
 
 
 def _any(*patterns: str) -> re.Pattern[str]:

@@ -18,6 +18,7 @@ from graph.model.answer import REASONING, REFUSAL, AnswerReader, Said
 from graph.model.bounds import Bounds
 from graph.model.endpoint import endpoint_failures
 from graph.model.failures import Failure, ModelFailure
+from graph.model.telemetry import Inference
 from graph.model.tokens import estimated_usage
 
 PATH = "/chat/completions"
@@ -63,27 +64,32 @@ class ModelResponse:
         Raises:
             ModelFailure: the endpoint failed, refused the request, or broke off.
         """
-        with endpoint_failures():
-            response = await self._sent(client)
+        with Inference(str(self._body["model"]), client.base_url) as told, endpoint_failures():
+            response = await self._sent(client, told.headers)
             seconds = self._patience.first
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
-                    while read := await _next(reads, seconds):
+                    read = await _next(reads, seconds)
+                    told.first_chunk()
+                    while read:
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
                                 seconds = self._patience.next
                                 yield said
                         if self._reader.is_done:
                             break
+                        read = await _next(reads, seconds)
             except (httpx2.TransportError, aiohttp.ClientError):
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise
             finally:
                 await response.aclose()
-            if said := self._reader.end():
+            said = self._reader.end()
+            told.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)
+            if said:
                 yield said
 
-    async def _sent(self, client: openai.AsyncOpenAI) -> httpx2.Response:
+    async def _sent(self, client: openai.AsyncOpenAI, about: Mapping[str, str]) -> httpx2.Response:
         """Send the request past the package's method for it, which searches all messages for fields to rename.
 
         In a thread of 800 messages that takes nine times as long as the rest of the turn, and blocks every other run.
@@ -93,11 +99,12 @@ class ModelResponse:
         except TypeError:  # half a character, which orjson does not write
             content = json.dumps(self._body).encode()
         streamed: bool = True
+        options: Any = {**self._options, "headers": {**about, **self._options["headers"]}}
         response = await client.post(
             PATH,
             cast_to=httpx2.Response,
             content=content,
-            options=self._options,
+            options=options,
             stream=streamed,
             stream_cls=openai.AsyncStream[Any],
         )
@@ -122,7 +129,10 @@ class ModelResponse:
         return {"tool_calls": calls, "invalid_tool_calls": malformed, "usage_metadata": await self._usage()}
 
     def _info(self) -> dict[str, Any]:
-        return {"finish_reason": self._reader.finish or "stop", "model_name": self._body["model"]}
+        return {"finish_reason": self._finish(), "model_name": self._body["model"]}
+
+    def _finish(self) -> str:
+        return self._reader.finish or "stop"
 
     async def _usage(self) -> UsageMetadata:
         return self._reader.usage or await estimated_usage(self._messages, "".join(self._reader.said))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +19,7 @@ from server.http.keys import Key
 from server.http.logs import REQUEST_ID, log_request
 from server.http.metrics import Metrics
 from server.http.stats import STATS, RequestStats
-from tools.trace import HEADER, TRACE_PARENT, continued
+from tools.trace import carry_on
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ ID = f"^{SESSION_ID.pattern}$(?!\\n)"
 ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
 
 NO_PRINCIPAL = ""
+
+REQUEST = "req_"
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,9 @@ class Identified:
         headers = Headers(scope=scope)
         state, stats = self._state(headers), RequestStats()
         scope.setdefault("state", {})["request"] = state
-        trace_id = uuid4().hex
-        request_id = f"req_{trace_id}"
+        request_id = f"{REQUEST}{uuid4().hex}"
         REQUEST_ID.set(request_id)
-        TRACE_PARENT.set(continued(headers.get(HEADER, ""), trace_id))
+        self._trace(scope, headers, request_id)
         STATS.set(stats)
         status: int | None = None
 
@@ -154,6 +156,14 @@ class Identified:
                 seconds=time.monotonic() - stats.began,
             )
             log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
+
+    def _trace(self, scope: Scope, headers: Headers, request_id: str) -> None:
+        """Put the request into its trace, with its id and without its query, which nobody should read."""
+        span = trace.get_current_span()
+        span.set_attribute("http.response.header.x-request-id", [request_id])
+        if scope["query_string"]:
+            span.set_attribute("url.query", "REDACTED")
+        carry_on(headers, request_id.removeprefix(REQUEST))
 
     def _state(self, headers: Headers) -> RequestState:
         """Return the initial state of a request; an invalid session name is refused by the handler that reads it."""

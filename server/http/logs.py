@@ -18,8 +18,12 @@ from uvicorn.logging import DefaultFormatter
 
 from server.http.stats import RequestStats
 from tools.printed import printable
+from tools.trace import current_trace
 
 log = logging.getLogger("server.requests")
+
+# Loggers whose lines are shown: ours, and those of what sends traces and metrics.
+LOGGED = ("graph", "server", "tools", "fastapi", "opentelemetry")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -32,7 +36,7 @@ def log_config(uvicorns: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **uvicorns,
         "formatters": {**uvicorns["formatters"], "default": line if sys.stderr.isatty() else {"()": JsonLine}},
-        "loggers": {**uvicorns["loggers"], "graph": ours, "server": ours, "tools": ours, "mcp": silent},
+        "loggers": {**uvicorns["loggers"], **dict.fromkeys(LOGGED, ours), "mcp": silent},
     }
 
 
@@ -53,7 +57,8 @@ class Line(DefaultFormatter):
 class JsonLine(logging.Formatter):
     """A line of the log for a program: an object with `time` (ISO 8601, UTC), `level`, `logger` and `message`.
 
-    A line about a request has its `request_id`; see `log_request` for the one of a request that is done.
+    A line about a request has its `request_id`, and the `trace_id` of its trace; see `log_request` for the one of a
+    request that is done.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -65,7 +70,7 @@ class JsonLine(logging.Formatter):
             "message": record.getMessage(),
         }
         if request_id := REQUEST_ID.get():
-            line["request_id"] = request_id
+            line |= {"request_id": request_id, "trace_id": current_trace()}
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from opentelemetry import trace
 
 from graph.assembly import Assembly
 from server.http.identity import state_of
@@ -11,6 +12,7 @@ from server.sessions.index import SessionIndex, SessionRecord
 from server.sessions.naming import Session
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn, TurnRequest
+from tools.trace import CONVERSATION
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 
 def claim_session(request: Request, session_id: str) -> Session:
-    """Return the caller's session, and put its id into the answer's headers."""
+    """Return the caller's session, and put its id into the answer's headers and the request's trace."""
     state = state_of(request.scope)
     state.session_id = session_id
+    CONVERSATION.set(session_id)
+    trace.get_current_span().set_attribute("gen_ai.conversation.id", session_id)
     return Session(state.principal, session_id)

@@ -31,7 +31,7 @@ def agent_of(*nodes: Any) -> Agent:
     graph = StateGraph(State).add_sequence(list(nodes)).add_edge(START, nodes[0].__name__)
     compiled: Any = graph.compile(checkpointer=InMemorySaver())
     unstored: Any = graph.compile()
-    return Agent(compiled, unstored, Toolbox({}, call_timeout=1, start_timeout=1))
+    return Agent("brought", compiled, unstored, Toolbox({}, call_timeout=1, start_timeout=1))
 
 
 def note(_: State) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from tools.mcp.pending import Pending
 from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
 from tools.packing import UNPACKED
-from tools.trace import HEADER
+from tools.trace import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ class McpHttpClient(httpx.AsyncClient):
         if "method" not in message or "id" not in message:
             return await self._note(request, options)
         is_first = message["method"] == "initialize"
-        if trace_parent := ((message.get("params") or {}).get("_meta") or {}).get(HEADER):
-            request.headers[HEADER] = trace_parent
+        told = (message.get("params") or {}).get("_meta") or {}
+        request.headers.update({name: told[name] for name in HEADERS.fields if name in told})
         try:
             return await self._answer(request, options, message["id"], is_first)
         except httpx.RequestError as error:

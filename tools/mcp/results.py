@@ -21,16 +21,23 @@ Block = dict[str, Any]
 Content = str | list[str | Block]
 
 
+class ToolError(ToolException):
+    """A tool's own error, in its words."""
+
+    error_type = "tool_error"
+    """What traces call it."""
+
+
 def content_of(result: Mapping[str, Any]) -> Content:
     """Return a tool's result as the content of its message: text, or blocks where it has images.
 
     Raises:
-        ToolException: the result is an error; the message is the tool's own words.
+        ToolError: the result is an error.
     """
     blocks = bounded(list(_blocks(_items(result.get("content")))))
     text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
     if result.get("isError") is True:
-        raise ToolException(text if text.strip() else _structured_text(result) or NO_REASON)
+        raise ToolError(text if text.strip() else _structured_text(result) or NO_REASON)
     if any(block["type"] != "text" for block in blocks):
         return [*blocks]
     return text if text.strip() else _structured_text(result) or text

@@ -30,7 +30,7 @@ from tools.identity import NAME, version
 from tools.mcp.pending import Pending
 from tools.mcp.progress import Progress
 from tools.mcp.reasons import UnansweredError, lost
-from tools.trace import HEADER, TRACE_PARENT
+from tools.trace import told_of
 
 MAX_PAGES = 1000
 GIVE_UP_TIMEOUT = 5.0
@@ -97,8 +97,8 @@ class Session(ClientSession):
             scope.deadline = anyio.current_time() + limit
             on_progress(Progress(progress, total, message))
 
-        trace_parent = TRACE_PARENT.get()
-        about = {"_meta": {HEADER: trace_parent}} if trace_parent else {}
+        told = told_of()
+        about = {"_meta": told} if told else {}
         parameters = CallToolRequestParams.model_validate({"name": name, "arguments": dict(arguments), **about})
         request = ClientRequest(CallToolRequest(params=parameters))
         with anyio.fail_after(limit) as scope, self._given_up_when_left():

@@ -13,6 +13,7 @@ from tools.mcp.names import is_recognizable
 from tools.mcp.results import Content, content_of
 from tools.mcp.schemas import UnusableSchemaError, fit_schema
 from tools.mcp.spec import ToolFilter
+from tools.trace import begin, doing
 
 Caller = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 # Characters of a description that the model is sent, with every request.
@@ -46,6 +47,14 @@ class McpTool(BaseTool):
     def is_repeatable(self) -> bool:
         """Whether the server marks it as read-only or idempotent."""
         return any((self.metadata or {}).get(hint) is True for hint in REPEATABLE)
+
+    async def arun(self, *arguments: Any, tool_call_id: str | None = None, **options: Any) -> Any:
+        """Run the tool, as a span of the current trace."""
+        about = {"gen_ai.tool.name": self.name, "mcp.method.name": "tools/call"}
+        if tool_call_id:
+            about["gen_ai.tool.call.id"] = tool_call_id
+        with doing(begin("execute_tool", self.name, about)):
+            return await super().arun(*arguments, tool_call_id=tool_call_id, **options)
 
     def _run(self, /, *_: Any, **arguments: Any) -> Content:
         raise NotImplementedError("MCP tools are called asynchronously.")

@@ -1,21 +1,17 @@
 """The chat-agent command as a person at a terminal sees it."""
 
 import os
-import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 from pydantic import SecretStr
 
@@ -288,39 +284,6 @@ def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstrea
     said = "The embedded model did not answer: The model endpoint answered with status 500."
     assert command.logged("warning").count(said) == 1
     assert "Traceback" not in command.output
-
-
-def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(upstream: Upstream, upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
-    acknowledged: dict[str, list[str]] = {"a": [], "b": [], "c": []}
-    chance = random.Random(5)
-
-    def ask_until_killed(server: AgentServer, session: str, life: int) -> None:
-        for number in count():
-            question = f"question {life}.{number}"
-            try:
-                server.ask(question, session=session)
-            except openai.APIConnectionError:
-                return
-            acknowledged[session].append(question)
-
-    def reach(goal: int) -> None:
-        until(lambda: sum(map(len, acknowledged.values())) >= goal, within=30)
-
-    for life in range(4):
-        with serving("serve", **settings) as (command, server), ThreadPoolExecutor() as pool:
-            asking = [pool.submit(ask_until_killed, server, session, life) for session in acknowledged]
-            reach(sum(map(len, acknowledged.values())) + chance.randrange(10, 60))
-            command.end(signal.SIGKILL)
-            for future in asking:
-                future.result(30)
-    with serving("serve", **settings) as (_, server):
-        for session, questions in acknowledged.items():
-            server.ask("the last", session=session)
-            asked = [message["content"] for message in upstream.last["messages"] if message["role"] == "user"]
-            assert [question for question in asked if question in questions] == questions
-            assert len(set(asked)) == len(asked)
-            assert len(asked) <= len(questions) + 5, "at most the one that each life cut short was not acknowledged"
 
 
 def test_help_is_quick_and_names_every_setting() -> None:

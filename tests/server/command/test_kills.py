@@ -1,0 +1,63 @@
+"""A process that is killed at any moment loses nothing that was acknowledged."""
+
+import random
+import signal
+import sqlite3
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+
+import openai
+import pytest
+
+from tests.support.agent_server import MODEL, AgentServer
+from tests.support.command import serving
+from tests.support.upstream import Upstream
+from tests.support.waiting import until
+
+WRITERS = 4
+# Lives of the server after which its writers begin new sessions, so that no turn has to read a thousand others.
+LIVES = 5
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.nightly)])
+def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(
+    upstream: Upstream, upstream_url: str, kills: int
+) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    acknowledged = defaultdict[str, list[str]](list)
+    chance = random.Random(5)
+
+    def ask_until_killed(server: AgentServer, session: str, life: int) -> None:
+        for number in count():
+            question = f"question {life}.{number}"
+            try:
+                server.ask(question, session=session)
+            except openai.APIConnectionError:
+                return
+            acknowledged[session].append(question)
+
+    def turns() -> int:
+        return sum(len(questions) for questions in list(acknowledged.values()))
+
+    for life in range(kills):
+        sessions = [f"{life // LIVES}-{writer}" for writer in range(WRITERS)]
+        with serving("serve", **settings) as (command, server), ThreadPoolExecutor() as pool:
+            goal = turns() + chance.randrange(5, 40)
+            asking = [pool.submit(ask_until_killed, server, session, life) for session in sessions]
+            until(lambda goal=goal: turns() >= goal, within=60)  # type: ignore[misc]
+            command.end(signal.SIGKILL)
+            for future in asking:
+                future.result(30)
+    assert turns() >= 5 * kills
+    with serving("serve", **settings) as (_, server):
+        for session, questions in acknowledged.items():
+            server.ask("the last", session=session)
+            asked = [message["content"] for message in upstream.last["messages"] if message["role"] == "user"]
+            assert [question for question in asked if question in questions] == questions
+            assert len(set(asked)) == len(asked)
+            assert len(asked) <= len(questions) + LIVES + 1, "at most the one that each life cut short beside them"
+    with closing(sqlite3.connect("data/chat-agent.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

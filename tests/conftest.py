@@ -1,13 +1,14 @@
 """What every test may use. No test reads the developer's environment or `.env`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from server.settings import ServerSettings
 from tests.support.agent_server import AgentServer, agent_server
+from tests.support.canary import CANARY
 from tests.support.loopback import served
 from tests.support.open_meteo import OpenMeteo
 from tests.support.upstream import Upstream
@@ -22,7 +23,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.upper() in SETTINGS:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OLLAMA_API_KEY", CANARY)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test in which a server of ours has printed its secret."""
+    report = yield
+    if report.passed and any(CANARY in printed for _, printed in report.sections):
+        report.outcome, report.longrepr = "failed", f"{CANARY} is in what was printed"
+    return report
 
 
 @pytest.fixture

@@ -1,9 +1,19 @@
-"""Foreign text, made fit for a log or a terminal. Pure."""
+"""Foreign text, made fit for a log, a terminal or others' eyes. Pure."""
 
 import re
+from collections.abc import Iterable
 
 # All that moves the cursor, ends a line, or makes a terminal act; not the blank and the tab.
 CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Shorter ones, such as `ollama` in place of a key, are words that texts have anyway.
+SHORTEST_SECRET = 7
+
+
+def without(secrets: Iterable[str], text: str) -> str:
+    """Return a text with "…" for each secret in it."""
+    for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return text
 
 
 def printable(text: str) -> str:

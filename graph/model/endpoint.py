@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ import httpx2
 import openai
 
 from graph.model.failures import Failure, ModelFailure, read_failure
+from tools.printed import without
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class Endpoint:
         """Return the models listed at an address; None where there is no list."""
         client = self._client.with_options(base_url=address, timeout=CHECK_TIMEOUT, max_retries=0)
         try:
-            with endpoint_failures():
+            with endpoint_failures(client):
                 async with asyncio.timeout(CHECK_TIMEOUT):  # aiohttp's own is lost where a chunk is malformed
                     response = await client.get("/models", cast_to=httpx2.Response)
         except ModelFailure as error:
@@ -109,8 +111,18 @@ class Endpoint:
 
 
 @contextmanager
-def endpoint_failures() -> Iterator[None]:
-    """Raise what the openai package and its transport raise as a `ModelFailure`."""
+def endpoint_failures(client: openai.AsyncOpenAI) -> Iterator[None]:
+    """Raise what the openai package and its transport raise as a `ModelFailure`, without our key in its words."""
+    try:
+        with _understood():
+            yield
+    except ModelFailure as error:
+        words = without([client.api_key, client.base_url.password], error.failure.words)
+        raise ModelFailure(replace(error.failure, words=words)) from error
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:

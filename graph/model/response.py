@@ -64,7 +64,7 @@ class ModelResponse:
         Raises:
             ModelFailure: the endpoint failed, refused the request, or broke off.
         """
-        with Inference(str(self._body["model"]), client.base_url) as told, endpoint_failures():
+        with Inference(str(self._body["model"]), client.base_url) as told, endpoint_failures(client):
             response = await self._sent(client, told.headers)
             seconds = self._patience.first
             try:

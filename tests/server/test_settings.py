@@ -124,7 +124,8 @@ def test_f7_a_value_that_cannot_be_used_is_said_with_what_it_may_be(name: str, v
     assert not re.search(r"\^|\[type=|pattern|Input should", said), "no pydantic, no regular expression"
 
 
-def test_f7_the_value_of_a_secret_is_never_said() -> None:
+def test_f7_the_value_of_a_secret_is_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_API_KEY")
     with pytest.raises(ValidationError) as raised:
         settings(OLLAMA_API_KEY="열쇠")
     said = unusable(ServerSettings, raised.value.errors())

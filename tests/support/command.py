@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support.agent_server import MODEL, AgentServer
+from tests.support.canary import CANARY
 from tests.support.loopback import free_port, served
 from tests.support.waiting import until
 
@@ -48,6 +49,7 @@ class Serving:
             self.process.send_signal(number)
         status = self.process.wait(40)
         self._reader.join()
+        assert CANARY not in self.output, "a secret"
         return status
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fcntl import ioctl
 
+from tests.support.canary import CANARY
+
 PATIENCE = 60.0
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_=>]")
 # What the chat shows while it waits, a Ctrl-C that was pressed meanwhile, and the erasing of both.
@@ -66,6 +68,7 @@ class Terminal:
             os.kill(self.process_id, signal.SIGKILL)
             self._reap()
         os.close(self._descriptor)
+        assert CANARY not in self.raw, "a secret"
 
     def _read(self, patience: float) -> bool:
         """Read what has been shown, for so long at the most; return whether there can be more."""

@@ -19,7 +19,7 @@ from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.mcp.lines import bounded
 from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
-from tools.mcp.reasons import UnansweredError, lost, no_answer, refused
+from tools.mcp.reasons import UnansweredError, bare, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
 from tools.packing import UNPACKED
 from tools.trace import HEADERS
@@ -31,6 +31,16 @@ CONNECT_TIMEOUT = 30.0
 NOTE_TIMEOUT, GOODBYE_TIMEOUT = 5.0, 2.0
 NOT_SEEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 EVENTS = "text/event-stream"
+
+
+def without_queries(record: logging.LogRecord) -> bool:
+    """Leave out of a line of httpx's log what may be secret in an address."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(bare(value) if isinstance(value, httpx.URL) else value for value in record.args)
+    return True
+
+
+logging.getLogger("httpx").addFilter(without_queries)
 
 
 class McpHttpClient(httpx.AsyncClient):

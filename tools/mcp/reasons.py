@@ -7,10 +7,11 @@ import httpx
 from mcp import McpError
 from pydantic import ValidationError
 
+from tools.printed import without
+
 # User and password before a host, and the query behind a path, in URLs of any scheme.
 SECRETS_OF_URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?#'\"]*)[^\s'\"]*")
 MAX_LENGTH = 500
-SHORTEST_SECRET = 6
 NO_SERVER = (404, 405)
 
 
@@ -43,9 +44,7 @@ def reason(error: BaseException, secrets: Iterable[str] = ()) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     words = " ".join(SECRETS_OF_URL.sub(r"\1\2", _words(error)).strip().partition("\n")[0].split())
-    for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True):
-        words = words.replace(secret, "…")
-    return words[:MAX_LENGTH] or type(error).__name__
+    return without(secrets, words)[:MAX_LENGTH] or type(error).__name__
 
 
 def _words(error: BaseException) -> str:

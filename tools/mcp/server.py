@@ -197,7 +197,7 @@ class McpServer:
 
     async def _list_tools(self, session: Session) -> None:
         described = await session.list_all_tools()
-        self.tools, left_out = tools_from(described, self.spec.tools, self.call_tool)
+        self.tools, left_out = tools_from(described, self.spec.tools, self.call_tool, [*self._address.secrets()])
         self._descriptions.note(self.tools)
         for name in left_out.keys() - self._left_out.keys():
             log.warning("MCP server %r: the tool %r is left out: %s.", self.name, name, left_out[name])

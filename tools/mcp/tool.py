@@ -1,7 +1,7 @@
 """A server's tool as a LangChain tool."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import BaseTool, ToolException
@@ -13,6 +13,7 @@ from tools.mcp.names import is_recognizable
 from tools.mcp.results import Content, content_of
 from tools.mcp.schemas import UnusableSchemaError, fit_schema
 from tools.mcp.spec import ToolFilter
+from tools.printed import without
 from tools.trace import begin, doing
 
 Caller = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -34,6 +35,8 @@ class McpTool(BaseTool):
     own_name: str
     """The server's name for it; `name` is the model's."""
     caller: Caller = Field(exclude=True, repr=False)
+    secrets: tuple[str, ...] = Field((), exclude=True, repr=False)
+    """What its server was given in trust; its errors are told without it."""
 
     def named(self, name: str) -> "McpTool":
         """Return the tool under the model's name for it.
@@ -61,7 +64,10 @@ class McpTool(BaseTool):
 
     # No parameter names, not even `self`, so that arguments may have any name.
     async def _arun(self, /, *_: Any, **arguments: Any) -> Content:
-        return content_of(await self.caller(self.own_name, _sendable(arguments)))
+        try:
+            return content_of(await self.caller(self.own_name, _sendable(arguments)))
+        except ToolException as failure:
+            raise type(failure)(without(self.secrets, str(failure))) from failure
 
 
 def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +79,7 @@ def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
+def tool_from(described: Mapping[str, Any], caller: Caller, secrets: Iterable[str] = ()) -> McpTool:
     """Return the tool that a server describes.
 
     Raises:
@@ -99,11 +105,12 @@ def tool_from(described: Mapping[str, Any], caller: Caller) -> McpTool:
         args_schema=schema,
         metadata={**annotations, **({"_meta": meta} if (meta := described.get("_meta")) else {})} or None,
         caller=caller,
+        secrets=tuple(secrets),
     )
 
 
 def tools_from(
-    described: Sequence[Mapping[str, Any]], chosen: ToolFilter, caller: Caller
+    described: Sequence[Mapping[str, Any]], chosen: ToolFilter, caller: Caller, secrets: Iterable[str]
 ) -> tuple[tuple[McpTool, ...], dict[str, str]]:
     """Return the tools of a server that are offered, and which of the others are left out for what reason."""
     tools: dict[str, McpTool] = {}
@@ -113,7 +120,7 @@ def tools_from(
         if not chosen.lets_in(name):
             continue
         try:
-            tools.setdefault(name, tool_from(entry, caller))
+            tools.setdefault(name, tool_from(entry, caller, secrets))
         except UnusableToolError as error:
             left_out[name] = str(error)
     return tuple(tools.values()), left_out

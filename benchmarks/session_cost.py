@@ -27,6 +27,7 @@ from graph.state import OUR_AGENT, TurnContext
 from server.messages.convert import unpaired
 from server.sessions.databases import open_index
 from server.sessions.index import SessionIndex
+from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.runs import Work
 from server.sessions.transcript import Transcript
@@ -118,7 +119,7 @@ class Stored:
             context=TurnContext(),
             refuse=partial(unpaired, [question]),
         )
-        await exhaust(Turn(asked, self._assembly, self._index, most=10_000).run)
+        await exhaust(Turn(asked, self._assembly, self._index, SessionLimits(10_000, 10**9)).run)
 
     async def messages(self) -> list[AnyMessage]:
         """Return the whole thread."""

@@ -40,6 +40,7 @@ from server.models import Models
 from server.models import router as models
 from server.sessions.databases import open_index
 from server.sessions.dependencies import Sessions
+from server.sessions.limits import SessionLimits
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
 from server.sessions.sweeper import sweep
@@ -112,7 +113,8 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
     runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
     async with telemetry(settings.otel_exporter_otlp_endpoint), agents(settings) as assembly:
         index = await open_index(assembly.checkpointer)
-        app.state.sessions = Sessions(assembly, index, runs, settings.session_max_messages)
+        limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
+        app.state.sessions = Sessions(assembly, index, runs, limits)
         app.state.models = Models(
             settings.ollama_model,
             [name for name in assembly.agents if name != OUR_AGENT],

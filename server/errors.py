@@ -7,6 +7,7 @@
     ├── SessionBusy         409  the session's run before this one has not ended
     ├── RunCancelled        409  somebody cancelled the run
     ├── RateLimited         429  the key has used up its requests or tokens of this minute
+    ├── QuotaUsedUp         429  the key has stored as much as it may
     ├── UpstreamError       502  the model endpoint failed (504 timeout, 429 rate limit, 402 no credit)
     ├── Unavailable         503  the run was stopped, or the database cannot be used
     ├── RunTimedOut         504  the run took longer than RUN_TIMEOUT
@@ -133,6 +134,16 @@ class RateLimited(ApiError):
     def __init__(self, message: str, kind: str, *, retry_after: int) -> None:
         super().__init__(message, code="rate_limit_exceeded", headers={"Retry-After": str(retry_after)})
         self.type = kind  # as OpenAI has it
+
+
+class QuotaUsedUp(ApiError):
+    """A key has stored as much as it may; to ask again does not help."""
+
+    status, type = 429, "insufficient_quota"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="insufficient_quota")
+        self.not_to_be_repeated()
 
 
 class Unavailable(ApiError):

@@ -32,6 +32,7 @@ class ServerSettings(AgentSettings):
     requests_per_minute: int = Field(0, ge=0, description="Requests of one key in a minute; 0 for any number")
     tokens_per_minute: int = Field(0, ge=0, description="Tokens of one key in a minute, read and written; 0 for any")
     runs_at_once: int = Field(0, ge=0, description="Requests of one key that are answered at once; 0 for any number")
+    stored_bytes: int = Field(0, ge=0, description="Bytes that the sessions of one key may store; 0 for any number")
     max_runs: int = Field(1_000, ge=1, description="Requests of all keys that are answered at once; others wait")
     max_queued: int = Field(100, ge=0, description="Requests that may wait for that; others are refused")
     metrics_key: SecretStr | None = Field(
@@ -85,6 +86,9 @@ class ServerSettings(AgentSettings):
         None,
         description="Collector of OpenTelemetry for traces and metrics (e.g., http://localhost:4318); the SDK's other "
         "OTEL_ variables count too",
+    )
+    session_max_bytes: int = Field(
+        100_000_000, ge=1, description="Bytes that the turns of a session may have stored; a new one must be begun then"
     )
     run_timeout: float = Field(300, gt=0, description="Seconds after which a run is ended")
 

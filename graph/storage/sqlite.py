@@ -77,6 +77,18 @@ def claimed_file(path: Path) -> Iterator[None]:
         yield
 
 
+class CountingSerializer(JsonPlusSerializer):
+    """LangGraph's serializer, which counts the bytes that it writes."""
+
+    written = 0
+
+    @override
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        kind, data = super().dumps_typed(obj)
+        self.written += len(data)
+        return kind, data
+
+
 class SqliteThreads(ThreadSaver, SqliteSaver):
     """LangGraph's SQLite saver, in the database's thread.
 
@@ -86,7 +98,8 @@ class SqliteThreads(ThreadSaver, SqliteSaver):
 
     def __init__(self, database: SqliteDatabase) -> None:
         # Strict: a row written by others must not be able to import code (CVE-2026-28277).
-        super().__init__(database.connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        self._counted = CountingSerializer(allowed_msgpack_modules=None)
+        super().__init__(database.connection, serde=self._counted)
         self.database = database
         self.is_setup = True
 
@@ -143,14 +156,16 @@ class SqliteThreads(ThreadSaver, SqliteSaver):
         rebuilt = [name for name in channels if name not in loaded.checkpoint["channel_values"]]
         return Loaded(loaded, self.get_delta_channel_history(config=loaded.config, channels=rebuilt))
 
-    def store(self, puts: Sequence[Put]) -> None:
-        """Store what a run has put."""
+    def store(self, puts: Sequence[Put]) -> int:
+        """Store what a run has put, and return how many bytes that was."""
+        before = self._counted.written
         for put in puts:
             match put:
                 case PutCheckpoint():
                     self.put(*put)
                 case PutWrites():
                     self.put_writes(*put)
+        return self._counted.written - before
 
     @override
     async def check_writable(self) -> None:

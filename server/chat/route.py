@@ -62,6 +62,7 @@ async def create_chat_completion(
             parameters={**body.parameters(), "model": chosen.model},
         ),
         refuse=partial(unpaired, messages),
+        quota=state.quota,
     )
     is_kept = is_stored(body, messages, name)
     runs = [sessions.start(turn)] if is_kept else start_unstored(turn, body.n or 1, sessions)

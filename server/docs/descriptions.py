@@ -129,6 +129,7 @@ FIELDS = {
         "turns": "How many turns its newest branch has.",
         "status": "`running`, `idle`, or `waiting` for the results of the client's tools.",
         "branches": "How many branches it has: regenerating and editing begin new ones.",
+        "bytes": "What the turns of all its branches have stored.",
     },
     "SessionPage": {
         "first_id": "The id of the first session of this page.",

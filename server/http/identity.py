@@ -57,6 +57,11 @@ class RequestState:
     """The key that the request came with."""
 
     @property
+    def quota(self) -> int | None:
+        """Bytes that the principal's sessions may store."""
+        return self.key.stored_bytes if self.key else None
+
+    @property
     def session_name(self) -> SessionName | None:
         """The session that a header names.
 

@@ -5,6 +5,7 @@ key = "…"                     # or sha256 = "…"
 requests_per_minute = 60      # each of these may be left out
 tokens_per_minute = 100_000
 runs_at_once = 4
+stored_bytes = 1_000_000_000
 """
 
 import tomllib
@@ -15,7 +16,7 @@ from typing import Any
 
 from server.http.keys import HASHED, Key, load_key, plain_key
 
-LIMITS = ("requests_per_minute", "tokens_per_minute", "runs_at_once")
+LIMITS = ("requests_per_minute", "tokens_per_minute", "runs_at_once", "stored_bytes")
 
 
 class KeyFileError(Exception):

@@ -31,6 +31,7 @@ class Key:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     runs_at_once: int | None = None
+    stored_bytes: int | None = None
 
     @property
     def name(self) -> str:

@@ -109,6 +109,7 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
         messages=[message for message in asked.messages if not isinstance(message, SystemMessage)],
         context=TurnContext(instructions=instructions(asked.messages)),
         refuse=partial(unpaired, asked.messages),
+        quota=state_of(request.scope).quota,
     )
     run, speech = sessions.start(turn), Speech()
     try:

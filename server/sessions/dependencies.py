@@ -9,6 +9,7 @@ from opentelemetry import trace
 from graph.assembly import Assembly
 from server.http.identity import state_of
 from server.sessions.index import SessionIndex, SessionRecord
+from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn, TurnRequest
@@ -22,12 +23,11 @@ class Sessions:
     assembly: Assembly
     index: SessionIndex
     runs: RunOwner
-    most_messages: int
-    """Of the longest session that goes on."""
+    limits: SessionLimits
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""
-        return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.most_messages).run)
+        return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.limits).run)
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, also while its first turn runs, or None if there is no such session."""
@@ -56,7 +56,14 @@ def _begun_by(run: Run) -> SessionRecord:
     """Return the record of a session that only its first run knows."""
     assert run.session is not None
     return SessionRecord(
-        session=run.session, created_at=run.began, updated_at=run.began, turns=0, branches=0, waiting=False, agent=""
+        session=run.session,
+        created_at=run.began,
+        updated_at=run.began,
+        turns=0,
+        branches=0,
+        bytes=0,
+        waiting=False,
+        agent="",
     )
 
 

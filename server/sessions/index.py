@@ -22,13 +22,17 @@ from server.sessions.transcript import Transcript
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRecord:
-    """A session as its owner may see it; times are Unix times in seconds, `turns` those of the newest branch."""
+    """A session as its owner may see it; times are Unix times in seconds, `turns` those of the newest branch.
+
+    `bytes` is what all its turns have stored.
+    """
 
     session: Session
     created_at: float
     updated_at: float
     turns: int
     branches: int
+    bytes: int
     waiting: bool
     agent: str
     """The agent that answered last."""
@@ -102,6 +106,10 @@ class SessionIndex(ABC):
     @abstractmethod
     async def count(self) -> int:
         """Return how many sessions there are."""
+
+    @abstractmethod
+    async def stored_by(self, principal: str) -> int:
+        """Return how many bytes the turns of a principal's sessions have stored."""
 
     @abstractmethod
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:

@@ -46,7 +46,15 @@ CREATE INDEX IF NOT EXISTS turns_by_parent ON turns (thread_id, parent);
 # The agent that answered the turn: AGENTS may name several.
 M002_AGENTS = "ALTER TABLE turns ADD COLUMN agent TEXT NOT NULL DEFAULT 'chat-agent'"
 
-MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS)
+# What its turns have stored, regenerated ones included.
+M003_BYTES = """
+ALTER TABLE sessions ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE sessions SET bytes =
+    (SELECT coalesce(sum(length(checkpoint)), 0) FROM checkpoints WHERE checkpoints.thread_id = sessions.thread_id)
+    + (SELECT coalesce(sum(length(value)), 0) FROM writes WHERE writes.thread_id = sessions.thread_id)
+"""
+
+MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS, M003_BYTES)
 
 
 def migrate(db: Connection) -> None:

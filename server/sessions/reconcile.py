@@ -55,6 +55,8 @@ class Knowledge:
     """Turns by the tool calls that they wait for, at least those whose calls are in the messages."""
     habit: Habit | None = None
     """What the session's client was seen to send: the whole conversation, or only what is new."""
+    stored: int = 0
+    """Bytes that its turns have stored."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SessionId = Annotated[str, Path(description="The session's id.", json_schema_ext
 
 
 class SessionObject(BaseModel):
-    """A session; times are Unix times in seconds, `turns` those of the newest branch."""
+    """A session; times are Unix times in seconds, `turns` those of the newest branch, `bytes` what all have stored."""
 
     id: str
     object: Literal["session"] = "session"
@@ -31,6 +31,7 @@ class SessionObject(BaseModel):
     updated_at: int
     turns: int
     branches: int
+    bytes: int
     status: Literal["running", "waiting", "idle"]
 
 
@@ -149,6 +150,7 @@ def dump_session(record: SessionRecord, runs: RunOwner) -> SessionObject:
         updated_at=int(record.updated_at),
         turns=record.turns,
         branches=record.branches,
+        bytes=record.bytes,
         status="running" if runs.of(record.session.thread_id) else status,
     )
 

@@ -72,7 +72,7 @@ class SqliteIndex(SessionIndex):
         await self._database.write(partial(self._store, session, turn, puts))
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
-        self._saver.store(puts)
+        stored = self._saver.store(puts)
         after, thread, now = turn.step.after, session.thread_id, time.time()
         entered = self._db.execute(
             ENTER_TURN,
@@ -88,7 +88,7 @@ class SqliteIndex(SessionIndex):
                 "agent": turn.agent,
             },
         )
-        self._db.execute(ENTER_SESSION, (*_key(session), now, now, turn.habit, entered.lastrowid))
+        self._db.execute(ENTER_SESSION, (*_key(session), now, now, turn.habit, stored, entered.lastrowid))
 
     @override
     async def get(self, session: Session) -> SessionRecord | None:
@@ -118,6 +118,12 @@ class SqliteIndex(SessionIndex):
     async def count(self) -> int:
         [row] = await self._database.read(partial(self._database.select, "SELECT count(*) AS count FROM sessions"))
         return int(row["count"])
+
+    @override
+    async def stored_by(self, principal: str) -> int:
+        look = "SELECT coalesce(sum(bytes), 0) AS bytes FROM sessions WHERE principal = ?"
+        [row] = await self._database.read(partial(self._database.select, look, principal))
+        return int(row["bytes"])
 
     @override
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
@@ -166,7 +172,8 @@ class SqliteIndex(SessionIndex):
             (thread, thread),
         )
         self._db.execute(
-            "UPDATE sessions SET habit = NULL, branches = 0 WHERE thread_id = ? AND newest IS NULL", (thread,)
+            "UPDATE sessions SET habit = NULL, branches = 0, bytes = 0 WHERE thread_id = ? AND newest IS NULL",
+            (thread,),
         )
 
     @override
@@ -186,7 +193,9 @@ class SqliteIndex(SessionIndex):
         """Delete for as long as a piece may take, the newest rows first, and return whether that was all."""
         thread, until = session.thread_id, time.monotonic() + PIECE_SECONDS
         self._db.execute("DELETE FROM turns WHERE thread_id = ?", (thread,))
-        self._db.execute("UPDATE sessions SET newest = NULL, habit = NULL, branches = 0 WHERE thread_id = ?", (thread,))
+        self._db.execute(
+            "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, bytes = 0 WHERE thread_id = ?", (thread,)
+        )
         for table in tables:
             some = f"SELECT rowid FROM {table} WHERE thread_id = ? ORDER BY rowid DESC LIMIT {ROWS_AT_ONCE}"
             while self._db.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (thread,)).rowcount:
@@ -215,7 +224,7 @@ class SqliteIndex(SessionIndex):
     def _records(self, condition: str, values: tuple[Any, ...], limit: int) -> list[SessionRecord]:
         self._database.check_file()
         rows = self._database.select(
-            "SELECT principal, id, created_at, updated_at, branches, coalesce(number, 0) AS turns, "
+            "SELECT principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns, "
             "waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent FROM sessions LEFT JOIN turns ON "
             f"turn = newest WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT ?",
             *values,
@@ -225,7 +234,7 @@ class SqliteIndex(SessionIndex):
             SessionRecord(
                 session=Session(row["principal"], row["id"]),
                 waiting=bool(row["waiting"]),
-                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "agent")},
+                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "bytes", "agent")},
             )
             for row in rows
         ]

@@ -19,7 +19,7 @@ LISTED = "SELECT value FROM json_each(?)"
 TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
 # One row, also for a thread that is no session.
 KNOWN = f"""
-SELECT principal, id, habit, {TURN}, (
+SELECT principal, id, habit, bytes, {TURN}, (
     SELECT max(checkpoint_id) FROM checkpoints WHERE checkpoints.thread_id = asked_for.thread AND checkpoint_ns = ''
 ) AS latest
 FROM (SELECT ? AS thread) AS asked_for
@@ -37,11 +37,11 @@ INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, wa
 )
 """
 ENTER_SESSION = """
-INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, habit, newest, branches)
-SELECT ?, ?, ?, ?, ?, ?, turn, branch FROM turns WHERE turn = ?
+INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, habit, bytes, newest, branches)
+SELECT ?, ?, ?, ?, ?, ?, ?, turn, branch FROM turns WHERE turn = ?
 ON CONFLICT (thread_id) DO UPDATE SET
     updated_at = excluded.updated_at, habit = excluded.habit, newest = excluded.newest,
-    branches = max(branches, excluded.branches)
+    branches = max(branches, excluded.branches), bytes = bytes + excluded.bytes
 """
 
 
@@ -60,6 +60,7 @@ def recall(db: Connection, session: Session, transcript: Transcript) -> tuple[Kn
         turns=_longest_known(db, thread, transcript),
         paused=_paused(db, thread, transcript.messages),
         habit=row["habit"],
+        stored=row["bytes"],
     )
     return known, latest
 

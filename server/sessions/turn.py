@@ -13,9 +13,10 @@ from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import MESSAGES, OUR_AGENT, TurnContext
 from graph.storage.run_saver import Loaded, RunSaver
-from server.errors import ApiError, InvalidRequest, NotFound
+from server.errors import ApiError, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import AnsweredTurn, SessionIndex
+from server.sessions.limits import SessionLimits, check_quota
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, whole_transcript
 from server.sessions.speech import Speech
@@ -37,6 +38,8 @@ class TurnRequest:
     context: TurnContext
     refuse: Callable[[UnpairedMessage], ApiError]
     """Makes the protocol's error for calls and results that do not fit."""
+    quota: int | None = None
+    """Bytes that the principal's sessions may store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +65,11 @@ class Turn:
         request: what is asked.
         assembly: the agents.
         index: the sessions.
-        most: how many messages the session may have.
+        limits: how much the session may have to go on.
     """
 
-    def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex, most: int) -> None:
-        self._request, self._session, self._most = request, request.session, most
+    def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex, limits: SessionLimits) -> None:
+        self._request, self._session, self._limits = request, request.session, limits
         self._assembly, self._index = assembly, index
         self._agent = assembly.agents[request.agent]
 
@@ -78,7 +81,7 @@ class Turn:
 
         Raises:
             ApiError: tool results without their calls, or only some of those that are waited for; or the session is too
-                long to go on.
+                large to go on, or the key has stored as much as it may.
             NotFound: the session's thread is another principal's.
         """
         place = await self._find()
@@ -94,6 +97,8 @@ class Turn:
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
+        if self._request.quota:
+            await check_quota(self._index, self._session, self._request.quota)
         transcript = Transcript.of(self._request.messages)
         try:
             found = await self._index.find(
@@ -102,8 +107,7 @@ class Turn:
         except UnpairedMessage as error:
             raise self._request.refuse(error) from error
         step = found.step
-        if (length := found.start.length(MESSAGES)) > self._most:
-            raise too_long(length)
+        self._limits.check(found.start.length(MESSAGES), found.known.stored)
         checkpoint_id: str | None = NOWHERE
         given = list(step.messages)
         if step.after and step.after.agent != self._request.agent:
@@ -179,16 +183,6 @@ class Turn:
             if text and message_id not in known
         ]
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
-
-
-def too_long(length: int) -> InvalidRequest:
-    """Return the error for a session that has too many messages to go on."""
-    return InvalidRequest(
-        f"The session has {length} messages, which is more than SESSION_MAX_MESSAGES. Start a new one, for example "
-        "with a summary of this one; it can still be read.",
-        param="messages",
-        code="session_too_long",
-    )
 
 
 async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:

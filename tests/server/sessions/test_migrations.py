@@ -11,6 +11,7 @@ from graph.storage.opening import open_checkpointer
 from graph.storage.saver import CheckpointUrlError
 from server.sessions.databases import open_index
 from server.sessions.migrations import MIGRATIONS
+from tests.server.sessions.test_limits import kept
 from tests.support.agent_server import MODEL, AgentServer, agent_server
 from tests.support.command import run
 from tests.support.project import ROOT
@@ -59,6 +60,8 @@ def test_a_database_without_numbers_opens_with_its_sessions(upstream: Upstream, 
         resumed = server.post({"model": MODEL, "messages": [result], "tools": [TOOL], "session_id": "waits"})
         assert (resumed.status_code, last_text(upstream.last)) == (200, "It has leaves.")
     assert numbers() == list(range(1, len(MIGRATIONS) + 1))
+    assert set(kept()) == {"waits", "chat"}
+    assert all(told == there > 0 for told, there in kept().values())
 
 
 async def test_migrations_run_once() -> None:

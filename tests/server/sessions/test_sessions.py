@@ -168,6 +168,7 @@ def test_a_reset_session_is_empty_and_keeps_its_id(server: AgentServer, upstream
             "updated_at": 0,
             "turns": 0,
             "branches": 0,
+            "bytes": 0,
             "status": "idle",
         }
     assert stored(server, "s") == []
@@ -239,6 +240,7 @@ def test_a_session_says_how_it_is(server: AgentServer, upstream: Upstream) -> No
         "updated_at": now["updated_at"],
         "turns": 2,
         "branches": 1,
+        "bytes": now["bytes"],
         "status": "idle",
     }
 

@@ -1,0 +1,44 @@
+"""How much a session may have to go on, and how much a key may store."""
+
+from dataclasses import dataclass
+
+from server.errors import InvalidRequest, QuotaUsedUp
+from server.sessions.index import SessionIndex
+from server.sessions.naming import Session
+
+FRESH = "Start a new one, for example with a summary of this one; it can still be read."
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """The messages of a session, and the bytes that its turns have stored, regenerated ones included."""
+
+    messages: int
+    bytes: int
+
+    def check(self, length: int, stored: int) -> None:
+        """Let a session go on that has so many messages and bytes.
+
+        Raises:
+            InvalidRequest: it has more than it may have.
+        """
+        if length > self.messages:
+            message = f"The session has {length} messages, which is more than SESSION_MAX_MESSAGES. {FRESH}"
+            raise InvalidRequest(message, param="messages", code="session_too_long")
+        if stored > self.bytes:
+            message = f"The session has stored {stored} bytes, which is more than SESSION_MAX_BYTES. {FRESH}"
+            raise InvalidRequest(message, param="messages", code="session_too_large")
+
+
+async def check_quota(index: SessionIndex, session: Session, quota: int) -> None:
+    """Let a turn begin that will be stored.
+
+    Raises:
+        QuotaUsedUp: the sessions of the principal have stored all that they may.
+    """
+    stored = await index.stored_by(session.principal)
+    if stored >= quota:
+        raise QuotaUsedUp(
+            f"All sessions together have stored {stored} bytes, of {quota} that this key may store. Delete some that "
+            "are not needed any more: DELETE /v1/sessions/{id}."
+        )

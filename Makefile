@@ -11,7 +11,7 @@ PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench soak
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench soak audit
 
 all: check test
 
@@ -87,6 +87,10 @@ eval: dev
 
 soak: dev
 	.venv/bin/python -m benchmarks.soak $(ARGS)
+
+# Known vulnerabilities of what the lock has, by the index's own list of them.
+audit: dev
+	$(UV) tool run pip-audit@2.10.1 --strict --requirement requirements.lock --no-deps --disable-pip $(ARGS)
 
 bench: dev $(if $(BENCH_PEERS),$(PEERS:%=.venv-clients/%/.ready))
 	.venv/bin/python -m benchmarks.speed $(ARGS)

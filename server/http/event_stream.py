@@ -59,6 +59,9 @@ class EventStream(Response):
         self._sent_at, self._sending = 0.0, 0
         self._pings: set[asyncio.Task[None]] = set()
 
+    def reader_left(self) -> None:
+        """Stop what makes the frames: AnyIO's cancellation comes late to a task whose frames are always there."""
+
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         now = asyncio.get_running_loop().time
@@ -74,7 +77,12 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._sent_at = now()
         with anyio.CancelScope() as reading:
-            watcher = asyncio.create_task(self._watch(receive, send_body, reading.cancel))
+
+            def leave() -> None:
+                self.reader_left()
+                reading.cancel()
+
+            watcher = asyncio.create_task(self._watch(receive, send_body, leave))
             try:
                 async with aclosing(self._frames) as frames:
                     async for body in frames:

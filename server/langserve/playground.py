@@ -15,7 +15,7 @@ from starlette.responses import Response
 from server.errors import NotFound
 from server.http.identity import SessionName
 from server.http.json_body import JsonRoute
-from server.langserve.route import event_stream, handler, input_schema, output_schema
+from server.langserve.route import AnswerStream, handler, input_schema, output_schema
 from server.langserve.runnable import PATH, asked_in, read_conversation
 from server.sessions.dependencies import claim_session
 
@@ -34,7 +34,7 @@ async def stream_log(request: Request) -> Response:
     if asked.name is None:
         asked.page_session = page_session(body)
         asked.name = SessionName(claim_session(request, asked.page_session).id, third_party=True)
-    return event_stream(await handler.stream_log(request), request)
+    return AnswerStream(await handler.stream_log(request), request)
 
 
 async def playground(request: Request, file_path: str) -> Response:

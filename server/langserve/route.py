@@ -49,12 +49,20 @@ async def invoke(request: Request) -> Response:
 async def stream(request: Request) -> Response:
     """Answer the input's messages as LangServe's events."""
     await read_conversation(request)
-    return event_stream(await handler.stream(request), request)
+    return AnswerStream(await handler.stream(request), request)
 
 
-def event_stream(response: Any, request: Request) -> EventStream:
-    """Return LangServe's events as a stream of ours."""
-    return EventStream(_frames(response.body_iterator, request), f"An answer of {request.url.path}")
+class AnswerStream(EventStream):
+    """LangServe's events as a stream of ours."""
+
+    def __init__(self, response: Any, request: Request) -> None:
+        super().__init__(_frames(response.body_iterator, request), f"An answer of {request.url.path}")
+        self._asked = asked_in(request)
+
+    def reader_left(self) -> None:
+        """Stop the run."""
+        if self._asked.run:
+            self._asked.run.stop()
 
 
 @router.get("/input_schema")

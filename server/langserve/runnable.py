@@ -27,6 +27,7 @@ from server.langserve.conversation import load_conversation
 from server.messages.convert import instructions, unpaired
 from server.sessions.dependencies import Sessions, claim_session
 from server.sessions.naming import session_mode
+from server.sessions.runs import Run
 from server.sessions.speech import Speech
 from server.sessions.turn import TurnRequest
 
@@ -87,6 +88,7 @@ class Asked:
     page_session: str | None = None
     """The session that the chat page names, in its own way."""
     failure: ApiError | None = None
+    run: Run | None = None
 
 
 def asked_in(request: Request) -> Asked:
@@ -111,7 +113,8 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
         refuse=partial(unpaired, asked.messages),
         quota=state_of(request.scope).quota,
     )
-    run, speech = sessions.start(turn), Speech()
+    asked.run = run = sessions.start(turn)
+    speech = Speech()
     try:
         async for events in run.events():
             for event in joined(events):

@@ -57,12 +57,16 @@ class RunStream(EventStream):
         super().__init__(frames, runs[0].task.get_name())
         self._runs = runs
 
+    def reader_left(self) -> None:
+        """Stop the runs."""
+        for run in self._runs:
+            run.stop()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, and stop the runs if their reader leaves first."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            for run in self._runs:
-                run.stop()
+            self.reader_left()
             for run in self._runs:
                 await run.aclose()

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,13 +26,17 @@ def responsive(server: AgentServer, within: float = BOUND) -> Iterator[None]:
     """
     done, took = threading.Event(), list[float]()
 
+    def waited() -> dict[Path, float]:
+        own = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}")
+        return waits([own, *threads_of(server.process_id)])
+
     def probe() -> None:
         with httpx.Client(base_url=server.url, timeout=60) as client:
             while True:
-                waited, began = _waits(server.process_id), time.perf_counter()
+                before, began = waited(), time.perf_counter()
                 assert client.get("/health").is_success
                 elapsed = time.perf_counter() - began
-                took.append(elapsed - _longest_wait(waited, _waits(server.process_id)))
+                took.append(elapsed - longest_wait(before, waited()))
                 if done.wait(PAUSE):
                     return
 
@@ -47,19 +51,23 @@ def responsive(server: AgentServer, within: float = BOUND) -> Iterator[None]:
     assert max(took) < within, f"/health took {max(took):.3f} s"
 
 
-def _waits(process_id: int) -> dict[Path, float]:
-    """Return for how many seconds each thread of a process, and this one, has been ready without a processor (Linux).
+def threads_of(process_id: int) -> Iterator[Path]:
+    """Yield the threads of a process, as Linux names them."""
+    return Path(f"/proc/{process_id}/task").iterdir()
 
-    The second field of `schedstat`, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+
+def waits(threads: Iterable[Path]) -> dict[Path, float]:
+    """Return for how many seconds each thread has been ready without a processor, since it began.
+
+    The second field of `schedstat`, in nanoseconds, says it (Documentation/scheduler/sched-stats.rst).
     """
-    own = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}")
-    waits = {}
-    for task in (own, *Path(f"/proc/{process_id}/task").iterdir()):
-        with suppress(FileNotFoundError):  # a thread that has ended
-            waits[task] = int((task / "schedstat").read_text().split()[1]) * NANOSECOND
-    return waits
+    waited = {}
+    for thread in threads:
+        with suppress(FileNotFoundError):  # it has ended
+            waited[thread] = int((thread / "schedstat").read_text().split()[1]) * NANOSECOND
+    return waited
 
 
-def _longest_wait(before: dict[Path, float], after: dict[Path, float]) -> float:
+def longest_wait(before: dict[Path, float], after: dict[Path, float]) -> float:
     """Return the longest wait of one thread between two readings: waits of several overlap, so they are not added."""
-    return max(waited - before.get(task, 0) for task, waited in after.items())
+    return max(waited - before.get(thread, 0) for thread, waited in after.items())

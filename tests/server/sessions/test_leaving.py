@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -18,6 +19,9 @@ from starlette.routing import Route
 
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.command import serving_on
+from tests.support.health import longest_wait, threads_of, waits
+from tests.support.loopback import served
+from tests.support.studio import GRAPH, running
 from tests.support.upstream import frame
 from tests.support.waiting import auntil
 
@@ -27,13 +31,30 @@ LONGEST_STAY = 0.4
 CLIENTS, AT_ONCE = 40, 4
 
 
+class Moment(NamedTuple):
+    """A time, and for how long each thread of the server has waited for a processor until then."""
+
+    time: float
+    waited: dict[Path, float]
+
+    def since(self, earlier: "Moment") -> float:
+        """Return the seconds since another one, without those in which the server had no processor."""
+        return self.time - earlier.time - longest_wait(earlier.waited, self.waited)
+
+
+def waited_by(process_id: int) -> dict[Path, float]:
+    return waits(threads_of(process_id))
+
+
 @dataclass
 class Endless:
     """A model that never ends, and notes when it began and stopped, by the question."""
 
     gap: float = 0.0
     began: dict[str, float] = field(default_factory=dict)
-    stopped: dict[str, float] = field(default_factory=dict)
+    stopped: dict[str, "Moment"] = field(default_factory=dict)
+    asked_by: int = 0
+    """The process of the server that asks it."""
     running: int = 0
 
     @property
@@ -53,8 +74,8 @@ class Endless:
                 yield frame({"content": "word "})
                 await asyncio.sleep(self.gap)
         finally:
+            self.stopped[question] = Moment(time.monotonic(), waited_by(self.asked_by))
             self.running -= 1
-            self.stopped[question] = time.monotonic()
 
 
 def openai(question: str, **fields: object) -> dict[str, Any]:
@@ -75,6 +96,14 @@ DOORS: dict[str, tuple[str, Any]] = {
 }
 
 
+# Its runs go on by default, as those of LangGraph's platform do; a client may ask that they stop.
+STUDIO_S = ("/runs/stream", lambda question: {**studio(question), "on_disconnect": "cancel", "stream_mode": "updates"})
+
+
+def studio(question: str) -> dict[str, Any]:
+    return {"assistant_id": GRAPH, "input": {"messages": [{"role": "user", "content": question}]}}
+
+
 @pytest.fixture(scope="module")
 def model() -> Endless:
     return Endless()
@@ -87,7 +116,7 @@ def server(model: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
-async def visit(server: AgentServer, path: str, body: object, stay: float, session: str | None = None) -> float:
+async def visit(server: AgentServer, path: str, body: object, stay: float, session: str | None = None) -> Moment:
     """Ask, stay for so many seconds while reading, and return when the connection was closed."""
     address, content = httpx.URL(server.url), json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(address.host, address.port)
@@ -101,16 +130,22 @@ async def visit(server: AgentServer, path: str, body: object, stay: float, sessi
     except TimeoutError:
         pass
     left = time.monotonic()
+    writer.get_extra_info("socket").shutdown(
+        socket.SHUT_RDWR
+    )  # now; the transport would do it when its loop comes to it
+    gone = Moment(left, waited_by(server.process_id))
     writer.transport.abort()
-    return left
+    return gone
 
 
-async def all_stopped(model: Endless, questions: dict[str, float]) -> list[float]:
+async def all_stopped(model: Endless, questions: dict[str, Moment]) -> list[float]:
     """Wait until nothing is said any more, and return how long questions went on after their clients had left."""
     async with asyncio.timeout(10):
         while model.running:  # noqa: ASYNC110 - it is another thread's
             await asyncio.sleep(0.005)
-    return sorted(model.stopped[question] - left for question, left in questions.items() if question in model.began)
+    return sorted(
+        model.stopped[question].since(left) for question, left in questions.items() if question in model.began
+    )
 
 
 @pytest.mark.timeout(120)
@@ -118,37 +153,54 @@ async def all_stopped(model: Endless, questions: dict[str, float]) -> list[float
 async def test_clients_that_leave_at_random_moments_stop_the_model(
     server: AgentServer, model: Endless, door: str
 ) -> None:
-    chance, (path, asked) = random.Random(door), DOORS[door]
-    left: dict[str, float] = {}
+    await leave(server, model, door, DOORS[door])
+
+
+@pytest.mark.timeout(180)
+async def test_clients_that_leave_studio_s_server_stop_the_model(model: Endless) -> None:
+    with (
+        served(model.app) as url,
+        running(OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=f"{url}/v1", USE_MCP_TOOLS="false") as at,
+    ):
+        await leave(at.server, model, "ours beside it", DOORS["streamed"])
+        # Its runs wait in a queue that it looks at once in a second.
+        await leave(at.server, model, "its own", STUDIO_S, longest_stay=3.0)
+
+
+async def leave(
+    server: AgentServer, model: Endless, name: str, door: tuple[str, Any], longest_stay: float = LONGEST_STAY
+) -> None:
+    """Let clients leave at random moments, and see that the model stops."""
+    chance, (path, asked) = random.Random(name), door
+    left: dict[str, Moment] = {}
+    model.asked_by = server.process_id
     places = asyncio.Semaphore(AT_ONCE)
 
     async def client(number: int) -> None:
         async with places:
             model.gap = GAPS[number * len(GAPS) // CLIENTS]
-            question = f"{door} {number}"
-            left[question] = await visit(server, path, asked(question), chance.uniform(0.0, LONGEST_STAY))
+            question = f"{name} {number}"
+            left[question] = await visit(server, path, asked(question), chance.uniform(0.0, longest_stay))
 
     async with asyncio.TaskGroup() as clients:
         for number in range(CLIENTS):
             clients.create_task(client(number))
     went_on = await all_stopped(model, left)
-    assert len(went_on) > CLIENTS / 2, "most have begun"
-    # Alone on two cores the longest is below the bound; beside other tests a few may wait for the processor.
-    assert went_on[int(0.9 * len(went_on))] <= BOUND
-    assert went_on[-1] <= 2 * BOUND
+    assert len(went_on) > CLIENTS / 4, "many have begun"
+    assert went_on[-1] <= BOUND
 
 
 async def test_whoever_leaves_while_waiting_for_a_session_never_asks_the_model(
     server: AgentServer, model: Endless
 ) -> None:
-    model.gap = 0.005
+    model.gap, model.asked_by = 0.005, server.process_id
     path, asked = DOORS["streamed"]
     first = asyncio.create_task(visit(server, path, asked("the first"), 1.5, session="busy"))
     await auntil(lambda: model.running == 1)  # it has the session
     others = [visit(server, path, asked(f"waiting {at}"), 0.3, session="busy") for at in range(20)]
     await asyncio.gather(*others)
     await first
-    assert await all_stopped(model, {"the first": first.result()}) <= [2 * BOUND]
+    assert await all_stopped(model, {"the first": first.result()}) <= [BOUND]
     assert not any(question.startswith("waiting") for question in model.began)
     answered = asyncio.create_task(visit(server, path, asked("the last"), 0.3, session="busy"))
     await answered

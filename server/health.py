@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Iterator
-from ipaddress import ip_address
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +19,7 @@ from server.http.guard import given_key
 from server.http.metrics import Metrics
 from server.http.sites import from_own_page, host_name
 from server.sessions.dependencies import Sessions, SessionsDep
+from tools.addresses import is_loopback
 from tools.mcp.health import ServerHealth
 
 log = logging.getLogger(__name__)
@@ -125,14 +125,7 @@ def is_local(request: Request) -> bool:
     """Say whether a request comes from this machine, and not through a proxy on it, or from a page."""
     if request.client is None or any(name in request.headers for name in PROXIES) or not from_own_page(request.headers):
         return False
-    return _is_loopback(request.client.host) and _is_loopback(host_name(request.headers.get("host", "")) or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(request.client.host) and is_loopback(host_name(request.headers.get("host", "")) or "")
 
 
 class Now(Collector):

@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
-from server.http.key_file import LIMITS, configured_keys
+from server.http.key_file import LIMITS, KeysError, configured_keys
 from server.http.keys import Key, load_key
+from tools.addresses import is_loopback
 from tools.environment import HttpAddress, listed
 
 DAY = 24 * 60 * 60
@@ -96,10 +97,15 @@ class ServerSettings(AgentSettings):
         """Return the keys that are taken.
 
         Raises:
-            KeyFileError: API_KEYS_FILE cannot be used.
+            KeysError: API_KEYS_FILE cannot be used, or others reach the server and know a key.
         """
         given = [key.get_secret_value() for key in self.api_keys]
-        return configured_keys(given, self.api_keys_file, {name: getattr(self, name) for name in LIMITS})
+        keys = configured_keys(given, self.api_keys_file, {name: getattr(self, name) for name in LIMITS})
+        if not is_loopback(self.api_host) and any(key.is_example for key in keys):
+            raise KeysError(
+                "API_KEYS: one of the keys is an example that everybody knows. Make one: openssl rand -hex 32."
+            )
+        return keys
 
     @field_validator("api_host")
     @classmethod

@@ -7,6 +7,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tools.addresses import http_address
+
 ENV_FILE = ".env"
 # UTF-8 with the byte order mark that editors on Windows put before it, or without.
 ENCODING = "utf-8-sig"
@@ -45,8 +47,6 @@ def tidy(text: str, *, with_comment: bool = True) -> str:
 
 
 def _http_address(value: str) -> str:
-    from tools.addresses import http_address  # half a second of imports, which `--help` does without
-
     http_address(value)
     return value
 

@@ -18,9 +18,10 @@ from server import __version__
 from server.command import flags
 from server.command.address import AddressError, require_free_address
 from server.command.mistakes import misspelt, unusable
-from server.command.screens import address, banner, doors, invitation, is_loopback, tools_open_to_all
+from server.command.screens import address, banner, doors, invitation, tools_open_to_all
 from server.command.signals import end_in_order_on_hangup
 from server.settings import ServerSettings
+from tools.addresses import is_loopback
 from tools.bundled.settings import ToolSettings
 from tools.environment import EnvironmentSettings
 
@@ -147,7 +148,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     from graph.storage.saver import CheckpointUrlError
     from server.command.open_files import allow_files
     from server.command.process import run_server
-    from server.http.key_file import KeyFileError
+    from server.http.key_file import KeysError
     from tools.mcp.config import McpConfigError
 
     gc.freeze()
@@ -157,7 +158,7 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     allow_files()
     try:
         run_server(settings, **options)
-    except (AgentsError, CheckpointUrlError, KeyFileError, McpConfigError) as error:
+    except (AgentsError, CheckpointUrlError, KeysError, McpConfigError) as error:
         raise CommandError(f"ERROR: {error}") from error
 
 

@@ -17,15 +17,16 @@ from graph.brought import load_factory
 from graph.storage.opening import claimed, open_checkpointer
 from server.app import create_app
 from server.command.open_files import most_connections
-from server.command.screens import is_loopback, open_to_all
+from server.command.screens import open_to_all
 from server.command.signals import end_uninterrupted, end_with_status_0_when_told
 from server.command.systemd import READY, STOPPING, notify
 from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
-from server.http.key_file import KeyFileError
+from server.http.key_file import KeysError
 from server.http.logs import log_config
 from server.sessions.databases import open_index
 from server.settings import ServerSettings
+from tools.addresses import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Server(uvicorn.Server):
         """Take the keys that the file has now; if it cannot be used, those that were taken before stay."""
         try:
             keys = self._settings.keys()
-        except KeyFileError as error:
+        except KeysError as error:
             log.error("%s The keys stay as they were.", error)
         else:
             self._app.state.keys.replace(keys)
@@ -102,7 +103,7 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
         McpConfigError: a setting names no usable MCP server.
         AgentsError: AGENTS names no function.
         CheckpointUrlError: the database cannot be used.
-        KeyFileError: API_KEYS_FILE cannot be used.
+        KeysError: the keys cannot be used.
     """
     end_with_status_0_when_told()
     mcp_servers(settings)

@@ -6,7 +6,6 @@ from server.settings import ServerSettings
 
 RULE = "=" * 60
 SHOWN = ("ollama_model", "ollama_base_url", "temperature", "use_mcp_tools", "api_host", "api_port")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it means, not what we do
 FIRST_QUESTION = "서울 날씨 알려줘"
 
@@ -15,11 +14,6 @@ def banner(settings: ServerSettings) -> str:
     """Return the configuration, without secrets."""
     lines = [f"{name.upper()}: {_shown(getattr(settings, name))}" for name in SHOWN]
     return "\n".join([RULE, "Configuration Loaded", RULE, *lines, RULE])
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches an address."""
-    return host in LOOPBACK
 
 
 def open_to_all(host: str) -> str:

@@ -26,6 +26,7 @@ from graph.studio import opened_agents
 from server.app import create_app
 from server.command.mistakes import unusable
 from server.http.identity import NO_PRINCIPAL
+from server.http.key_file import KeysError
 from server.http.sites import SiteGuard, matching, own_names
 from server.sessions.dependencies import Sessions
 from server.settings import ServerSettings
@@ -114,14 +115,15 @@ def beside_studio(agent: FastAPI, settings: ServerSettings) -> Starlette:
 
 
 def load_settings() -> ServerSettings:
-    """Read the settings, or end the process with what is missing, or why the database cannot be used."""
+    """Read the settings, or end the process with what is missing, or why the database or a key cannot be used."""
     try:
         settings = settings_or_embedded(ServerSettings)
+        settings.keys()
         with claimed(settings.checkpoint_url):  # tried here: the platform would log a refusal as a defect
             return settings
     except ValidationError as error:
         sys.exit(unusable(ServerSettings, error.errors()))
-    except CheckpointUrlError as error:
+    except (CheckpointUrlError, KeysError) as error:
         sys.exit(f"ERROR: {error}")
 
 

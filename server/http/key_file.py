@@ -19,15 +19,15 @@ from server.http.keys import HASHED, Key, load_key, plain_key
 LIMITS = ("requests_per_minute", "tokens_per_minute", "runs_at_once", "stored_bytes")
 
 
-class KeyFileError(Exception):
-    """API_KEYS_FILE cannot be used; the message says why."""
+class KeysError(Exception):
+    """The keys cannot be used; the message says why."""
 
 
 def configured_keys(given: Sequence[str], path: Path | None, limits: Mapping[str, int]) -> list[Key]:
     """Return the keys that are given, and those of the file; the limits are for those that have none of their own.
 
     Raises:
-        KeyFileError: the file cannot be read, or something in it is wrong.
+        KeysError: the file cannot be read, or something in it is wrong.
     """
     keys = [load_key(key) for key in given] + (_keys_in(path) if path else [])
     return [_with_limits(key, limits) for key in keys]
@@ -42,11 +42,11 @@ def _keys_in(path: Path) -> list[Key]:
     try:
         keys = list(_load(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
-        raise KeyFileError(f"API_KEYS_FILE: {path} cannot be read: {error.strerror}.") from error
+        raise KeysError(f"API_KEYS_FILE: {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # tomllib's too, whose words show the place and not the text
-        raise KeyFileError(f"API_KEYS_FILE: {path}: {error}.") from error
+        raise KeysError(f"API_KEYS_FILE: {path}: {error}.") from error
     if not keys:  # it would open the server to everybody
-        raise KeyFileError(f"API_KEYS_FILE: {path} has no keys.")
+        raise KeysError(f"API_KEYS_FILE: {path} has no keys.")
     return keys
 
 

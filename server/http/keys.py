@@ -39,10 +39,23 @@ class Key:
         return self.given_name or f"key-{self.digest.hex()[:8]}"
 
     @property
+    def is_example(self) -> bool:
+        """Whether everybody knows it."""
+        return self.digest in KNOWN_TO_ALL
+
+    @property
     def principal(self) -> str:
         """Whose sessions its holder has."""
         return self.digest.hex()
 
+
+# Keys that everybody knows, as examples have them.
+EXAMPLES = (
+    "key", "your_key", "your-key", "your_api_key", "your-api-key", "api-key", "apikey", "my-key", "changeme",
+    "change-me", "change_me", "secret", "password", "test", "example", "placeholder", "xxx", "sk-xxx", "sk-1234",
+    "1234", "…",
+)  # fmt: skip
+KNOWN_TO_ALL = frozenset(sha256(text.encode()).digest() for key in EXAMPLES for text in (key, key.upper()))
 
 # Signs the passes of keys of which only the hash is known; they end with the process.
 PROCESS_SECRET = secrets.token_bytes(32)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def test_listening_everywhere_without_a_key_is_warned_of(upstream_url: str) -> N
     settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_HOST": "0.0.0.0"}
     with serving("serve", **settings) as (open_to_all, _):
         pass
-    with serving("serve", **settings, API_KEYS="key") as (locked, _):
+    with serving("serve", **settings, API_KEYS="key-of-mina") as (locked, _):
         pass
     assert "WARNING: 0.0.0.0 can be reached from other machines and API_KEYS is empty" in open_to_all.output
     assert "WARNING: 0.0.0.0" not in locked.output
@@ -284,6 +285,17 @@ def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstrea
     said = "The embedded model did not answer: The model endpoint answered with status 500."
     assert command.logged("warning").count(said) == 1
     assert "Traceback" not in command.output
+
+
+@pytest.mark.parametrize("key", ["changeme", "mina:YOUR_KEY", f"sha256:{sha256(b'secret').hexdigest()}"])
+def test_a_key_that_everybody_knows_is_refused_where_others_reach_the_server(upstream_url: str, key: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_KEYS": key}
+    ended = run("serve", **settings, API_HOST="0.0.0.0", API_PORT=str(free_port()))
+    assert ended.returncode == 1
+    assert "an example that everybody knows" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    with serving("serve", **settings) as (_, server):
+        assert httpx.get(f"{server.url}/v1/models").status_code == 401
 
 
 def test_help_is_quick_and_names_every_setting() -> None:

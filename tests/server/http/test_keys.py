@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.guesses import DELAY
-from server.http.key_file import KeyFileError, configured_keys
+from server.http.key_file import KeysError, configured_keys
 from server.http.keys import Keys, load_key
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.support.command import serving
@@ -76,7 +76,7 @@ def test_exactly_the_keys_themselves_open(key: str, other: str) -> None:
 )
 def test_a_file_of_keys_says_what_is_wrong_and_no_key(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "keys.toml").write_text(text)
-    with pytest.raises(KeyFileError) as caught:
+    with pytest.raises(KeysError) as caught:
         configured_keys([], tmp_path / "keys.toml", {})
     assert complaint in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the command does: serve, demo, chat, mcp."""
+"""What the command does: serve, demo, chat, mcp, backup."""
 
 import argparse
 import gc
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -117,6 +118,20 @@ def mcp(options: argparse.Namespace) -> None:
     build_server(settings).run("streamable-http")
 
 
+def backup(options: argparse.Namespace) -> None:
+    """Copy the database to a file, also while a server uses it."""
+    settings = load_settings(ServerSettings, flags.given(options), EMBEDDED)  # no model is needed for that
+    from graph.storage.opening import sqlite_path
+    from server.command.backup import BackupError, back_up
+
+    if not (path := sqlite_path(settings.checkpoint_url)):
+        raise CommandError("ERROR: CHECKPOINT_URL is memory://, of which there is nothing to copy.")
+    try:
+        print(back_up(path, options.file))
+    except BackupError as error:
+        raise CommandError(f"ERROR: {error}") from error
+
+
 def load_settings(
     kind: type[Settings], from_flags: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
 ) -> Settings:
@@ -201,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chat-agent {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, demo, chat, mcp):
+    for command in (serve, demo, chat, mcp, backup):
         added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__, **shape)
         added.set_defaults(run=command)
         flags.add_flags(added, flags.COMMON.get(command.__name__, ()))
@@ -224,4 +239,12 @@ def _flags_of_mcp(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stdio", action="store_true", help="speak over standard input and output")
 
 
-OWN_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {"chat": _flags_of_chat, "mcp": _flags_of_mcp}
+def _flags_of_backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the copy, which must not exist yet")
+
+
+OWN_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "chat": _flags_of_chat,
+    "mcp": _flags_of_mcp,
+    "backup": _flags_of_backup,
+}

@@ -44,6 +44,7 @@ COMMON: Mapping[str, Sequence[str]] = {
     "serve": (*ENDPOINT, *SERVER),
     "demo": ("embedded_model", *SERVER),
     "mcp": ("mcp_host", "mcp_port"),
+    "backup": ("checkpoint_url",),
 }
 """By command, the settings that it takes as flags."""
 SECRETS = ("ollama_api_key", "api_keys")

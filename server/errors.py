@@ -7,7 +7,7 @@
     ├── SessionBusy         409  the session's run before this one has not ended
     ├── RunCancelled        409  somebody cancelled the run
     ├── RateLimited         429  the key has used up its requests or tokens of this minute
-    ├── QuotaUsedUp         429  the key has stored as much as it may
+    ├── QuotaUsedUp         429  the principal's sessions have stored as much as they may
     ├── UpstreamError       502  the model endpoint failed (504 timeout, 429 rate limit, 402 no credit)
     ├── Unavailable         503  the run was stopped, or the database cannot be used
     ├── RunTimedOut         504  the run took longer than RUN_TIMEOUT
@@ -137,7 +137,7 @@ class RateLimited(ApiError):
 
 
 class QuotaUsedUp(ApiError):
-    """A key has stored as much as it may; to ask again does not help."""
+    """The sessions of a principal have stored as much as they may; to ask again does not help."""
 
     status, type = 429, "insufficient_quota"
 

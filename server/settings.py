@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode
 
 from graph.settings import AgentSettings
 from server.http.key_file import LIMITS, KeysError, configured_keys
-from server.http.keys import Key, load_key
+from server.http.keys import Key, load_key, plain_key
 from tools.addresses import is_loopback
 from tools.environment import HttpAddress, listed
 
@@ -33,7 +33,9 @@ class ServerSettings(AgentSettings):
     requests_per_minute: int = Field(0, ge=0, description="Requests of one key in a minute; 0 for any number")
     tokens_per_minute: int = Field(0, ge=0, description="Tokens of one key in a minute, read and written; 0 for any")
     runs_at_once: int = Field(0, ge=0, description="Requests of one key that are answered at once; 0 for any number")
-    stored_bytes: int = Field(0, ge=0, description="Bytes that the sessions of one key may store; 0 for any number")
+    stored_bytes: int = Field(
+        0, ge=0, description="Bytes that the sessions of one key, or of each of its users, may store; 0 for any number"
+    )
     max_runs: int = Field(1_000, ge=1, description="Requests of all keys that are answered at once; others wait")
     max_queued: int = Field(100, ge=0, description="Requests that may wait for that; others are refused")
     metrics_key: SecretStr | None = Field(
@@ -101,9 +103,12 @@ class ServerSettings(AgentSettings):
         """
         given = [key.get_secret_value() for key in self.api_keys]
         keys = configured_keys(given, self.api_keys_file, {name: getattr(self, name) for name in LIMITS})
-        if not is_loopback(self.api_host) and any(key.is_example for key in keys):
+        metrics = [plain_key(self.metrics_key.get_secret_value(), "METRICS_KEY")] if self.metrics_key else []
+        is_reached = not is_loopback(self.api_host) or self.trusted_proxies
+        if is_reached and (example := next((key for key in (*keys, *metrics) if key.is_example), None)):
             raise KeysError(
-                "API_KEYS: one of the keys is an example that everybody knows. Make one: openssl rand -hex 32."
+                f"The key {example.name} is an example that everybody knows, and others reach this server. Make one: "
+                "openssl rand -hex 32."
             )
         return keys
 

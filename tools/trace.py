@@ -24,7 +24,7 @@ CONVERSATION: ContextVar[str | None] = ContextVar("conversation", default=None)
 """The id of the session that the current request is in."""
 
 TRACER = trace.get_tracer(NAME)
-HEADERS = TraceContextTextMapPropagator()
+PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def carry_on(headers: Mapping[str, str], trace_id: str) -> None:
@@ -34,17 +34,17 @@ def carry_on(headers: Mapping[str, str], trace_id: str) -> None:
     """
     if trace.get_current_span().get_span_context().is_valid:
         return
-    given = HEADERS.extract(headers)
+    given = PROPAGATOR.extract(headers)
     if not trace.get_current_span(given).get_span_context().is_valid:
         begun = SpanContext(int(trace_id, 16), secrets.randbits(63) + 1, False, TraceFlags(TraceFlags.SAMPLED))
         given = trace.set_span_in_context(NonRecordingSpan(begun))
     context.attach(given)
 
 
-def told_of(span: Span | None = None) -> dict[str, str]:
+def trace_headers(span: Span | None = None) -> dict[str, str]:
     """Return the headers that tell others what they work for: a span, or else the current one."""
     headers: dict[str, str] = {}
-    HEADERS.inject(headers, trace.set_span_in_context(span) if span else None)
+    PROPAGATOR.inject(headers, trace.set_span_in_context(span) if span else None)
     return headers
 
 

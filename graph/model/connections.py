@@ -10,7 +10,7 @@ from graph.model.bounds import Bounds, too_large
 from graph.model.failures import Failure, ModelFailure
 from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.packing import UNPACKED, packing
-from tools.trace import told_of
+from tools.trace import trace_headers
 
 UNLIMITED = 0  # connections, as aiohttp counts them
 MAX_REDIRECTS = 3
@@ -42,7 +42,7 @@ def connections(bounds: Bounds) -> DefaultAioHttpClient:
 
 async def _part_of_the_trace(request: httpx2.Request) -> None:
     """Tell the endpoint which request it works for."""
-    for name, value in told_of().items():
+    for name, value in trace_headers().items():
         request.headers.setdefault(name, value)  # a call of the model has the one of its own span
 
 

@@ -13,8 +13,10 @@ import httpx
 import httpx2
 import openai
 
+from graph.model.error_body import MAX_WORDS
 from graph.model.failures import Failure, ModelFailure, read_failure
-from tools.printed import without
+from graph.model.settings import NO_KEY
+from tools.printed import secrets_of_url, without
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +114,15 @@ class Endpoint:
 
 @contextmanager
 def endpoint_failures(client: openai.AsyncOpenAI) -> Iterator[None]:
-    """Raise what the openai package and its transport raise as a `ModelFailure`, without our key in its words."""
+    """Raise what the openai package and its transport raise as a `ModelFailure`, without our secrets in its words."""
     try:
         with _understood():
             yield
     except ModelFailure as error:
-        words = without([client.api_key, client.base_url.password], error.failure.words)
-        raise ModelFailure(replace(error.failure, words=words)) from error
+        secrets = [*secrets_of_url(str(client.base_url)), *({client.api_key} - {NO_KEY})]
+        words = without(secrets, error.failure.words)  # before they are cut, which could leave half of one
+        # What it was made from has them still, and a traceback would show it.
+        raise ModelFailure(replace(error.failure, words=words[:MAX_WORDS])) from None
 
 
 @contextmanager

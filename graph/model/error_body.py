@@ -30,8 +30,8 @@ STATUS_OF_KIND: Mapping[str, int] = {
 
 
 def words(body: object) -> str:
-    """Return what an error's body says, as one line of at most 500 characters; empty if it is a web page."""
-    return paired_surrogates(" ".join(CONTROLS.sub(" ", _words(body)).split())[:MAX_WORDS])
+    """Return what an error's body says, as one line; empty if it is a web page."""
+    return paired_surrogates(" ".join(CONTROLS.sub(" ", _words(body)).split())[:MAX_SHOWN])
 
 
 def is_page(body: object) -> bool:

@@ -64,13 +64,14 @@ class ModelResponse:
         Raises:
             ModelFailure: the endpoint failed, refused the request, or broke off.
         """
-        with Inference(str(self._body["model"]), client.base_url) as told, endpoint_failures(client):
-            response = await self._sent(client, told.headers)
+        with Inference(str(self._body["model"]), client.base_url) as inference, endpoint_failures(client):
+            response = await self._sent(client, inference.headers)
             seconds = self._patience.first
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
                     read = await _next(reads, seconds)
-                    told.first_chunk()
+                    if read:
+                        inference.first_chunk()
                     while read:
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
@@ -85,7 +86,7 @@ class ModelResponse:
             finally:
                 await response.aclose()
             said = self._reader.end()
-            told.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)
+            inference.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)
             if said:
                 yield said
 

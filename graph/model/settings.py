@@ -7,6 +7,9 @@ from pydantic import Field, SecretStr, field_validator
 from graph.model.bounds import MEBIBYTE
 from tools.environment import EnvironmentSettings, HttpAddress
 
+# What is sent in place of a key: the openai package needs one, Ollama does not.
+NO_KEY = "ollama"
+
 
 class ModelSettings(EnvironmentSettings):
     """The model, its endpoint and how it samples."""
@@ -14,7 +17,7 @@ class ModelSettings(EnvironmentSettings):
     ollama_model: str = Field(description="Ollama model name (e.g., llama3.2, google/gemma-3-27b-it)")
     ollama_base_url: HttpAddress = Field(description="Ollama API base URL (e.g., http://localhost:11434/v1)")
     ollama_api_key: SecretStr = Field(
-        SecretStr("ollama"), description="API key of the model endpoint, where it wants one"
+        SecretStr(NO_KEY), description="API key of the model endpoint, where it wants one"
     )
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature, 0 to 2")
     first_token_timeout: float = Field(

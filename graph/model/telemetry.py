@@ -12,7 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from tools.identity import NAME
-from tools.trace import Attributes, begin, error_type, fail, told_of
+from tools.trace import Attributes, begin, error_type, fail, trace_headers
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Seconds; the convention's own.
@@ -43,10 +43,10 @@ class Inference:
             "server.address": url.host,
             "server.port": url.port or DEFAULT_PORTS.get(url.scheme, 0),
         }
-        told: Attributes = {**self._about, "gen_ai.request.stream": True}
-        self._span = begin("chat", model, told, SpanKind.CLIENT)
+        attributes: Attributes = {**self._about, "gen_ai.request.stream": True}
+        self._span = begin("chat", model, attributes, SpanKind.CLIENT)
         self._began = time.monotonic()
-        self.headers = told_of(self._span)
+        self.headers = trace_headers(self._span)
         """They tell the endpoint what it works for."""
 
     def __enter__(self) -> "Inference":

@@ -56,11 +56,14 @@ TOO_MANY = refusal(
     )
 )
 
+# Each request has context variables of its own, also where several come over one connection.
+EITHER: dict[str, Any] = {"ws": "none", "reset_contextvars": True}
+
 try:
     import httptools
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 except ImportError:  # not available on Windows; uvicorn's slower parser keeps the body and bounds headers
-    SPEAKING: dict[str, Any] = {"http": "h11", "ws": "none"}
+    SPEAKING: dict[str, Any] = {"http": "h11", **EITHER}
 else:
 
     class HeadersTooLarge(Exception):
@@ -212,4 +215,4 @@ else:
             first = b" ".join([self.parser.get_method(), self.url, b"HTTP/" + version])
             return b"\r\n".join([first, *headers, b"", b""])
 
-    SPEAKING = {"http": HttpProtocol, "ws": "none"}
+    SPEAKING = {"http": HttpProtocol, **EITHER}

@@ -53,9 +53,11 @@ class Key:
 EXAMPLES = (
     "key", "your_key", "your-key", "your_api_key", "your-api-key", "api-key", "apikey", "my-key", "changeme",
     "change-me", "change_me", "secret", "password", "test", "example", "placeholder", "xxx", "sk-xxx", "sk-1234",
-    "1234", "…",
+    "1234", "admin", "token", "none", "default", "sk-your-key", "…",
 )  # fmt: skip
-KNOWN_TO_ALL = frozenset(sha256(text.encode()).digest() for key in EXAMPLES for text in (key, key.upper()))
+KNOWN_TO_ALL = frozenset(
+    sha256(text.encode()).digest() for key in EXAMPLES for text in (key, key.upper(), key.capitalize())
+)
 
 # Signs the passes of keys of which only the hash is known; they end with the process.
 PROCESS_SECRET = secrets.token_bytes(32)

@@ -17,6 +17,7 @@ from starlette.types import Scope
 from uvicorn.logging import DefaultFormatter
 
 from server.http.stats import RequestStats
+from server.http.telemetry import WithoutSecrets
 from tools.printed import printable
 from tools.trace import current_trace
 
@@ -36,6 +37,8 @@ def log_config(uvicorns: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **uvicorns,
         "formatters": {**uvicorns["formatters"], "default": line if sys.stderr.isatty() else {"()": JsonLine}},
+        "filters": {"secrets": {"()": WithoutSecrets}},
+        "handlers": {**uvicorns["handlers"], "default": {**uvicorns["handlers"]["default"], "filters": ["secrets"]}},
         "loggers": {**uvicorns["loggers"], **dict.fromkeys(LOGGED, ours), "mcp": silent},
     }
 

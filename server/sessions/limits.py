@@ -1,4 +1,4 @@
-"""How much a session may have to go on, and how much a key may store."""
+"""How much a session may have to go on, and how much all sessions of a principal may store."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class SessionLimits:
 
 
 async def check_quota(index: SessionIndex, session: Session, quota: int) -> None:
-    """Let a turn begin that will be stored.
+    """Let a turn begin that will be stored; those that run at the same time may store more than is left.
 
     Raises:
         QuotaUsedUp: the sessions of the principal have stored all that they may.
@@ -39,6 +39,6 @@ async def check_quota(index: SessionIndex, session: Session, quota: int) -> None
     stored = await index.stored_by(session.principal)
     if stored >= quota:
         raise QuotaUsedUp(
-            f"All sessions together have stored {stored} bytes, of {quota} that this key may store. Delete some that "
-            "are not needed any more: DELETE /v1/sessions/{id}."
+            f"Your sessions have stored {stored} bytes, of {quota} that they may store. Delete some that are not "
+            "needed any more: DELETE /v1/sessions/{id}."
         )

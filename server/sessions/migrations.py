@@ -51,7 +51,8 @@ M003_BYTES = """
 ALTER TABLE sessions ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE sessions SET bytes =
     (SELECT coalesce(sum(length(checkpoint)), 0) FROM checkpoints WHERE checkpoints.thread_id = sessions.thread_id)
-    + (SELECT coalesce(sum(length(value)), 0) FROM writes WHERE writes.thread_id = sessions.thread_id)
+    + (SELECT coalesce(sum(length(value)), 0) FROM writes WHERE writes.thread_id = sessions.thread_id);
+CREATE INDEX sessions_by_bytes ON sessions (principal, bytes);
 """
 
 MIGRATIONS = (M001_SESSIONS_AND_TURNS, M002_AGENTS, M003_BYTES)

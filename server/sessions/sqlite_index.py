@@ -20,7 +20,7 @@ from server.messages.tool_results import results_at_end
 from server.sessions.index import AnsweredTurn, Found, SessionIndex, SessionRecord, unknown_session
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
-from server.sessions.sqlite_turns import ENTER_SESSION, ENTER_TURN, LISTED, TURN, known_turn, one, recall
+from server.sessions.sqlite_turns import COUNT_BYTES, ENTER_SESSION, ENTER_TURN, LISTED, TURN, known_turn, one, recall
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
@@ -167,14 +167,11 @@ class SqliteIndex(SessionIndex):
             "kept.thread_id = turns.thread_id AND checkpoint_ns = '' AND kept.checkpoint_id = turns.checkpoint_id)",
             (thread,),
         )
-        self._db.execute(
-            "UPDATE sessions SET newest = (SELECT max(turn) FROM turns WHERE thread_id = ?) WHERE thread_id = ?",
-            (thread, thread),
-        )
-        self._db.execute(
-            "UPDATE sessions SET habit = NULL, branches = 0, bytes = 0 WHERE thread_id = ? AND newest IS NULL",
-            (thread,),
-        )
+        newest = "(SELECT max(turn) FROM turns WHERE thread_id = ?)"
+        self._db.execute(f"UPDATE sessions SET newest = {newest} WHERE thread_id = ?", (thread, thread))
+        empty = "thread_id = ? AND newest IS NULL"
+        self._db.execute(f"UPDATE sessions SET habit = NULL, branches = 0 WHERE {empty}", (thread,))
+        self._db.execute(COUNT_BYTES, (thread,))
 
     @override
     async def delete(self, session: Session) -> None:

@@ -44,6 +44,14 @@ ON CONFLICT (thread_id) DO UPDATE SET
     branches = max(branches, excluded.branches), bytes = bytes + excluded.bytes
 """
 
+# What there is of a session's thread, where others have changed it.
+COUNT_BYTES = """
+UPDATE sessions SET bytes =
+    (SELECT coalesce(sum(length(checkpoint)), 0) FROM checkpoints WHERE checkpoints.thread_id = sessions.thread_id)
+    + (SELECT coalesce(sum(length(value)), 0) FROM writes WHERE writes.thread_id = sessions.thread_id)
+WHERE thread_id = ?
+"""
+
 
 def recall(db: Connection, session: Session, transcript: Transcript) -> tuple[Knowledge, str | None]:
     """Return what the session knows of a request's messages, and its thread's latest checkpoint, if it has one."""

@@ -21,7 +21,9 @@ from tests.support.waiting import until
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "server", *arguments]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+    assert CANARY not in ended.stdout + ended.stderr, "a secret"
+    return ended
 
 
 class Serving:

@@ -1,15 +1,22 @@
 """Real servers on loopback ports, in threads of this process."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import cycle
 from typing import Any
 
 import pytest
 import uvicorn
 
 from server.http.http1 import SPEAKING
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+MINE = range(12_000 + 1_000 * (WORKER % 20), 13_000 + 1_000 * (WORKER % 20))
+# Two runs of the suite on one machine begin at different places.
+PORTS: Iterator[int] = cycle([*MINE[os.getpid() % len(MINE) :], *MINE[: os.getpid() % len(MINE)]])
 
 
 @contextmanager
@@ -31,10 +38,15 @@ def served(app: Any, port: int = 0, **options: Any) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that this process has not returned lately.
+
+    It is none of those that the system gives away (Linux: from 32768 on), and each worker of pytest-xdist has its own.
+    So no other test can take it until its server listens.
+    """
+    for port in PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("unreachable")
 
 
 def proxied(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,10 @@ from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.mcp.lines import bounded
 from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
-from tools.mcp.reasons import UnansweredError, bare, lost, no_answer, refused
+from tools.mcp.reasons import SECRETS_OF_URL, UnansweredError, lost, no_answer, refused
 from tools.mcp.spec import HttpAddress
 from tools.packing import UNPACKED
-from tools.trace import HEADERS
+from tools.trace import PROPAGATOR
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ EVENTS = "text/event-stream"
 
 
 def without_queries(record: logging.LogRecord) -> bool:
-    """Leave out of a line of httpx's log what may be secret in an address."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(bare(value) if isinstance(value, httpx.URL) else value for value in record.args)
+    """Leave out of a line of another's log what may be secret in an address."""
+    record.msg, record.args = SECRETS_OF_URL.sub(r"\1\2", record.getMessage()), ()
     return True
 
 
-logging.getLogger("httpx").addFilter(without_queries)
+for name in ("httpx", "mcp.client.streamable_http", "mcp.client.sse"):
+    logging.getLogger(name).addFilter(without_queries)
 
 
 class McpHttpClient(httpx.AsyncClient):
@@ -76,7 +76,7 @@ class McpHttpClient(httpx.AsyncClient):
             return await self._note(request, options)
         is_first = message["method"] == "initialize"
         told = (message.get("params") or {}).get("_meta") or {}
-        request.headers.update({name: told[name] for name in HEADERS.fields if name in told})
+        request.headers.update({name: told[name] for name in PROPAGATOR.fields if name in told})
         try:
             return await self._answer(request, options, message["id"], is_first)
         except httpx.RequestError as error:

@@ -11,6 +11,8 @@ from typing import Any
 
 from langchain_core.tools import ToolException
 
+from tools.printed import without
+
 MAX_TEXT = 64_000
 MAX_IMAGE, MAX_IMAGES = 5_000_000, 20_000_000
 # What vision models take; anything else is named instead.
@@ -28,19 +30,26 @@ class ToolError(ToolException):
     """What traces call it."""
 
 
-def content_of(result: Mapping[str, Any]) -> Content:
+def content_of(result: Mapping[str, Any], secrets: Sequence[str] = ()) -> Content:
     """Return a tool's result as the content of its message: text, or blocks where it has images.
 
     Raises:
-        ToolError: the result is an error.
+        ToolError: the result is an error, which is told without the secrets.
     """
+    if result.get("isError") is True:
+        raise ToolError(_complaint(result, secrets))
     blocks = bounded(list(_blocks(_items(result.get("content")))))
     text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
-    if result.get("isError") is True:
-        raise ToolError(text if text.strip() else _structured_text(result) or NO_REASON)
     if any(block["type"] != "text" for block in blocks):
         return [*blocks]
-    return text if text.strip() else _structured_text(result) or text
+    return text if text.strip() else cut_text(_structured_text(result)) or text
+
+
+def _complaint(result: Mapping[str, Any], secrets: Sequence[str]) -> str:
+    """Return an error's words; secrets are taken out before the text is cut, which could leave half of one."""
+    said = [block["text"] for block in _blocks(_items(result.get("content"))) if block["type"] == "text"]
+    text = "\n".join(said)
+    return cut_text(without(secrets, text if text.strip() else _structured_text(result))) or NO_REASON
 
 
 def bounded(blocks: Sequence[Block]) -> list[Block]:
@@ -148,6 +157,6 @@ def _note(what: str) -> Block:
     return {"type": "text", "text": f"[{what}]"}
 
 
-def _structured_text(result: Mapping[str, Any]) -> str | None:
+def _structured_text(result: Mapping[str, Any]) -> str:
     structured = result.get("structuredContent")
-    return None if structured is None else cut_text(json.dumps(structured, ensure_ascii=False))
+    return "" if structured is None else json.dumps(structured, ensure_ascii=False)

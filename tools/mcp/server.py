@@ -23,6 +23,7 @@ from tools.mcp.results import NO_REASON
 from tools.mcp.session import Session
 from tools.mcp.spec import HttpAddress, ServerSpec, StdioAddress
 from tools.mcp.tool import McpTool, tools_from
+from tools.printed import without
 from tools.tasks import end_tasks, is_set, to_the_end
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class McpServer:
             except TimeoutError as error:
                 raise ToolException(f"The tool did not answer within {self._call_timeout:g} seconds.") from error
             except McpError as error:
-                raise ToolException(error.error.message or NO_REASON) from error
+                raise ToolException(without(self._address.secrets(), error.error.message) or NO_REASON) from None
         raise AssertionError("unreachable")
 
     def _complaint(self, failure: UnansweredError) -> str:

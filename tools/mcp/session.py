@@ -30,7 +30,7 @@ from tools.identity import NAME, version
 from tools.mcp.pending import Pending
 from tools.mcp.progress import Progress
 from tools.mcp.reasons import UnansweredError, lost
-from tools.trace import told_of
+from tools.trace import trace_headers
 
 MAX_PAGES = 1000
 GIVE_UP_TIMEOUT = 5.0
@@ -97,8 +97,8 @@ class Session(ClientSession):
             scope.deadline = anyio.current_time() + limit
             on_progress(Progress(progress, total, message))
 
-        told = told_of()
-        about = {"_meta": told} if told else {}
+        headers = trace_headers()
+        about = {"_meta": headers} if headers else {}
         parameters = CallToolRequestParams.model_validate({"name": name, "arguments": dict(arguments), **about})
         request = ClientRequest(CallToolRequest(params=parameters))
         with anyio.fail_after(limit) as scope, self._given_up_when_left():

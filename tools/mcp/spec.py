@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote_plus, urlsplit
 
 from tools.addresses import http_address
 from tools.mcp.names import fit_name
+from tools.printed import secrets_of_url
 
 # Names of variables and flags with secrets. Other values, such as a folder, are shown, since the reason why a server
 # does not start may be about them. A flag's URL is shown too, without its secrets.
@@ -33,7 +33,7 @@ class StdioAddress:
         yield from (value for name, value in self.env.items() if SECRET_NAME.search(name))
         yield from _secrets_of_arguments(self.args)
         for value in (*self.args, *self.env.values()):
-            yield from _secrets_of_url(value)
+            yield from secrets_of_url(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class HttpAddress:
         """Yield what must not be repeated in a log."""
         for value in self.headers.values():
             yield from (value, value.rpartition(" ")[2])  # without "Bearer", which is none
-        yield from _secrets_of_url(self.url)
+        yield from secrets_of_url(self.url)
 
 
 def _secrets_of_arguments(arguments: Sequence[str]) -> Iterator[str]:
@@ -62,19 +62,6 @@ def _secrets_of_arguments(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
         if (named := NAMED_VALUE.fullmatch(argument)) and SECRET_FLAG.search(named[1]):
             yield from (named[2], named[2].rpartition(" ")[2])
-
-
-def _secrets_of_url(text: str) -> Iterator[str]:
-    """Yield the password and the values of the query of an address, as they are written and as they are meant."""
-    try:
-        parts = urlsplit(text.partition("=")[2] if text.startswith("-") else text)
-    except ValueError:
-        return
-    if not parts.scheme or not parts.netloc:
-        return
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    for value in (password or user, *(pair.partition("=")[2] for pair in parts.query.split("&"))):
-        yield from (value, unquote_plus(value))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from tools.mcp.names import is_recognizable
 from tools.mcp.results import Content, content_of
 from tools.mcp.schemas import UnusableSchemaError, fit_schema
 from tools.mcp.spec import ToolFilter
-from tools.printed import without
 from tools.trace import begin, doing
 
 Caller = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -64,10 +63,7 @@ class McpTool(BaseTool):
 
     # No parameter names, not even `self`, so that arguments may have any name.
     async def _arun(self, /, *_: Any, **arguments: Any) -> Content:
-        try:
-            return content_of(await self.caller(self.own_name, _sendable(arguments)))
-        except ToolException as failure:
-            raise type(failure)(without(self.secrets, str(failure))) from failure
+        return content_of(await self.caller(self.own_name, _sendable(arguments)), self.secrets)
 
 
 def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:

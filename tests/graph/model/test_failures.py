@@ -154,7 +154,7 @@ def test_what_a_broken_endpoint_says_of_its_insides_is_not_told() -> None:
         ({"error": {"message": "Provider returned error", "metadata": {"raw": "a"}}}, "Provider returned error: a"),
         ("a", "a"),
         ("<html>a</html>", ""),
-        ({"error": {"message": "x" * 900}}, "x" * 500),
+        ({"error": {"message": "x" * 900}}, "x" * 900),
         ({"error": "\x1b[2Ja\x00b"}, "[2Ja b"),
         ({"error": True}, ""),
         ([], ""),

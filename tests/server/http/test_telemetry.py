@@ -237,19 +237,50 @@ def test_a_collector_that_is_away_holds_nothing_up(upstream_url: str, is_there: 
             assert serving.end(signal.SIGTERM) == 0
             assert time.monotonic() - began < 6
     assert "Traceback" not in serving.output
-    assert serving.logged("error") == [] or is_there or all("export" in line for line in serving.logged("error"))
+    assert all("export" in line for line in serving.logged("error"))
 
 
 def test_the_file_of_settings_counts_too(upstream_url: str) -> None:
     collector = Collector()
     with served(collector.app) as url:
-        Path(".env").write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={url}\nOTEL_SERVICE_NAME=mina\n")
+        Path(".env").write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={url} # ours\nOTEL_SERVICE_NAME=mina\n")
         with telling("", upstream_url) as (_, server):
             assert server.post(ASKING).status_code == 200
     assert collector.resources[0]["service.name"] == "mina"
 
 
-def test_what_cannot_be_had_is_a_warning(upstream_url: str) -> None:
-    with telling("http://127.0.0.1:1", upstream_url, OTEL_EXPORTER_OTLP_PROTOCOL="grpc") as (serving, server):
+@pytest.mark.parametrize(
+    ("settings", "spans", "is_warned"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 0, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_METRICS_EXPORTER": "none"}, 0, True),
+        ({"OTEL_METRICS_EXPORTER": "none"}, 3, False),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": '"http/protobuf"', "OTEL_METRICS_EXPORTER": "none"}, 3, False),
+    ],
+)
+def test_what_is_not_wanted_or_cannot_be_had_is_not_sent(
+    upstream_url: str, settings: dict[str, str], spans: int, is_warned: bool
+) -> None:
+    collector = Collector()
+    with served(collector.app) as url, telling(f'"{url}"', upstream_url, **settings) as (serving, server):
         assert server.post(ASKING).status_code == 200
-    assert any("http/protobuf" in line for line in serving.logged("warning"))
+    assert (len(collector.spans), collector.metrics) == (spans, [])
+    assert any("http/protobuf" in line for line in serving.logged("warning")) == is_warned
+
+
+@pytest.mark.parametrize(("does", "error"), [("isError", "tool_error"), ("nothing", "ToolException")])
+def test_a_tool_that_fails_says_how(
+    upstream: Upstream, upstream_url: str, tmp_path: Path, does: str, error: str
+) -> None:
+    async def call(message: Json, _: Request) -> Response:
+        return answer(message, {"content": [], "isError": True}) if does == "isError" else Response("", 500)
+
+    collector, raw = Collector(), RawHttp(tool("look"), call=call)
+    with served(raw.app) as mcp, served(collector.app) as url:
+        config = tmp_path / "mcp.json"
+        config.write_text(json.dumps({"mcpServers": {"one": {"url": f"{mcp}/mcp"}}}))
+        with telling(url, upstream_url, USE_MCP_TOOLS="true", MCP_CONFIG=str(config)) as (_, server):
+            upstream.script(Answer(calls=[Call("look", "{}")]), Answer(["well"]))
+            assert server.post(ASKING).status_code == 200
+    used = collector.named("execute_tool look")
+    assert (used.status.code, values(used.attributes)["error.type"]) == (Status.STATUS_CODE_ERROR, error)

@@ -2,22 +2,25 @@
 
 import json
 import re
+import socket
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.support.agent_server import HELLO, MODEL, agent_server
+from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.support.loopback import served
 from tests.support.upstream import Answer, Call, Upstream
+from tests.support.waiting import until
 from tests.tools.mcp.raw_http import Json, RawHttp, answer
 from tests.tools.mcp.raw_server import tool
-from tools.trace import carry_on, told_of
+from tools.trace import carry_on, trace_headers
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 FORM = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -54,10 +57,21 @@ def test_the_model_and_the_tools_are_told_the_request(
         assert re.fullmatch(rf"00-{trace_id}-[0-9a-f]{{16}}-01", of_first)
 
 
+def test_requests_over_one_connection_are_traces_of_their_own(server: AgentServer, upstream: Upstream) -> None:
+    address = httpx.URL(server.url)
+    body = json.dumps(ASKING).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    one = f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+    with socket.create_connection((address.host, address.port or 0)) as client:
+        client.sendall(one * 3)
+        until(lambda: len(upstream.traces) == 3)
+    assert len({trace[3:35] for trace in upstream.traces if trace}) == 3
+
+
 @given(st.text() | st.from_regex(FORM, fullmatch=True))
 def test_whatever_is_given_a_trace_is_one(text: str) -> None:
     def told() -> str:
         carry_on({"traceparent": text}, TRACE)
-        return told_of()["traceparent"]
+        return trace_headers()["traceparent"]
 
     assert FORM.fullmatch(copy_context().run(told))

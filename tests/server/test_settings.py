@@ -3,6 +3,7 @@
 import errno
 import re
 import socket
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from server.command.address import AddressError, require_free_address
 from server.command.flags import COMMON, FIELDS, FLAGS
 from server.command.mistakes import near_misses, unusable
 from server.command.screens import address, without_password
+from server.http.key_file import KeysError
 from server.settings import ServerSettings
 from tests.support.agent_server import MODEL
 from tests.support.command import run
@@ -311,3 +313,19 @@ def test_f5_help_shows_the_default_of_every_setting_and_no_secret(command: tuple
     assert "(default: 23000)" in shown
     assert "(default: true)" in shown
     assert "ollama)" not in shown
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"API_KEYS": "Changeme", "API_HOST": "0.0.0.0"},
+        {"API_KEYS": f"sha256:{sha256(b'secret').hexdigest()}", "API_HOST": "::"},
+        {"API_KEYS": "a-good-key,test", "TRUSTED_PROXIES": "10.0.0.1"},
+        {"API_KEYS": "a-good-key", "METRICS_KEY": "secret", "API_HOST": "192.168.0.10"},
+    ],
+)
+def test_a_key_that_everybody_knows_is_for_this_machine_alone(given: dict[str, str]) -> None:
+    with pytest.raises(KeysError, match="an example that everybody knows"):
+        settings(**given).keys()
+    alone = {name: value for name, value in given.items() if name.endswith(("KEYS", "KEY"))}
+    assert settings(**alone).keys()

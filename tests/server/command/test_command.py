@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -287,29 +286,14 @@ def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstrea
     assert "Traceback" not in command.output
 
 
-REACHED = {"API_HOST": "0.0.0.0"}
-BEHIND_A_PROXY = {"TRUSTED_PROXIES": "10.0.0.1"}
-
-
-@pytest.mark.parametrize(
-    ("given", "reached", "named"),
-    [
-        ({"API_KEYS": "Changeme"}, REACHED, "key-"),
-        ({"API_KEYS": "mina:YOUR_KEY"}, BEHIND_A_PROXY, "mina"),
-        ({"API_KEYS": f"sha256:{sha256(b'secret').hexdigest()}"}, REACHED, "key-"),
-        ({"API_KEYS": "a-good-key", "METRICS_KEY": "secret"}, REACHED, "METRICS_KEY"),
-    ],
-)
-def test_a_key_that_everybody_knows_is_refused_where_others_reach_the_server(
-    upstream_url: str, given: dict[str, str], reached: dict[str, str], named: str
-) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", **given}
-    ended = run("serve", **settings, **reached, API_PORT=str(free_port()))
+def test_a_key_that_everybody_knows_is_refused_where_others_reach_the_server(upstream_url: str) -> None:
+    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    given = {**settings, "API_KEYS": "mina:YOUR_KEY"}
+    ended = run("serve", **given, API_HOST="0.0.0.0", API_PORT=str(free_port()))
     assert ended.returncode == 1
-    assert f"ERROR: The key {named}" in ended.stderr
-    assert "an example that everybody knows" in ended.stderr
+    assert "ERROR: The key mina is an example that everybody knows" in ended.stderr
     assert "Traceback" not in ended.stderr
-    with serving("serve", **settings) as (_, server):
+    with serving("serve", **given) as (_, server):
         assert httpx.get(f"{server.url}/v1/models").status_code == 401
 
 

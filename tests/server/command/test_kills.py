@@ -26,7 +26,12 @@ LIVES = 5
 def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(
     upstream: Upstream, upstream_url: str, kills: int
 ) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = {
+        "OLLAMA_MODEL": MODEL,
+        "OLLAMA_BASE_URL": upstream_url,
+        "USE_MCP_TOOLS": "false",
+        "PLAYGROUND": "false",  # it starts sooner
+    }
     acknowledged = defaultdict[str, list[str]](list)
     chance = random.Random(5)
 

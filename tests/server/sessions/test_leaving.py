@@ -156,6 +156,7 @@ async def test_clients_that_leave_at_random_moments_stop_the_model(
     await leave(server, model, door, DOORS[door])
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(180)
 async def test_clients_that_leave_studio_s_server_stop_the_model(model: Endless) -> None:
     with (

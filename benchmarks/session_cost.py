@@ -118,6 +118,7 @@ class Stored:
             messages=[question],
             context=TurnContext(),
             refuse=partial(unpaired, [question]),
+            quota=None,
         )
         await exhaust(Turn(asked, self._assembly, self._index, SessionLimits(10_000, 10**9)).run)
 

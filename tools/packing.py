@@ -1,4 +1,4 @@
-"""Whether an HTTP response is packed: unpacked, 40 kB may be 40 MB, so we ask for none and read none. Pure."""
+"""Whether an HTTP response is compressed: 40 kB may become 40 MB, so we ask for none and read none. Pure."""
 
 from collections.abc import Mapping
 
@@ -6,5 +6,5 @@ UNPACKED = "identity"
 
 
 def packing(headers: Mapping[str, str]) -> str:
-    """Return how a response is packed, such as `gzip`; empty if it is not."""
+    """Return the compression of a response, such as `gzip`; empty if it has none."""
     return headers.get("content-encoding", UNPACKED).strip().lower().removeprefix(UNPACKED)[:20]

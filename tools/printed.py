@@ -1,4 +1,4 @@
-"""Foreign text, made fit for a log, a terminal or others' eyes. Pure."""
+"""Text of others: escaped for a log or a terminal, and without secrets. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator

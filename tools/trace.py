@@ -65,30 +65,23 @@ def begin(operation: str, subject: str, attributes: Attributes, kind: SpanKind =
 @contextmanager
 def doing(span: Span) -> Iterator[None]:
     """Let what is done in the body be part of the span, and end it with the body."""
-    with ending(span), trace.use_span(span, record_exception=False, set_status_on_exception=False):
-        yield
-
-
-@contextmanager
-def ending(span: Span) -> Iterator[None]:
-    """End a span with the body; what the body raises becomes its `error.type`."""
     try:
-        yield
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            yield
     except BaseException as error:
-        fail(span, error_type(error))
+        fail(span, error)
         raise
     finally:
         span.end()
 
 
-def error_type(error: BaseException) -> str:
-    """Return what traces and metrics call an error: what it calls itself, or its class."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return "cancelled"
-    return getattr(error, "error_type", type(error).__qualname__)
+def fail(span: Span, error: BaseException) -> str:
+    """Note that what the span is of has failed, and return the `error.type`: what the error calls itself, or its class.
 
-
-def fail(span: Span, kind: str) -> None:
-    """Note that what the span is of has failed. The words of an error may have what nobody should read."""
+    Its words are not noted, since they may have what nobody should read.
+    """
+    is_stopped = isinstance(error, asyncio.CancelledError | GeneratorExit)
+    kind: str = "cancelled" if is_stopped else getattr(error, "error_type", type(error).__qualname__)
     span.set_attribute("error.type", kind)
     span.set_status(StatusCode.ERROR)
+    return kind

@@ -13,7 +13,6 @@ import httpx
 import httpx2
 import openai
 
-from graph.model.error_body import MAX_WORDS
 from graph.model.failures import Failure, ModelFailure, read_failure
 from graph.model.settings import NO_KEY
 from tools.printed import secrets_of_url, without
@@ -28,6 +27,7 @@ TAILS = ("/chat/completions", "/completions", "/models", "/api/chat", "/api/gene
 API = "/v1"
 NEWEST = ":latest"
 MAX_LISTED = 20
+MAX_WORDS = 500  # characters of what an endpoint says that are told
 
 
 class Endpoint:

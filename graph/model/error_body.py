@@ -6,7 +6,6 @@ from typing import Any
 
 from graph.model.text import paired_surrogates
 
-MAX_WORDS = 500
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # control characters, on which a terminal or a log would act
 MAX_SHOWN = 20_000
 

@@ -69,17 +69,14 @@ class ModelResponse:
             seconds = self._patience.first
             try:
                 async with aclosing(response.aiter_bytes()) as reads:
-                    read = await _next(reads, seconds)
-                    if read:
-                        inference.first_chunk()
-                    while read:
+                    while read := await _next(reads, seconds):
+                        inference.chunk()
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
                                 seconds = self._patience.next
                                 yield said
                         if self._reader.is_done:
                             break
-                        read = await _next(reads, seconds)
             except (httpx2.TransportError, aiohttp.ClientError):
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise

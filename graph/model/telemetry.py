@@ -12,7 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from tools.identity import NAME
-from tools.trace import Attributes, begin, error_type, fail, trace_headers
+from tools.trace import Attributes, begin, fail, trace_headers
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Seconds; the convention's own.
@@ -46,6 +46,7 @@ class Inference:
         attributes: Attributes = {**self._about, "gen_ai.request.stream": True}
         self._span = begin("chat", model, attributes, SpanKind.CLIENT)
         self._began = time.monotonic()
+        self._is_answered = False
         self.headers = trace_headers(self._span)
         """They tell the endpoint what it works for."""
 
@@ -53,8 +54,11 @@ class Inference:
         """Begin the call."""
         return self
 
-    def first_chunk(self) -> None:
-        """Note that the answer begins."""
+    def chunk(self) -> None:
+        """Note that a piece of the answer has come; how long the first one took is measured."""
+        if self._is_answered:
+            return
+        self._is_answered = True
         seconds = time.monotonic() - self._began
         self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
         FIRST_CHUNK.record(seconds, self._measured())
@@ -69,8 +73,7 @@ class Inference:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """End the call, and tell how long it took."""
         if error:
-            fail(self._span, error_type(error))
-            self._about["error.type"] = error_type(error)
+            self._about["error.type"] = fail(self._span, error)
         self._span.end()
         DURATION.record(time.monotonic() - self._began, self._measured())
 

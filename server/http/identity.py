@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from opentelemetry import trace
+from opentelemetry.trace import Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,8 +31,6 @@ ID = f"^{SESSION_ID.pattern}$(?!\\n)"
 ID_OR_BLANK = f"^({SESSION_ID.pattern}|[ \\t]*)$(?!\\n)"
 
 NO_PRINCIPAL = ""
-
-REQUEST = "req_"
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,11 @@ class Identified:
         headers = Headers(scope=scope)
         state, stats = self._state(headers), RequestStats()
         scope.setdefault("state", {})["request"] = state
-        request_id = f"{REQUEST}{uuid4().hex}"
+        trace_id = uuid4().hex
+        request_id = f"req_{trace_id}"
         REQUEST_ID.set(request_id)
-        self._trace(scope, headers, request_id)
+        _describe(trace.get_current_span(), scope, request_id)
+        carry_on(headers, trace_id)
         STATS.set(stats)
         status: int | None = None
 
@@ -162,14 +163,6 @@ class Identified:
             )
             log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
 
-    def _trace(self, scope: Scope, headers: Headers, request_id: str) -> None:
-        """Put the request into its trace, with its id and without its query, which nobody should read."""
-        span = trace.get_current_span()
-        span.set_attribute("http.response.header.x-request-id", [request_id])
-        if scope["query_string"]:
-            span.set_attribute("url.query", "REDACTED")
-        carry_on(headers, request_id.removeprefix(REQUEST))
-
     def _state(self, headers: Headers) -> RequestState:
         """Return the initial state of a request; an invalid session name is refused by the handler that reads it."""
         try:
@@ -177,6 +170,13 @@ class Identified:
         except InvalidRequest as error:
             return RequestState(error, fresh_id())
         return RequestState(name, name.id if name else fresh_id())
+
+
+def _describe(span: Span, scope: Scope, request_id: str) -> None:
+    """Give FastAPI's span of the request its id, and hide the query string, which may have secrets."""
+    span.set_attribute("http.response.header.x-request-id", [request_id])
+    if scope["query_string"]:
+        span.set_attribute("url.query", "REDACTED")
 
 
 def _keep_to_itself(headers: MutableHeaders) -> None:

@@ -24,7 +24,7 @@ from tools.trace import current_trace
 log = logging.getLogger("server.requests")
 
 # Loggers whose lines are shown: ours, and those of what sends traces and metrics.
-LOGGED = ("graph", "server", "tools", "fastapi", "opentelemetry")
+LOGGED = ("graph", "server", "tools", "opentelemetry")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# A rough estimate, for messages that were cut: their token counts never came.
+# Only a rough estimate, for messages that were cut: the endpoint never told their token counts.
 BYTES_PER_TOKEN = 4
 
 

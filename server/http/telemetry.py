@@ -125,7 +125,7 @@ class WithoutSecrets(logging.Filter):
     """Leaves what is secret in the OTEL_… variables out of the log of what sends: it writes headers and addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take it out."""
+        """Replace every secret in the line, and let the line pass."""
         if record.name.startswith(("opentelemetry", SENDER)):
             record.msg, record.args, record.exc_info = without(_secrets(), record.getMessage()), (), None
         return True

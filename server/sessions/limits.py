@@ -17,7 +17,7 @@ class SessionLimits:
     bytes: int
 
     def check(self, length: int, stored: int) -> None:
-        """Let a session go on that has so many messages and bytes.
+        """Check that a session with so many messages, whose turns have stored so many bytes, may go on.
 
         Raises:
             InvalidRequest: it has more than it may have.
@@ -31,7 +31,7 @@ class SessionLimits:
 
 
 async def check_quota(index: SessionIndex, session: Session, quota: int) -> None:
-    """Let a turn begin that will be stored; those that run at the same time may store more than is left.
+    """Check that a principal may store another turn. Turns that run at the same time may store more than is left.
 
     Raises:
         QuotaUsedUp: the sessions of the principal have stored all that they may.

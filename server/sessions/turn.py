@@ -38,8 +38,8 @@ class TurnRequest:
     context: TurnContext
     refuse: Callable[[UnpairedMessage], ApiError]
     """Makes the protocol's error for calls and results that do not fit."""
-    quota: int | None = None
-    """Bytes that the principal's sessions may store."""
+    quota: int | None
+    """Bytes that the principal's sessions may store; None for any number."""
 
 
 @dataclass(frozen=True, kw_only=True)

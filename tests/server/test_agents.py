@@ -14,7 +14,7 @@ from graph.brought import AgentsError, load_factory
 from server.settings import ServerSettings
 from tests.support.agent_server import MODEL, AgentServer, agent_server, frames_of
 from tests.support.client_tools import ASK
-from tests.support.command import run, serving
+from tests.support.command import run, serving, without_tools
 from tests.support.project import ROOT
 from tests.support.upstream import Answer, Call, Upstream
 from tests.support.waiting import until
@@ -287,7 +287,7 @@ def test_tools_of_the_client_are_refused_where_a_graph_does_not_know_them(agents
 
 def test_the_command_serves_a_graph_from_its_working_folder(upstream_url: str) -> None:
     Path("my_agents.py").write_text(PROGRAM)
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving("serve", AGENTS="my_agents:poet", **settings) as (command, server):
         assert say(server, "poet", "hello") == "You said: hello"
         assert command.end(signal.SIGINT) == 0

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector: takes traces and metrics over OTLP (HTTP, protobuf), and keeps them."""
+"""A stand-in for an OpenTelemetry collector: it keeps the traces and metrics that come over OTLP (HTTP, protobuf)."""
 
 import gzip
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Collector:
         return found
 
     def metric(self, name: str) -> Metric:
-        """The newest state of a metric."""
+        """A metric as it was sent last."""
         return [metric for metric in self.metrics if metric.name == name][-1]
 
     async def _traces(self, request: Request) -> Response:

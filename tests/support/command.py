@@ -55,6 +55,11 @@ class Serving:
         return status
 
 
+def without_tools(model_url: str, **more: str) -> dict[str, str]:
+    """Return the settings of an agent without tools, on a model endpoint."""
+    return {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": model_url, "USE_MCP_TOOLS": "false", **more}
+
+
 @contextmanager
 def serving(
     *arguments: str, program: Sequence[str] = ("-m", "server"), **settings: str
@@ -84,8 +89,7 @@ def serving(
 def serving_on(model: Any, **settings: str) -> Iterator[tuple[Serving, AgentServer]]:
     """Serve the agent without tools, as a process, on a model endpoint that is an ASGI app."""
     with served(model) as url:
-        chosen = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": f"{url}/v1", "USE_MCP_TOOLS": "false", **settings}
-        with serving("serve", **chosen) as running:
+        with serving("serve", **without_tools(f"{url}/v1", **settings)) as running:
             yield running
 
 

@@ -19,7 +19,7 @@ from tools.addresses import NO_PROXY_ON_LOOPBACK
 from tools.mcp.lines import bounded
 from tools.mcp.messages import answered_id, complaint, encoded, error_answer, readable
 from tools.mcp.pending import Pending
-from tools.mcp.reasons import SECRETS_OF_URL, UnansweredError, lost, no_answer, refused
+from tools.mcp.reasons import UnansweredError, lost, no_answer, refused, with_bare_urls
 from tools.mcp.spec import HttpAddress
 from tools.packing import UNPACKED
 from tools.trace import PROPAGATOR
@@ -35,7 +35,7 @@ EVENTS = "text/event-stream"
 
 def without_queries(record: logging.LogRecord) -> bool:
     """Leave out of a line of another's log what may be secret in an address."""
-    record.msg, record.args = SECRETS_OF_URL.sub(r"\1\2", record.getMessage()), ()
+    record.msg, record.args = with_bare_urls(record.getMessage()), ()
     return True
 
 

@@ -43,7 +43,7 @@ def reason(error: BaseException, secrets: Iterable[str] = ()) -> str:
     """Return the innermost cause, as one line without the secrets that addresses, headers and variables have."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    words = " ".join(SECRETS_OF_URL.sub(r"\1\2", _words(error)).strip().partition("\n")[0].split())
+    words = " ".join(with_bare_urls(_words(error)).strip().partition("\n")[0].split())
     return without(secrets, words)[:MAX_LENGTH] or type(error).__name__
 
 
@@ -62,6 +62,11 @@ def _words(error: BaseException) -> str:
             return error.error.message
         case _:
             return str(error)
+
+
+def with_bare_urls(text: str) -> str:
+    """Return a text whose addresses have no user, password and query."""
+    return SECRETS_OF_URL.sub(r"\1\2", text)
 
 
 def bare(url: httpx.URL) -> str:

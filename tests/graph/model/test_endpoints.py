@@ -355,6 +355,12 @@ def test_c9_a_model_is_known_with_and_without_latest_and_listed_once(
     assert len(message) < 500
 
 
+def test_of_an_endpoint_s_words_500_characters_are_told(server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(status=400, error="x" * 900))
+    status, _, message = error_of(server.post(BODY))
+    assert (status, message.count("x")) == (400, 500)
+
+
 @pytest.mark.parametrize(
     ("given", "candidates"),
     [

@@ -15,7 +15,7 @@ from server.app import create_app
 from server.http.http1 import HttpProtocol
 from server.settings import ServerSettings
 from tests.support.agent_server import HELLO, MODEL, AgentServer
-from tests.support.command import Serving, serving
+from tests.support.command import Serving, serving, without_tools
 from tests.support.health import responsive
 from tests.support.loopback import served
 from tests.support.upstream import Answer, Upstream
@@ -92,7 +92,7 @@ def test_what_is_no_request_gets_the_envelope(attacked: tuple[Serving, AgentServ
 
 
 class Impatient(HttpProtocol):
-    """Our protocol in a hurry."""
+    """Our protocol, which waits for half a second only."""
 
     headers_timeout = body_timeout = 0.5
 
@@ -154,7 +154,7 @@ def test_an_answer_may_take_longer_than_a_request(impatient: AgentServer, upstre
 
 
 def test_idle_connections_leave_room_for_others(upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     limited = ("-c", "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
                "runpy.run_module('server', run_name='__main__', alter_sys=True)")  # fmt: skip
     with serving("serve", program=limited, **settings) as (command, server), ExitStack() as idle:
@@ -173,7 +173,7 @@ def test_idle_connections_leave_room_for_others(upstream_url: str) -> None:
 
 def test_readers_that_take_nothing_fill_no_memory(upstream: Upstream, upstream_url: str) -> None:
     upstream.otherwise = lambda _: Answer(["x" * 10_000] * 400, hold=True)
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     body = b'{"model": "test-model", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
     with serving("serve", **settings) as (command, server), ExitStack() as readers:
         upstream.script(Answer(["x"]))

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.agent_server import HELLO, MODEL, AgentServer
-from tests.support.command import serving
+from tests.support.command import serving, without_tools
 from tests.support.health import responsive
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
@@ -19,9 +19,7 @@ UNBOUNDED = {"MAX_MESSAGES": "1000000", "MAX_VALUES": "10000000", "MAX_REQUEST_B
 @pytest.fixture
 def settings(upstream_url: str, tmp_path: Path) -> dict[str, str]:
     database = f"sqlite:///{tmp_path / 'agent.db'}"
-    return {
-        "OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "CHECKPOINT_URL": database
-    }  # fmt: skip
+    return without_tools(upstream_url, CHECKPOINT_URL=database)
 
 
 @pytest.fixture

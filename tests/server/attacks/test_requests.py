@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import Serving, serving
+from tests.support.command import Serving, serving, without_tools
 from tests.support.health import responsive
 from tests.support.upstream import Answer, Upstream
 
@@ -116,7 +116,7 @@ def test_arguments_that_are_nested_deep_are_taken_as_text(server: AgentServer, u
 
 
 def test_the_bounds_are_settings(upstream_url: str) -> None:
-    options = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    options = without_tools(upstream_url)
     with serving("serve", **options, MAX_MESSAGES="2", MAX_VALUES="20") as (_, server):
         body = {"model": MODEL, "messages": [user("a"), {"role": "assistant", "content": "b"}, user("c")]}
         assert server.post(body).json()["error"]["code"] == "array_above_max_length"

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import run, serving
+from tests.support.agent_server import AgentServer
+from tests.support.command import run, serving, without_tools
 from tests.support.upstream import Upstream
 
 COPY = Path("copies/today.db")
@@ -20,7 +20,7 @@ COPY = Path("copies/today.db")
 @pytest.fixture
 def settings(upstream_url: str) -> dict[str, str]:
     Path("copies").mkdir()
-    return {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    return without_tools(upstream_url)
 
 
 def asked(upstream: Upstream) -> list[str]:

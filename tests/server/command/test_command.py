@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from server.command.screens import invitation
 from server.settings import ServerSettings
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import WELCOMING, is_healthy, run, serving
+from tests.support.command import WELCOMING, is_healthy, run, serving, without_tools
 from tests.support.loopback import free_port
 from tests.support.project import ROOT
 from tests.support.upstream import Answer, Upstream
@@ -221,7 +221,7 @@ def test_what_is_away_at_the_start_is_one_line_each_and_stops_nothing() -> None:
 
 
 def test_listening_everywhere_without_a_key_is_warned_of(upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_HOST": "0.0.0.0"}
+    settings = without_tools(upstream_url, API_HOST="0.0.0.0")
     with serving("serve", **settings) as (open_to_all, _):
         pass
     with serving("serve", **settings, API_KEYS="key-of-mina") as (locked, _):
@@ -266,7 +266,7 @@ def test_a_server_that_is_told_to_stop_before_it_is_ready_says_nothing_more(
     upstream: Upstream, upstream_url: str
 ) -> None:
     upstream.script(Answer(["Hel"], hold=True))
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving(program=("-c", WELCOMING), **settings) as (command, _):
         until(lambda: upstream.streaming == 1)
         command.end()
@@ -278,7 +278,7 @@ def test_a_server_that_is_told_to_stop_before_it_is_ready_says_nothing_more(
 
 def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstream_url: str) -> None:
     upstream.otherwise = Answer(status=500)
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving(program=("-c", WELCOMING), **settings) as (command, _):
         until(lambda: "chat-agent is ready." in command.output, within=20)
     said = "The embedded model did not answer: The model endpoint answered with status 500."
@@ -287,7 +287,7 @@ def test_a_model_that_fails_at_the_start_is_one_line(upstream: Upstream, upstrea
 
 
 def test_a_key_that_everybody_knows_is_refused_where_others_reach_the_server(upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     given = {**settings, "API_KEYS": "mina:YOUR_KEY"}
     ended = run("serve", **given, API_HOST="0.0.0.0", API_PORT=str(free_port()))
     assert ended.returncode == 1

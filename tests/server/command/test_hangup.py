@@ -14,7 +14,7 @@ import pytest
 from graph.offline.process import EmbeddedModel
 from graph.offline.weights import find_weights
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import is_healthy, serving
+from tests.support.command import is_healthy, serving, without_tools
 from tests.support.loopback import free_port
 from tests.support.processes import running
 from tests.support.upstream import Answer, Call, Upstream
@@ -68,7 +68,7 @@ def asked_last(upstream: Upstream) -> list[str]:
 
 @pytest.mark.timeout(240)  # two whole programs start
 def test_m21_a_turn_in_progress_is_finished_and_kept(upstream: Upstream, upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     upstream.script(SLOWLY)
     with serving("serve", **settings) as (command, server):
         with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=QUESTION) as response:
@@ -113,7 +113,7 @@ def test_m21_a_terminal_that_closes_loses_no_turn_and_no_tool(
 
 
 def test_m21_under_nohup_the_server_goes_on(upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving(program=("-c", UNDER_NOHUP), **settings) as (command, server):
         command.process.send_signal(signal.SIGHUP)
         assert server.ask("one", session="s") == "You said: one"

@@ -11,13 +11,13 @@ from itertools import count
 import openai
 import pytest
 
-from tests.support.agent_server import MODEL, AgentServer
-from tests.support.command import serving
+from tests.support.agent_server import AgentServer
+from tests.support.command import serving, without_tools
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
 WRITERS = 4
-# Lives of the server after which its writers begin new sessions, so that no turn has to read a thousand others.
+# After so many restarts of the server the writers begin new sessions: no session gets a thousand turns.
 LIVES = 5
 
 
@@ -26,12 +26,7 @@ LIVES = 5
 def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(
     upstream: Upstream, upstream_url: str, kills: int
 ) -> None:
-    settings = {
-        "OLLAMA_MODEL": MODEL,
-        "OLLAMA_BASE_URL": upstream_url,
-        "USE_MCP_TOOLS": "false",
-        "PLAYGROUND": "false",  # it starts sooner
-    }
+    settings = without_tools(upstream_url, PLAYGROUND="false")  # it starts sooner
     acknowledged = defaultdict[str, list[str]](list)
     chance = random.Random(5)
 

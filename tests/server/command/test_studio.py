@@ -16,6 +16,7 @@ from langgraph_sdk.errors import BadRequestError, NotFoundError
 
 from graph.offline.process import MODEL_NAME
 from tests.support.agent_server import HELLO, MODEL
+from tests.support.command import without_tools
 from tests.support.studio import COMMAND, CONFIG, GRAPH, QUIET, Studio, question, running, texts
 from tests.support.upstream import Answer, Call, Json, Upstream, last_text
 from tests.support.waiting import until
@@ -133,7 +134,7 @@ def test_a_session_of_the_api_is_a_thread_of_studio(studio: Studio, upstream: Up
 
 
 def test_each_api_has_its_own_errors_keys_and_origins(upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_KEYS": "secret"}
+    settings = without_tools(upstream_url, API_KEYS="secret")
     with running(**settings) as studio:
         assert httpx.get(f"{studio.server.url}/v1/models").status_code == 401
         assert studio.client.threads.search() == []

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent_server import MODEL
-from tests.support.command import serving
+from tests.support.command import serving, without_tools
 from tests.support.project import ROOT
 
 
@@ -19,7 +18,7 @@ def told(listener: socket.socket, count: int) -> Sequence[str]:
 
 @pytest.mark.parametrize("is_abstract", [False, True])
 def test_systemd_is_told(tmp_path: Path, upstream_url: str, is_abstract: bool) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     place = f"@{tmp_path}" if is_abstract else str(tmp_path / "n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(place.replace("@", "\0", 1))
@@ -30,7 +29,7 @@ def test_systemd_is_told(tmp_path: Path, upstream_url: str, is_abstract: bool) -
 
 
 def test_a_socket_that_is_gone_is_one_line(tmp_path: Path, upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving("serve", **settings, NOTIFY_SOCKET=str(tmp_path / "gone")) as (command, server):
         assert server.ask("hello") == "You said: hello"
     assert "systemd cannot be told READY=1" in command.logged("warning")[0]

@@ -17,7 +17,7 @@ from server.http.guesses import DELAY
 from server.http.key_file import KeysError, configured_keys
 from server.http.keys import Keys, load_key
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
-from tests.support.command import serving
+from tests.support.command import serving, without_tools
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -85,7 +85,7 @@ def test_a_file_of_keys_says_what_is_wrong_and_no_key(tmp_path: Path, text: str,
 def test_the_file_is_read_again_on_sighup(tmp_path: Path, upstream_url: str) -> None:
     file = tmp_path / "keys.toml"
     file.write_text('[mina]\nkey = "one"\n')
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false"}
+    settings = without_tools(upstream_url)
     with serving("serve", **settings, API_KEYS_FILE=str(file), API_KEYS="other") as (command, server):
 
         def opens(key: str) -> bool:
@@ -156,7 +156,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(
 
 
 def test_a_proxy_is_believed_only_where_it_is_trusted(upstream: Upstream, upstream_url: str) -> None:
-    settings = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": upstream_url, "USE_MCP_TOOLS": "false", "API_KEYS": "k"}
+    settings = without_tools(upstream_url, API_KEYS="k")
     told = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
     for proxies, secure in (("", False), ("127.0.0.1", True)):
         with serving("serve", **settings, TRUSTED_PROXIES=proxies) as (command, server):

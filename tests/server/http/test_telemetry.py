@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.responses import Response
 
 from tests.support.agent_server import HELLO, MODEL, AgentServer
 from tests.support.collector import Collector, values
-from tests.support.command import Serving, serving
+from tests.support.command import Serving, serving, without_tools
 from tests.support.loopback import free_port, served
 from tests.support.upstream import Answer, Call, Upstream
 from tests.support.waiting import until
@@ -34,15 +35,8 @@ PATH = "/v1/chat/completions"
 @contextmanager
 def telling(collector: str, upstream_url: str, **settings: str) -> Iterator[tuple[Serving, AgentServer]]:
     """Serve the agent, and let it tell the collector; when this ends, it has."""
-    chosen = {
-        "OLLAMA_MODEL": MODEL,
-        "OLLAMA_BASE_URL": upstream_url,
-        "USE_MCP_TOOLS": "false",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-        **settings,
-    }
-    with serving("serve", **chosen) as running:
+    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with serving("serve", **{**without_tools(upstream_url), **told, **settings}) as running:
         yield running
 
 
@@ -50,53 +44,99 @@ def ids(span: Span) -> tuple[str, str]:
     return span.span_id.hex(), span.parent_span_id.hex()
 
 
-def test_a_turn_is_a_tree_of_spans(upstream: Upstream, upstream_url: str, tmp_path: Path) -> None:
+@dataclass
+class Traced:
+    """A turn with a tool: who was asked, what they were told, and what the collector has of it."""
+
+    server: AgentServer
+    upstream: Upstream
+    upstream_url: str
+    collector: Collector
+    request_id: str
+    tool_was_told: list[str]
+
+    @property
+    def request(self) -> Span:
+        return self.collector.named(f"POST {PATH}")
+
+    @property
+    def agent(self) -> Span:
+        return self.collector.named("invoke_agent chat-agent")
+
+    @property
+    def tool(self) -> Span:
+        return self.collector.named("execute_tool look")
+
+    @property
+    def calls(self) -> list[Span]:
+        """Of the model."""
+        return [span for span in self.collector.spans if span.name == f"chat {MODEL}"]
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     told: list[str] = []
 
     async def call(message: Json, _: Request) -> Response:
         told.append(message["params"]["_meta"]["traceparent"])
         return answer(message, {"content": [{"type": "text", "text": f"result {CANARY}"}]})
 
-    collector, raw = Collector(), RawHttp(tool("look"), call=call)
-    with served(raw.app) as mcp, served(collector.app) as url:
-        config = tmp_path / "mcp.json"
+    upstream, collector, raw = Upstream(), Collector(), RawHttp(tool("look"), call=call)
+    folder = tmp_path_factory.mktemp("traced")
+    config = folder / "mcp.json"
+    key = {"Authorization": f"Bearer {CANARY}-key"}
+    with (
+        served(upstream.app) as model,
+        served(raw.app) as mcp,
+        served(collector.app) as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         config.write_text(json.dumps({"mcpServers": {"one": {"url": f"{mcp}/mcp"}}}))
+        patch.chdir(folder)  # with no `.env` in it
         with telling(
             url,
-            upstream_url,
+            f"{model}/v1",
             USE_MCP_TOOLS="true",
             MCP_CONFIG=str(config),
+            CHECKPOINT_URL="memory://",
             API_KEYS=f"mina:{CANARY}-key",
             OLLAMA_API_KEY=f"{CANARY}-upstream",
             OTEL_EXPORTER_OTLP_HEADERS="x-team=blue",
             OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
         ) as (_, server):
-            key = {"Authorization": f"Bearer {CANARY}-key"}
             until(lambda: httpx.get(f"{server.url}/ready", headers=key).json()["status"] == "ready")
             upstream.traces.clear()
-            asked = Call(name := "look", json.dumps({"q": CANARY}))
+            asked = Call("look", json.dumps({"q": CANARY}))
             upstream.script(Answer([CANARY], calls=[asked]), Answer([f"done {CANARY}"]))
             headers = {**key, **GIVEN, "X-Session-ID": "mine"}
             answered = server.post({**ASKING, "stream": True}, headers=headers, params={"note": CANARY})
             assert answered.text.endswith("[DONE]\n\n")
-    request, agent = collector.named(f"POST {PATH}"), collector.named("invoke_agent chat-agent")
-    first, second = [span for span in collector.spans if span.name == f"chat {MODEL}"]
-    used = collector.named(f"execute_tool {name}")
-    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
-    assert ids(request)[1] == PARENT
-    assert ids(agent)[1] == ids(request)[0]
-    assert {ids(part)[1] for part in (first, second, used)} == {ids(agent)[0]}
-    assert [span.kind for span in (request, agent, first, used)] == [
+        yield Traced(server, upstream, f"{model}/v1", collector, answered.headers["x-request-id"], told)
+
+
+def test_a_turn_is_a_tree_of_spans(traced: Traced) -> None:
+    first, second = traced.calls
+    assert {span.trace_id.hex() for span in traced.collector.spans} == {TRACE}
+    assert ids(traced.request)[1] == PARENT
+    assert ids(traced.agent)[1] == ids(traced.request)[0]
+    assert {ids(part)[1] for part in (first, second, traced.tool)} == {ids(traced.agent)[0]}
+    assert [span.kind for span in (traced.request, traced.agent, first, traced.tool)] == [
         Span.SPAN_KIND_SERVER,
         Span.SPAN_KIND_INTERNAL,
         Span.SPAN_KIND_CLIENT,
         Span.SPAN_KIND_INTERNAL,
     ]
-    assert upstream.traces == [f"00-{TRACE}-{ids(span)[0]}-01" for span in (first, second)]
-    assert told == [f"00-{TRACE}-{ids(used)[0]}-01"]
+    assert all(span.status.code == Status.STATUS_CODE_UNSET for span in traced.collector.spans)
 
-    own = httpx.URL(server.url)
-    assert values(request.attributes) == {
+
+def test_the_model_and_the_tool_are_told_the_span_that_they_work_for(traced: Traced) -> None:
+    assert traced.upstream.traces == [f"00-{TRACE}-{ids(span)[0]}-01" for span in traced.calls]
+    assert traced.tool_was_told == [f"00-{TRACE}-{ids(traced.tool)[0]}-01"]
+
+
+def test_a_request_s_span_says_what_was_asked(traced: Traced) -> None:
+    own = httpx.URL(traced.server.url)
+    assert values(traced.request.attributes) == {
         "http.request.method": "POST",
         "network.protocol.version": "1.1",
         "server.address": own.host,
@@ -106,18 +146,21 @@ def test_a_turn_is_a_tree_of_spans(upstream: Upstream, upstream_url: str, tmp_pa
         "http.route": PATH,
         "url.path": PATH,
         "http.response.status_code": 200,
-        "http.response.header.x-request-id": [answered.headers["x-request-id"]],
+        "http.response.header.x-request-id": [traced.request_id],
         "gen_ai.conversation.id": "mine",
     }
-    assert values(agent.attributes) == {
+
+
+def test_the_agent_s_the_model_s_and_the_tool_s_spans_have_the_conventions_names(traced: Traced) -> None:
+    assert values(traced.agent.attributes) == {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": "chat-agent",
         "gen_ai.conversation.id": "mine",
     }
-    about = values(first.attributes)
-    assert 0 < about.pop("gen_ai.response.time_to_first_chunk") < 10
-    address = httpx.URL(upstream_url)
-    assert about == {
+    first, second = (values(span.attributes) for span in traced.calls)
+    assert 0 < first.pop("gen_ai.response.time_to_first_chunk") < 10
+    address = httpx.URL(traced.upstream_url)
+    assert first == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": MODEL,
@@ -129,33 +172,42 @@ def test_a_turn_is_a_tree_of_spans(upstream: Upstream, upstream_url: str, tmp_pa
         "server.address": address.host,
         "server.port": address.port,
     }
-    assert values(second.attributes)["gen_ai.response.finish_reasons"] == ["stop"]
-    assert values(used.attributes) == {
+    assert second["gen_ai.response.finish_reasons"] == ["stop"]
+    assert values(traced.tool.attributes) == {
         "gen_ai.operation.name": "execute_tool",
-        "gen_ai.tool.name": name,
-        "gen_ai.tool.call.id": upstream.last["messages"][-1]["tool_call_id"],
+        "gen_ai.tool.name": "look",
+        "gen_ai.tool.call.id": traced.upstream.last["messages"][-1]["tool_call_id"],
         "gen_ai.conversation.id": "mine",
         "mcp.method.name": "tools/call",
     }
-    assert all(span.status.code == Status.STATUS_CODE_UNSET for span in collector.spans)
 
-    assert all(sent["x-team"] == "blue" for sent in collector.headers)
-    assert collector.resources[0]["service.name"] == "chat-agent"
-    assert collector.resources[0]["deployment.environment.name"] == "test"
-    for metric in ("duration", "time_to_first_chunk"):
-        histogram = collector.metric(f"gen_ai.client.inference.{metric}")
-        assert histogram.unit == "s"
-        (point,) = histogram.histogram.data_points
-        assert point.count == 2
-        assert point.explicit_bounds[:2] == [0.01, 0.02]
-        assert values(point.attributes) == {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": MODEL,
-            "server.address": address.host,
-            "server.port": address.port,
-        }
-    assert not any(CANARY.encode() in body for body in collector.bodies), "no text, argument, result or key"
+
+def test_the_sdk_s_own_variables_count(traced: Traced) -> None:
+    assert all(sent["x-team"] == "blue" for sent in traced.collector.headers)
+    assert traced.collector.resources[0]["service.name"] == "chat-agent"
+    assert traced.collector.resources[0]["deployment.environment.name"] == "test"
+
+
+@pytest.mark.parametrize("metric", ["duration", "time_to_first_chunk"])
+def test_the_calls_of_the_model_are_measured(traced: Traced, metric: str) -> None:
+    histogram = traced.collector.metric(f"gen_ai.client.inference.{metric}")
+    assert histogram.unit == "s"
+    (point,) = histogram.histogram.data_points
+    assert point.count == 2
+    assert point.explicit_bounds[:2] == [0.01, 0.02]
+    address = httpx.URL(traced.upstream_url)
+    assert values(point.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODEL,
+        "server.address": address.host,
+        "server.port": address.port,
+    }
+
+
+def test_nothing_that_was_said_and_no_key_is_told(traced: Traced) -> None:
+    assert traced.collector.bodies
+    assert not any(CANARY.encode() in body for body in traced.collector.bodies), "no text, argument, result or key"
 
 
 def test_what_fails_says_how(upstream: Upstream, upstream_url: str) -> None:

@@ -16,7 +16,7 @@ MOST = 200_000
 
 
 def kept() -> dict[str, tuple[int, int]]:
-    """What the index says that each session has stored, and what there is of it."""
+    """For each session, the bytes that the index has counted, and the bytes that are in the tables."""
     with closing(sqlite3.connect(DATABASE)) as database:
         rows = database.execute(
             "SELECT id, bytes, (SELECT total(length(checkpoint)) FROM checkpoints AS c WHERE c.thread_id = s.thread_id)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.agent_server import MODEL, AgentServer
+from tests.support.agent_server import CERTIFICATES, MODEL, AgentServer
 from tests.support.canary import CANARY
 from tests.support.loopback import free_port, served
 from tests.support.waiting import until
@@ -96,7 +96,7 @@ def serving_on(model: Any, **settings: str) -> Iterator[tuple[Serving, AgentServ
 def is_healthy(server: AgentServer) -> bool:
     """Whether /health answers."""
     try:
-        return httpx.get(f"{server.url}/health").is_success
+        return httpx.get(f"{server.url}/health", verify=CERTIFICATES).is_success
     except httpx.TransportError:
         return False
 

@@ -25,8 +25,7 @@ from graph.event_queue import EventQueue
 from graph.run import Position
 from graph.state import OUR_AGENT, TurnContext
 from server.messages.convert import unpaired
-from server.sessions.databases import open_index
-from server.sessions.index import SessionIndex
+from server.sessions.index import SessionIndex, open_index
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.runs import Work

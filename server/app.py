@@ -38,8 +38,8 @@ from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
-from server.sessions.databases import open_index
 from server.sessions.dependencies import Sessions
+from server.sessions.index import open_index
 from server.sessions.limits import SessionLimits
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner

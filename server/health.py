@@ -141,7 +141,7 @@ class Now(Collector):
         yield _gauge("sessions", "Stored sessions.", self._stored)
         database = CounterMetricFamily("chat_agent_database_seconds", "Time of the database's thread.", labels=["work"])
         pieces = CounterMetricFamily("chat_agent_database_pieces", "Its pieces of work.", labels=["work"])
-        for work, (count, seconds) in self._sessions.assembly.checkpointer.times().items():
+        for work, (count, seconds) in self._sessions.assembly.checkpointer.database.times.items():
             database.add_metric([work], seconds)
             pieces.add_metric([work], count)
         yield from (database, pieces)

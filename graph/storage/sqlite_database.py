@@ -1,87 +1,51 @@
-"""A SQLite database in a thread of its own, where each read and each transaction is one piece of work."""
+"""A SQLite database in a thread of its own."""
 
-import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import cast
 
+from typing_extensions import override
+
+from graph.storage.database import Database, Result, Row
 from graph.storage.database_file import DatabaseFile
 
 BUSY_TIMEOUT = 5000
+# How many rows a deletion takes between two looks at the clock.
+ROWS_AT_ONCE = 10
 
-Result = TypeVar("Result")
 
-
-class SqliteDatabase:
+class SqliteDatabase(Database):
     """A connection that only its own thread uses, one piece of work after the other.
-
-    A transaction that was begun runs to its end, whether its caller is cancelled or not.
 
     After one wait for another program's lock has timed out, the next transactions do not wait until one succeeds: all
     that the server reads and writes would wait behind them.
     """
 
+    kind = "sqlite"
+
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: Path | None) -> None:
+        super().__init__(thread)
         self.connection = connection
-        self._thread = thread
         self._ident = thread.submit(threading.get_ident).result()
         self._file = DatabaseFile(path) if path else None
         self._waits = True
-        self.times = {"read": (0, 0.0), "write": (0, 0.0)}
-        """For each kind of work how many pieces there were, and their seconds together."""
 
-    async def read(self, work: Callable[[], Result]) -> Result:
-        """Do work in the database's thread, and return what it returns."""
-        return await self._in_thread(partial(self._timed, "read", work))
-
-    async def write(self, work: Callable[[], Result]) -> Result:
-        """Do work in the database's thread, in one transaction.
-
-        Raises:
-            DatabaseMoved: it was written, but the file is no longer at its path.
-        """
-        return await asyncio.shield(self._in_thread(partial(self._timed, "write", partial(self._transaction, work))))
-
+    @override
     def call(self, work: Callable[[], Result]) -> Result:
-        """Do work in the database's thread, for a caller in any thread who waits for it, in one transaction."""
-        if threading.get_ident() == self._ident:  # inside of `read` or `write`
+        if threading.get_ident() == self._ident:
             return work()
-        return self._thread.submit(self._transaction, work).result()
+        return self.threads.submit(self.transaction, work).result()
 
-    def select(self, query: str, *values: object) -> list[sqlite3.Row]:
-        """Return all rows at once: a statement left open would keep the log from being emptied."""
-        return self.connection.execute(query, values).fetchall()
+    @override
+    def snapshot(self, work: Callable[[], Result]) -> Result:
+        return work()
 
-    def check_file(self) -> None:
-        """Check that the file is still at its path.
-
-        Raises:
-            DatabaseMoved: it was deleted, moved away or replaced.
-        """
-        if self._file:
-            self._file.check()
-
-    async def truncate_log(self) -> bool:
-        """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
-        return await self.read(self._truncate_log)
-
-    def _in_thread(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
-        return asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _timed(self, kind: str, work: Callable[[], Result]) -> Result:
-        began = time.monotonic()
-        try:
-            return work()
-        finally:
-            count, seconds = self.times[kind]
-            self.times[kind] = count + 1, seconds + time.monotonic() - began
-
-    def _transaction(self, work: Callable[[], Result]) -> Result:
+    @override
+    def transaction(self, work: Callable[[], Result]) -> Result:
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             result = work()
@@ -95,6 +59,37 @@ class SqliteDatabase:
             self._wait(True)
         self.check_file()
         return result
+
+    @override
+    def select(self, query: str, /, **values: object) -> Sequence[Row]:
+        # All at once: a statement left open would keep the log from being emptied.
+        return cast(Sequence[Row], self.connection.execute(query, values).fetchall())
+
+    @override
+    def execute(self, statement: str, /, **values: object) -> int:
+        return self.connection.execute(statement, values).rowcount
+
+    @override
+    def delete_rows(self, table: str, thread_id: str, until: float) -> bool:
+        some = f"SELECT rowid FROM {table} WHERE thread_id = :thread ORDER BY rowid DESC LIMIT {ROWS_AT_ONCE}"
+        while self.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", thread=thread_id):
+            if time.monotonic() > until:
+                return False
+        return True
+
+    @override
+    def lock_schema(self) -> None:
+        """Nothing to do: the file is this process's."""
+
+    @override
+    def check_file(self) -> None:
+        if self._file:
+            self._file.check()
+
+    @override
+    async def truncate_log(self) -> bool:
+        """Empty the write-ahead log, which may still hold what was deleted; not while another process reads."""
+        return await self.read(self._truncate_log)
 
     def _truncate_log(self) -> bool:
         self._set_timeout(0)  # turns must not wait for it

@@ -24,7 +24,7 @@ from server.http.event_stream import DRAIN_SECONDS
 from server.http.http1 import SPEAKING
 from server.http.key_file import KeysError
 from server.http.logs import log_config
-from server.sessions.databases import open_index
+from server.sessions.index import open_index
 from server.settings import ServerSettings
 from tools.addresses import is_loopback
 

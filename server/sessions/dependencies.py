@@ -8,9 +8,10 @@ from opentelemetry import trace
 
 from graph.assembly import Assembly
 from server.http.identity import state_of
-from server.sessions.index import SessionIndex, SessionRecord
+from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
+from server.sessions.records import SessionRecord
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn, TurnRequest
 from tools.trace import CONVERSATION

@@ -3,78 +3,57 @@
 A turn, its checkpoints and its session are stored in one transaction. So a process that is killed, or a run that fails,
 leaves nothing of a turn that was not answered.
 
-Each kind of database implements the index in a file of its own.
+Each method is one read or one transaction; `reset` and `delete` may be several.
 """
 
-from abc import ABC, abstractmethod
+import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from graph.state import MESSAGES
 from graph.storage.run_saver import Loaded, Put
-from server.errors import NotFound
+from graph.storage.saver import ThreadSaver
+from server.messages.tool_results import results_at_end
+from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, TURN, known_turn, recall, storable
+from server.sessions.migrations import migrate
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Mode, Step
+from server.sessions.reconcile import KnownTurn, Mode, reconcile
+from server.sessions.records import AnsweredTurn, Found, SessionRecord, unknown_session
 from server.sessions.transcript import Transcript
+from tools.tasks import to_the_end
+
+# How long one transaction of a deletion goes on.
+PIECE_SECONDS = 0.01
+# The columns of a session's record.
+RECORD = """
+principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
+waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent
+"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionRecord:
-    """A session as its owner may see it; times are Unix times in seconds, `turns` those of the newest branch.
+async def open_index(saver: ThreadSaver) -> "SessionIndex":
+    """Return the index beside a database's checkpoints, with its tables migrated to the current version.
 
-    `bytes` is what all its turns have stored.
+    Raises:
+        CheckpointUrlError: a newer version of chat-agent has changed them.
     """
-
-    session: Session
-    created_at: float
-    updated_at: float
-    turns: int
-    branches: int
-    bytes: int
-    waiting: bool
-    agent: str
-    """The agent that answered last."""
-
-    @property
-    def is_single(self) -> bool:
-        """Whether it has only one question and its answer."""
-        return self.turns <= 1 and self.branches <= 1
+    await saver.database.write(partial(migrate, saver.database))
+    return SessionIndex(saver)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnsweredTurn:
-    """An answered turn, as it is entered into the index."""
-
-    step: Step
-    asked: bytes
-    digest: bytes
-    waiting: Sequence[str]
-    checkpoint_id: str
-    agent: str
-    habit: Habit | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """Where a request goes on in its session."""
-
-    known: Knowledge
-    step: Step
-    start: Loaded
-    """The checkpoint of the turn that the step follows, if the agent that is asked can read it."""
-    is_latest: bool
-    """Whether that is the thread's latest checkpoint, as LangGraph finds it, or the thread has none."""
-
-
-class SessionIndex(ABC):
+class SessionIndex:
     """The sessions and turns of a database."""
 
-    is_clean = True
-    """Whether the database's log is free of deleted data."""
+    def __init__(self, saver: ThreadSaver) -> None:
+        self._saver, self._db = saver, saver.database
+        self.is_clean = True
+        """Whether the database's log is free of deleted data."""
 
-    @abstractmethod
     async def find(
         self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: BaseCheckpointSaver[str]
     ) -> Found:
@@ -90,59 +69,195 @@ class SessionIndex(ABC):
             NotFound: the thread is another principal's.
             DatabaseMoved: the database file is no longer at its path.
         """
+        assert isinstance(saver, ThreadSaver)
+        look = partial(self._find, session, transcript, mode, agent, saver)
+        found = await self._db.read(look)
+        if found is None:
+            await self._db.write(partial(self._forget_lost_turns, session))
+            found = await self._db.read(look)
+        assert found is not None
+        return found
 
-    @abstractmethod
+    def _find(
+        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: ThreadSaver
+    ) -> Found | None:
+        """Return where a request goes on; None if the checkpoint there was deleted by others."""
+        self._db.check_file()
+        thread = session.thread_id
+        known, latest = recall(self._db, session, transcript)
+        step = reconcile(known, transcript, mode)
+        if step.after is None:
+            return Found(known=known, step=step, start=Loaded(None, {}), is_latest=latest is None)
+        after = step.after.checkpoint_id
+        if step.after.agent != agent:
+            there = "SELECT 1 FROM checkpoints WHERE thread_id = :thread AND checkpoint_id = :after"
+            is_there = self._db.one(there, thread=thread, after=after)
+            return Found(known=known, step=step, start=Loaded(None, {}), is_latest=False) if is_there else None
+        start = saver.load(thread, after, [MESSAGES])
+        return start.checkpoint and Found(known=known, step=step, start=start, is_latest=latest == after)
+
     async def store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
         """Store a turn with what its run put, in one transaction; it becomes the newest of its session."""
+        await self._db.write(partial(self._store, session, turn, puts))
 
-    @abstractmethod
+    def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
+        stored = self._saver.store(puts)
+        after = turn.step.after
+        self._db.execute(
+            ENTER_TURN,
+            thread=session.thread_id,
+            parent=after and after.id,
+            number=after.number + 1 if after else 1,
+            asked=turn.asked,
+            digest=turn.digest,
+            waiting=json.dumps(list(turn.waiting)),
+            waits_for=storable(turn.waiting[0]) if turn.waiting else None,
+            checkpoint=turn.checkpoint_id,
+            agent=turn.agent,
+        )
+        self._db.execute(
+            ENTER_SESSION, **_key(session), digest=turn.digest, habit=turn.habit, bytes=stored, now=time.time()
+        )
+
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, or None if there is no such session of the principal."""
+        return await self._db.read(partial(self._get, session))
 
-    @abstractmethod
+    def _get(self, session: Session) -> SessionRecord | None:
+        records = self._records("sessions.thread_id = :thread AND principal = :principal AND id = :id", **_key(session))
+        return records[0] if records else None
+
     async def waiting_for(self, principal: str, messages: Sequence[AnyMessage]) -> Session | None:
         """Return the principal's session that waits for the tool results at the end of the messages, if one does."""
+        calls = [storable(result.tool_call_id) for result in results_at_end(messages)]
+        if not calls:
+            return None
+        query = (
+            "SELECT turn, id FROM turns JOIN sessions USING (thread_id) "
+            "WHERE waits_for IN (:listed) AND principal = :principal"
+        )
+        waiting = await self._db.read(partial(self._db.select_among, query, calls, principal=principal))
+        return Session(principal, max(waiting, key=lambda row: row["turn"])["id"]) if waiting else None
 
-    @abstractmethod
     async def count(self) -> int:
         """Return how many sessions there are."""
+        [row] = await self._db.read(partial(self._db.select, "SELECT count(*) AS count FROM sessions"))
+        return int(row["count"])
 
-    @abstractmethod
     async def stored_by(self, principal: str) -> int:
         """Return how many bytes the turns of a principal's sessions have stored."""
+        query = "SELECT coalesce(sum(bytes), 0) AS bytes FROM sessions WHERE principal = :principal"
+        [row] = await self._db.read(partial(self._db.select, query, principal=principal))
+        return int(row["bytes"])
 
-    @abstractmethod
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
         """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
 
         Raises:
             NotFound: there is no session `after`.
         """
+        return await self._db.read(partial(self._page, principal, limit, after))
 
-    @abstractmethod
+    def _page(self, principal: str, limit: int, after: Session | None) -> list[SessionRecord]:
+        if after is None:
+            return self._records("principal = :principal", limit, principal=principal)
+        cursor = self._get(after)
+        if cursor is None:
+            raise unknown_session(after)
+        return self._records(
+            "principal = :principal AND (updated_at, sessions.thread_id) < (:used, :thread)",
+            limit,
+            principal=principal,
+            used=cursor.updated_at,
+            thread=after.thread_id,
+        )
+
     async def end_of_branch(self, session: Session, branch: int | None) -> KnownTurn | None:
         """Return a branch's last turn, or the newest turn of all; None where there is none."""
+        if branch is None:
+            query = f"SELECT {TURN} FROM sessions JOIN turns ON turn = newest WHERE sessions.thread_id = :thread"
+        else:
+            query = (
+                f"SELECT {TURN} FROM turns WHERE thread_id = :thread AND branch = :branch ORDER BY turn DESC LIMIT 1"
+            )
+        row = await self._db.read(partial(self._db.one, query, thread=session.thread_id, branch=branch))
+        return known_turn(row) if row else None
 
-    @abstractmethod
     async def reset(self, session: Session) -> None:
         """Forget all turns of a session and keep its id."""
+        touch = "UPDATE sessions SET updated_at = :now WHERE thread_id = :thread"
+        await self._db.write(partial(self._db.execute, touch, thread=session.thread_id, now=time.time()))
+        await to_the_end(self._delete(session, self._saver.tables.names))
 
-    @abstractmethod
+    def _forget_lost_turns(self, session: Session) -> None:
+        for statement in (
+            "DELETE FROM turns WHERE thread_id = :thread AND NOT EXISTS (SELECT 1 FROM checkpoints AS kept WHERE "
+            "kept.thread_id = turns.thread_id AND checkpoint_ns = '' AND kept.checkpoint_id = turns.checkpoint_id)",
+            "UPDATE sessions SET newest = (SELECT max(turn) FROM turns WHERE thread_id = :thread) "
+            "WHERE thread_id = :thread",
+            "UPDATE sessions SET habit = NULL, branches = 0 WHERE thread_id = :thread AND newest IS NULL",
+            f"UPDATE sessions SET bytes = {self._saver.tables.bytes_of_session} WHERE thread_id = :thread",
+        ):
+            self._db.execute(statement, thread=session.thread_id)
+
     async def delete(self, session: Session) -> None:
         """Delete all of a session; no copy stays in the database's files."""
+        await to_the_end(self._delete(session, [*self._saver.tables.names, "sessions"]))
 
-    @abstractmethod
+    async def _delete(self, session: Session, tables: Sequence[str]) -> None:
+        """Delete a session's turns and its rows in the tables; other turns need not wait for all of it.
+
+        If the process is killed in between, an empty session is left. The sweeper deletes it when it is old enough.
+        """
+        while not await self._db.write(partial(self._delete_some, session.thread_id, tables)):
+            pass
+        await self.clean_up()
+
+    def _delete_some(self, thread: str, tables: Sequence[str]) -> bool:
+        """Delete for as long as a piece may take, and return whether that was all."""
+        until = time.monotonic() + PIECE_SECONDS
+        self._db.execute("DELETE FROM turns WHERE thread_id = :thread", thread=thread)
+        self._db.execute(
+            "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, bytes = 0 WHERE thread_id = :thread",
+            thread=thread,
+        )
+        return all(self._db.delete_rows(table, thread, until) for table in tables)
+
     async def clean_up(self) -> None:
         """Remove deleted data from the database's log too; while another process reads it, call this again later."""
+        self.is_clean = await self._db.truncate_log()
 
-    @abstractmethod
     async def idle_since(self, one_turn: float, more_turns: float, *, limit: int) -> list[Session]:
         """Return sessions last used before these times: one for sessions of a single turn, one for those of more.
 
         For an empty session it is the later one.
         """
+        query = """
+        SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < :latest AND updated_at <
+        CASE WHEN newest IS NULL THEN :latest WHEN number = 1 AND branches <= 1 THEN :one_turn ELSE :more_turns END
+        ORDER BY updated_at LIMIT :limit
+        """
+        times = {"latest": max(one_turn, more_turns), "one_turn": one_turn, "more_turns": more_turns}
+        rows = await self._db.read(partial(self._db.select, query, limit=limit, **times))
+        return [Session(row["principal"], row["id"]) for row in rows]
+
+    def _records(self, condition: str, limit: int = 1, **values: object) -> list[SessionRecord]:
+        self._db.check_file()
+        rows = self._db.select(
+            f"SELECT {RECORD} FROM sessions LEFT JOIN turns ON turn = newest "
+            f"WHERE {condition} ORDER BY updated_at DESC, sessions.thread_id DESC LIMIT :limit",
+            limit=limit,
+            **values,
+        )
+        return [
+            SessionRecord(
+                session=Session(row["principal"], row["id"]),
+                waiting=bool(row["waiting"]),
+                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "bytes", "agent")},
+            )
+            for row in rows
+        ]
 
 
-def unknown_session(session: Session) -> NotFound:
-    """Return the error for a session that does not exist, or is another principal's."""
-    return NotFound(f"There is no session {session.id!r}.", code="session_not_found")
+def _key(session: Session) -> dict[str, Any]:
+    return {"thread": session.thread_id, "principal": session.principal, "id": session.id}

@@ -10,8 +10,8 @@ from server.http.identity import ID, checked_id, state_of
 from server.messages.convert import dump_messages
 from server.messages.shapes import Message
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
-from server.sessions.index import SessionRecord, unknown_session
 from server.sessions.naming import Session
+from server.sessions.records import SessionRecord, unknown_session
 from server.sessions.runs import RunOwner
 from server.sessions.turn import turn_messages
 

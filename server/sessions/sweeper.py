@@ -7,7 +7,8 @@ import time
 from server.errors import AgentError, SessionBusy
 from server.http.foreign_errors import as_api_error
 from server.sessions.clock import Clock
-from server.sessions.index import SessionIndex, SessionRecord
+from server.sessions.index import SessionIndex
+from server.sessions.records import SessionRecord
 from server.sessions.runs import RunOwner
 from server.settings import ServerSettings
 

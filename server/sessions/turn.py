@@ -15,10 +15,11 @@ from graph.state import MESSAGES, OUR_AGENT, TurnContext
 from graph.storage.run_saver import Loaded, RunSaver
 from server.errors import ApiError, NotFound
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
-from server.sessions.index import AnsweredTurn, SessionIndex
+from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, whole_transcript
+from server.sessions.records import AnsweredTurn
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end

@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
-from server.sessions.databases import open_index
-from server.sessions.index import SessionIndex
+from server.sessions.index import SessionIndex, open_index
 
 URLS = ["sqlite:///data/chat-agent.db", "memory://"]
 

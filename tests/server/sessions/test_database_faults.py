@@ -6,7 +6,7 @@ import resource
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -17,6 +17,7 @@ import httpx
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
+from graph.storage.database import Row
 from graph.storage.database_file import DatabaseMoved
 from graph.storage.sqlite import SqliteThreads
 from graph.storage.sqlite_database import BUSY_TIMEOUT
@@ -327,7 +328,7 @@ def test_m20_each_of_sqlites_errors_has_an_answer(code: int | None, status: int,
     assert (answer.headers.get("x-should-retry") != "false") == may_pass
 
 
-async def reading(saver: SqliteThreads, query: str) -> list[sqlite3.Row]:
+async def reading(saver: SqliteThreads, query: str) -> Sequence[Row]:
     """Return rows."""
     return await saver.database.read(partial(saver.database.select, query))
 

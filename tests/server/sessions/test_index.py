@@ -13,9 +13,10 @@ from langgraph.checkpoint.base import empty_checkpoint
 from graph.storage.run_saver import PutCheckpoint, PutWrites
 from graph.storage.saver import ThreadSaver
 from server.errors import NotFound
-from server.sessions.index import AnsweredTurn, Found, SessionIndex
+from server.sessions.index import SessionIndex
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Step
+from server.sessions.records import AnsweredTurn, Found
 from server.sessions.transcript import Transcript, digest_of
 from tests.support.databases import URLS, opened
 

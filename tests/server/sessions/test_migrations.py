@@ -9,7 +9,7 @@ import pytest
 
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import CheckpointUrlError
-from server.sessions.databases import open_index
+from server.sessions.index import open_index
 from server.sessions.migrations import MIGRATIONS
 from tests.server.sessions.test_limits import kept
 from tests.support.agent_server import MODEL, AgentServer, agent_server
@@ -59,7 +59,7 @@ def test_a_database_without_numbers_opens_with_its_sessions(upstream: Upstream, 
         result = {"role": "tool", "tool_call_id": "call_t3NdqiKxkQ5ruw2RTwyH71TT", "content": "It has leaves."}
         resumed = server.post({"model": MODEL, "messages": [result], "tools": [TOOL], "session_id": "waits"})
         assert (resumed.status_code, last_text(upstream.last)) == (200, "It has leaves.")
-    assert numbers() == list(range(1, len(MIGRATIONS) + 1))
+    assert numbers() == list(range(1, len(MIGRATIONS["sqlite"]) + 1))
     assert set(kept()) == {"waits", "chat"}
     assert all(told == there > 0 for told, there in kept().values())
 
@@ -68,7 +68,7 @@ async def test_migrations_run_once() -> None:
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
         await open_index(saver)
         await open_index(saver)
-    assert numbers() == list(range(1, len(MIGRATIONS) + 1))
+    assert numbers() == list(range(1, len(MIGRATIONS["sqlite"]) + 1))
 
 
 async def test_a_database_of_a_newer_version_is_left_alone() -> None:
@@ -83,5 +83,5 @@ async def test_a_database_of_a_newer_version_is_left_alone() -> None:
     assert (ended.returncode, ended.stderr) == (
         1,
         "ERROR: CHECKPOINT_URL: the database was used by a newer version of chat-agent. Install that version, or set "
-        "CHECKPOINT_URL to another file.\n",
+        "CHECKPOINT_URL to another one.\n",
     )

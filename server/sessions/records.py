@@ -1,0 +1,62 @@
+"""What is told of sessions, and what is stored with an answered turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graph.storage.run_saver import Loaded
+from server.errors import NotFound
+from server.sessions.naming import Session
+from server.sessions.reconcile import Habit, Knowledge, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRecord:
+    """A session as its owner may see it; times are Unix times in seconds, `turns` those of the newest branch.
+
+    `bytes` is what all its turns have stored.
+    """
+
+    session: Session
+    created_at: float
+    updated_at: float
+    turns: int
+    branches: int
+    bytes: int
+    waiting: bool
+    agent: str
+    """The agent that answered last."""
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it has only one question and its answer."""
+        return self.turns <= 1 and self.branches <= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredTurn:
+    """An answered turn, as it is entered into the index."""
+
+    step: Step
+    asked: bytes
+    digest: bytes
+    waiting: Sequence[str]
+    checkpoint_id: str
+    agent: str
+    habit: Habit | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Where a request goes on in its session."""
+
+    known: Knowledge
+    step: Step
+    start: Loaded
+    """The checkpoint of the turn that the step follows, if the agent that is asked can read it."""
+    is_latest: bool
+    """Whether that is the thread's latest checkpoint, as LangGraph finds it, or the thread has none."""
+
+
+def unknown_session(session: Session) -> NotFound:
+    """Return the error for a session that does not exist, or is another principal's."""
+    return NotFound(f"There is no session {session.id!r}.", code="session_not_found")

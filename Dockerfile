@@ -16,7 +16,8 @@ COPY pyproject.toml requirements.lock ./
 # What to install is said by the project, without dev and demo; the lock, as constraints, gives versions and hashes.
 # A package that the lock does not know fails the build.
 RUN uv venv /opt/venv \
- && uv pip install --python /opt/venv --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra otel
+ && uv pip install --python /opt/venv --require-hashes --constraints requirements.lock --requirements pyproject.toml \
+    --extra otel --extra postgres
 COPY README.md LICENSE ./
 COPY graph graph
 COPY server server

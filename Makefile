@@ -11,7 +11,7 @@ PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench soak audit
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench bench-replicas soak audit
 
 all: check test
 
@@ -22,7 +22,7 @@ setup: .venv/.ready
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --python .venv/bin/python --require-hashes --constraints requirements.lock \
-	  --requirements pyproject.toml --extra demo --extra otel
+	  --requirements pyproject.toml --extra demo --extra otel --extra postgres
 	$(UV) pip install --python .venv/bin/python --no-deps --editable .
 	@touch $@
 
@@ -84,6 +84,9 @@ nightly: dev
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
+
+bench-replicas: dev
+	.venv/bin/python -m benchmarks.replicas $(ARGS)
 
 soak: dev
 	.venv/bin/python -m benchmarks.soak $(ARGS)

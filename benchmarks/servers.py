@@ -50,14 +50,16 @@ def endpoint() -> Iterator[str]:
 
 
 @contextmanager
-def serving(name: str, url: str, folder: Path) -> Iterator[Running]:
-    """Run one of the servers in a folder of its own, with its database there."""
+def serving(name: str, url: str, folder: Path, **settings: str) -> Iterator[Running]:
+    """Run one of the servers in a folder of its own, with its database there unless the settings name another."""
     port = free_port()
     command = COMMANDS[name](port)
     place = folder / name
     place.mkdir(exist_ok=True)
     with open(place / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=place, env=_environment(url, port), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=place, env={**_environment(url, port), **settings}, stdout=log, stderr=log
+        )
     try:
         _wait_for(port, process)
         yield Running(name, port, process.pid)

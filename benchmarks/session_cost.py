@@ -26,6 +26,7 @@ from graph.run import Position
 from graph.state import OUR_AGENT, TurnContext
 from server.messages.convert import unpaired
 from server.sessions.index import SessionIndex, open_index
+from server.sessions.leases import Leases
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.runs import Work
@@ -85,7 +86,7 @@ async def measure(url: str) -> None:
     async with open_agents(settings) as assembly:
         while assembly.toolbox.health()["echo"].state == "starting":  # noqa: ASYNC110 - once, before anything is measured
             await asyncio.sleep(0.05)
-        index = await open_index(assembly.checkpointer)
+        index = await open_index(assembly.checkpointer, Leases(session_wait=1))
         turn, plain = Stored(assembly, index), Plain(assembly)
         costs = [await cpu(turn.take) for _ in range(TURNS + SAMPLES // 2)]
         thread = await turn.messages()

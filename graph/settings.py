@@ -40,7 +40,8 @@ class AgentSettings(ModelSettings):
     )
     checkpoint_url: str = Field(
         "sqlite:///data/chat-agent.db",
-        description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db or memory://",
+        description="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db, "
+        "postgresql://user:password@host/database or memory://",
     )
 
     @field_validator("agents")
@@ -54,6 +55,6 @@ class AgentSettings(ModelSettings):
     @field_validator("checkpoint_url")
     @classmethod
     def _is_a_kind_of_database(cls, value: str) -> str:
-        if not re.match(r"sqlite:///.|memory://$", value):
-            raise ValueError("sessions are kept in SQLite or in memory, written as below")
+        if not re.match(r"sqlite:///.|postgres(ql)?://.|memory://$", value):
+            raise ValueError("sessions are kept in SQLite, in PostgreSQL or in memory, written as below")
         return value

@@ -43,6 +43,7 @@ from server.sessions.index import open_index
 from server.sessions.limits import SessionLimits
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
+from server.sessions.shared_leases import open_leases
 from server.sessions.sweeper import sweep
 from server.settings import ServerSettings
 from tools.tasks import end_tasks, to_the_end
@@ -110,11 +111,12 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
 @asynccontextmanager
 async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents) -> AsyncIterator[None]:
     """Open the agents and the index of their sessions; close them in reverse order."""
-    runs = RunOwner(session_wait=settings.session_wait, run_timeout=settings.run_timeout)
     async with telemetry(settings.otel_exporter_otlp_endpoint), agents(settings) as assembly:
-        index = await open_index(assembly.checkpointer)
+        leases = open_leases(assembly.checkpointer.database, session_wait=settings.session_wait)
+        index = await open_index(assembly.checkpointer, leases)
+        runs = RunOwner(leases, run_timeout=settings.run_timeout)
         limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
-        app.state.sessions = Sessions(assembly, index, runs, limits)
+        app.state.sessions = Sessions(assembly, index, runs, leases, limits)
         app.state.models = Models(
             settings.ollama_model,
             [name for name in assembly.agents if name != OUR_AGENT],
@@ -123,7 +125,8 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
             assembly.model.endpoint.names,
         )
         beside = {
-            asyncio.create_task(sweep(index, runs, settings)),
+            asyncio.create_task(leases.keep(runs.stop_first)),
+            asyncio.create_task(sweep(index, leases, settings)),
             asyncio.create_task(_warn_of_silent_model(assembly)),
         }
         try:

@@ -9,8 +9,10 @@ import pytest
 from server.settings import ServerSettings
 from tests.support.agent_server import AgentServer, agent_server
 from tests.support.canary import CANARY
+from tests.support.databases import KINDS, SQLITE
 from tests.support.loopback import served
 from tests.support.open_meteo import OpenMeteo
+from tests.support.postgres import Postgres, running_postgres
 from tests.support.upstream import Upstream
 from tools.bundled.settings import ToolSettings
 
@@ -47,6 +49,33 @@ def upstream_url(upstream: Upstream) -> Iterator[str]:
     """Where the model endpoint answers."""
     with served(upstream.app) as url:
         yield f"{url}/v1"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL server of this process."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of each kind."""
+    match request.param:
+        case "postgresql":
+            server: Postgres = request.getfixturevalue("postgres")
+            return server.new_database()
+        case "memory":
+            return "memory://"
+    return SQLITE
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def every_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The database of all servers of a test: one of each kind that is kept, in turn."""
+    url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else SQLITE
+    monkeypatch.setenv("CHECKPOINT_URL", url)
+    return str(url)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ class Database(ABC):
     """
 
     kind: ClassVar[Literal["sqlite", "postgresql"]]
+    is_shared: ClassVar[bool]
+    """Whether several processes may use it at once."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
@@ -38,12 +40,12 @@ class Database(ABC):
         self._timing = Lock()
 
     async def read(self, work: Callable[[], Result]) -> Result:
-        """Do work that sees one state of the database, and return what it returns.
+        """Do work that reads, and return what it returns; others may write between two of its statements.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
-        return await self.in_thread(partial(self._timed, "read", partial(self.snapshot, work)))
+        return await self.in_thread(partial(self._timed, "read", partial(self.reading, work)))
 
     async def write(self, work: Callable[[], Result]) -> Result:
         """Do work in one transaction, and return what it returns.
@@ -54,6 +56,23 @@ class Database(ABC):
         """
         return await asyncio.shield(self.in_thread(partial(self._timed, "write", partial(self.transaction, work))))
 
+    async def rows(self, query: str, /, **values: object) -> Sequence[Row]:
+        """Return the rows of a query.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        return await self.read(partial(self.select, query, **values))
+
+    async def do(self, statement: str, /, **values: object) -> Sequence[Row]:
+        """Execute one statement that changes rows, as a transaction of its own, and return what it returns.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        select = partial(self.select, statement, **values)
+        return await asyncio.shield(self.in_thread(partial(self._timed, "write", partial(self.reading, select))))
+
     def in_thread(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         """Do work in a thread of the database."""
         return asyncio.get_running_loop().run_in_executor(self.threads, work)
@@ -63,7 +82,7 @@ class Database(ABC):
         """Do work for a caller in any thread, who waits for it: inside a piece of work, or in a transaction."""
 
     @abstractmethod
-    def snapshot(self, work: Callable[[], Result]) -> Result:
+    def reading(self, work: Callable[[], Result]) -> Result:
         """Do work that reads, in a thread of the database."""
 
     @abstractmethod
@@ -75,8 +94,8 @@ class Database(ABC):
         """Return all rows of a query at once."""
 
     @abstractmethod
-    def execute(self, statement: str, /, **values: object) -> int:
-        """Execute a statement, and return how many rows it changed."""
+    def execute(self, statement: str, /, **values: object) -> None:
+        """Execute a statement; an error may come with a later one, or at the end of the piece of work."""
 
     @abstractmethod
     def delete_rows(self, table: str, thread_id: str, until: float) -> bool:

@@ -1,7 +1,7 @@
 """Open the database that CHECKPOINT_URL names."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 from graph.storage.saver import CheckpointUrlError, ThreadSaver
@@ -9,18 +9,33 @@ from graph.storage.sqlite import claimed_file, open_sqlite
 
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 @asynccontextmanager
 async def open_checkpointer(url: str) -> AsyncIterator[ThreadSaver]:
-    """Open the database that a URL names, `memory://` or `sqlite:///path`, and close it at the end.
+    """Open the database that a URL names, and close it at the end: `sqlite:///path`, `postgresql://…` or `memory://`.
 
     Raises:
         CheckpointUrlError: another kind of URL, or a database that cannot be opened.
     """
+    if url.startswith(POSTGRES):
+        async with _open_postgres(url) as saver:
+            yield saver
+        return
     with claimed(url):
         async with open_sqlite(sqlite_path(url)) as saver:
             yield saver
+
+
+def _open_postgres(url: str) -> AbstractAsyncContextManager[ThreadSaver]:
+    try:
+        from graph.storage.postgres import open_postgres  # needs an extra package
+    except ImportError as error:
+        raise CheckpointUrlError(
+            "CHECKPOINT_URL: PostgreSQL needs the extra 'postgres': pip install '.[postgres]'"
+        ) from error
+    return open_postgres(url)
 
 
 @contextmanager
@@ -36,13 +51,15 @@ def claimed(url: str) -> Iterator[None]:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return the file of a `sqlite:///` URL, of which a fourth slash makes the path absolute; None for memory.
+    """Return the file of a `sqlite:///` URL, of which a fourth slash makes the path absolute; None for others.
 
     Raises:
         CheckpointUrlError: another kind of URL.
     """
-    if url == MEMORY:
+    if url == MEMORY or url.startswith(POSTGRES):
         return None
     if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
-        raise CheckpointUrlError(f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db or memory://.")
+        raise CheckpointUrlError(
+            f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db, postgresql://… or memory://."
+        )
     return Path(path)

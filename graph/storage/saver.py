@@ -125,7 +125,7 @@ class ThreadSaver(BaseCheckpointSaver[str], ABC):
         Raises:
             Exception: the database's own, if the row cannot be written.
         """
-        probe = "INSERT INTO probes VALUES (1, :now) ON CONFLICT (only) DO UPDATE SET at = excluded.at"
+        probe = 'INSERT INTO probes VALUES (1, :now) ON CONFLICT ("only") DO UPDATE SET at = excluded.at'
         await self.database.write(partial(self.database.execute, probe, now=time.time()))
 
     @override

@@ -25,7 +25,7 @@ class SqliteDatabase(Database):
     that the server reads and writes would wait behind them.
     """
 
-    kind = "sqlite"
+    kind, is_shared = "sqlite", False
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: Path | None) -> None:
         super().__init__(thread)
@@ -41,7 +41,7 @@ class SqliteDatabase(Database):
         return self.threads.submit(self.transaction, work).result()
 
     @override
-    def snapshot(self, work: Callable[[], Result]) -> Result:
+    def reading(self, work: Callable[[], Result]) -> Result:
         return work()
 
     @override
@@ -66,13 +66,13 @@ class SqliteDatabase(Database):
         return cast(Sequence[Row], self.connection.execute(query, values).fetchall())
 
     @override
-    def execute(self, statement: str, /, **values: object) -> int:
-        return self.connection.execute(statement, values).rowcount
+    def execute(self, statement: str, /, **values: object) -> None:
+        self.connection.execute(statement, values)
 
     @override
     def delete_rows(self, table: str, thread_id: str, until: float) -> bool:
         some = f"SELECT rowid FROM {table} WHERE thread_id = :thread ORDER BY rowid DESC LIMIT {ROWS_AT_ONCE}"
-        while self.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", thread=thread_id):
+        while self.connection.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", {"thread": thread_id}).rowcount:
             if time.monotonic() > until:
                 return False
         return True

@@ -25,6 +25,7 @@ from server.http.http1 import SPEAKING
 from server.http.key_file import KeysError
 from server.http.logs import log_config
 from server.sessions.index import open_index
+from server.sessions.leases import Leases
 from server.settings import ServerSettings
 from tools.addresses import is_loopback
 
@@ -124,4 +125,4 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
 
 async def _open_once(checkpoint_url: str) -> None:
     async with open_checkpointer(checkpoint_url) as saver:
-        await open_index(saver)
+        await open_index(saver, Leases(session_wait=0))

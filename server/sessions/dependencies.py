@@ -1,5 +1,6 @@
 """The sessions as handlers get them: opened by the lifespan, injected by FastAPI."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,8 +8,10 @@ from fastapi import Depends, Request
 from opentelemetry import trace
 
 from graph.assembly import Assembly
+from server.errors import RunCancelled
 from server.http.identity import state_of
 from server.sessions.index import SessionIndex
+from server.sessions.leases import Leases
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.records import SessionRecord
@@ -24,6 +27,7 @@ class Sessions:
     assembly: Assembly
     index: SessionIndex
     runs: RunOwner
+    leases: Leases
     limits: SessionLimits
 
     def start(self, request: TurnRequest) -> Run:
@@ -32,8 +36,10 @@ class Sessions:
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, also while its first turn runs, or None if there is no such session."""
-        stored = await self.index.get(session)
-        return stored or next(map(_begun_by, self.runs.of(session.thread_id)), None)
+        if stored := await self.index.get(session):
+            return stored
+        begun = await self._begun(session.principal)
+        return begun.get(session)
 
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
         """Return a principal's sessions, the one last used first; `after` is the last one of the page before.
@@ -41,10 +47,7 @@ class Sessions:
         Raises:
             NotFound: there is no session `after`.
         """
-        begun = {}
-        for run in self.runs.in_sessions_of(principal):
-            if run.session and await self.index.get(run.session) is None:
-                begun[run.session] = _begun_by(run)
+        begun = await self._begun(principal)
         if after is not None and after not in begun:
             return await self.index.page(principal, limit=limit, after=after)
         names = list(begun)
@@ -52,14 +55,34 @@ class Sessions:
         stored = await self.index.page(principal, limit=limit, after=None)
         return [*first, *(record for record in stored if record.session not in begun)][:limit]
 
+    async def running(self, sessions: Collection[Session]) -> Collection[Session]:
+        """Return those of the sessions in which a run is in progress, here or in another process."""
+        here = {session for session in sessions if self.runs.of(session.thread_id)}
+        return here.union(await self.leases.running_elsewhere(sessions))
 
-def _begun_by(run: Run) -> SessionRecord:
-    """Return the record of a session that only its first run knows."""
-    assert run.session is not None
+    async def stop_run(self, session: Session) -> None:
+        """Stop the session's run in progress, if there is one, and wait for its end."""
+        if await self.leases.cancel(session):
+            return
+        for run in self.runs.of(session.thread_id)[:1]:
+            run.stop(RunCancelled())
+            await run.ended()
+
+    async def _begun(self, principal: str) -> Mapping[Session, SessionRecord]:
+        """Return the records of a principal's sessions that only their first runs know, the newest first."""
+        begun = dict(await self.leases.begun_elsewhere(principal))
+        for run in self.runs.in_sessions_of(principal):
+            if run.session and await self.index.get(run.session) is None:
+                begun[run.session] = run.began
+        newest_first = sorted(begun.items(), key=lambda item: item[1], reverse=True)
+        return {session: _begun_at(session, began) for session, began in newest_first}
+
+
+def _begun_at(session: Session, began: float) -> SessionRecord:
     return SessionRecord(
-        session=run.session,
-        created_at=run.began,
-        updated_at=run.began,
+        session=session,
+        created_at=began,
+        updated_at=began,
         turns=0,
         branches=0,
         bytes=0,

@@ -19,38 +19,34 @@ from graph.state import MESSAGES
 from graph.storage.run_saver import Loaded, Put
 from graph.storage.saver import ThreadSaver
 from server.messages.tool_results import results_at_end
-from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, TURN, known_turn, recall, storable
+from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_TURNS, TURN, known_turn, recall, storable
+from server.sessions.leases import Leases
 from server.sessions.migrations import migrate
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn, Mode, reconcile
-from server.sessions.records import AnsweredTurn, Found, SessionRecord, unknown_session
+from server.sessions.records import RECORD, AnsweredTurn, Found, SessionRecord, session_record, unknown_session
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
 # How long one transaction of a deletion goes on.
 PIECE_SECONDS = 0.01
-# The columns of a session's record.
-RECORD = """
-principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
-waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent
-"""
 
 
-async def open_index(saver: ThreadSaver) -> "SessionIndex":
+async def open_index(saver: ThreadSaver, leases: Leases) -> "SessionIndex":
     """Return the index beside a database's checkpoints, with its tables migrated to the current version.
 
     Raises:
         CheckpointUrlError: a newer version of chat-agent has changed them.
     """
     await saver.database.write(partial(migrate, saver.database))
-    return SessionIndex(saver)
+    return SessionIndex(saver, leases)
 
 
 class SessionIndex:
     """The sessions and turns of a database."""
 
-    def __init__(self, saver: ThreadSaver) -> None:
-        self._saver, self._db = saver, saver.database
+    def __init__(self, saver: ThreadSaver, leases: Leases) -> None:
+        self._saver, self._db, self._leases = saver, saver.database, leases
         self.is_clean = True
         """Whether the database's log is free of deleted data."""
 
@@ -97,8 +93,13 @@ class SessionIndex:
         return start.checkpoint and Found(known=known, step=step, start=start, is_latest=latest == after)
 
     async def store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
-        """Store a turn with what its run put, in one transaction; it becomes the newest of its session."""
+        """Store a turn with what its run put, in one transaction; it becomes the newest of its session.
+
+        Raises:
+            Unavailable: another process holds the session; nothing is stored.
+        """
         await self._db.write(partial(self._store, session, turn, puts))
+        self._leases.ended(session)
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
         stored = self._saver.store(puts)
@@ -118,6 +119,7 @@ class SessionIndex:
         self._db.execute(
             ENTER_SESSION, **_key(session), digest=turn.digest, habit=turn.habit, bytes=stored, now=time.time()
         )
+        self._leases.end(session)
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, or None if there is no such session of the principal."""
@@ -141,13 +143,13 @@ class SessionIndex:
 
     async def count(self) -> int:
         """Return how many sessions there are."""
-        [row] = await self._db.read(partial(self._db.select, "SELECT count(*) AS count FROM sessions"))
+        [row] = await self._db.rows("SELECT count(*) AS count FROM sessions")
         return int(row["count"])
 
     async def stored_by(self, principal: str) -> int:
         """Return how many bytes the turns of a principal's sessions have stored."""
         query = "SELECT coalesce(sum(bytes), 0) AS bytes FROM sessions WHERE principal = :principal"
-        [row] = await self._db.read(partial(self._db.select, query, principal=principal))
+        [row] = await self._db.rows(query, principal=principal)
         return int(row["bytes"])
 
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
@@ -174,30 +176,21 @@ class SessionIndex:
 
     async def end_of_branch(self, session: Session, branch: int | None) -> KnownTurn | None:
         """Return a branch's last turn, or the newest turn of all; None where there is none."""
-        if branch is None:
-            query = f"SELECT {TURN} FROM sessions JOIN turns ON turn = newest WHERE sessions.thread_id = :thread"
-        else:
-            query = (
-                f"SELECT {TURN} FROM turns WHERE thread_id = :thread AND branch = :branch ORDER BY turn DESC LIMIT 1"
-            )
+        newest = "sessions JOIN turns ON turn = newest WHERE sessions.thread_id = :thread"
+        last = "turns WHERE thread_id = :thread AND branch = :branch ORDER BY turn DESC LIMIT 1"
+        query = f"SELECT {TURN} FROM {newest if branch is None else last}"
         row = await self._db.read(partial(self._db.one, query, thread=session.thread_id, branch=branch))
         return known_turn(row) if row else None
 
     async def reset(self, session: Session) -> None:
         """Forget all turns of a session and keep its id."""
-        touch = "UPDATE sessions SET updated_at = :now WHERE thread_id = :thread"
-        await self._db.write(partial(self._db.execute, touch, thread=session.thread_id, now=time.time()))
+        used = "UPDATE sessions SET updated_at = :now WHERE thread_id = :thread"
+        await self._db.write(partial(self._db.execute, used, thread=session.thread_id, now=time.time()))
         await to_the_end(self._delete(session, self._saver.tables.names))
 
     def _forget_lost_turns(self, session: Session) -> None:
-        for statement in (
-            "DELETE FROM turns WHERE thread_id = :thread AND NOT EXISTS (SELECT 1 FROM checkpoints AS kept WHERE "
-            "kept.thread_id = turns.thread_id AND checkpoint_ns = '' AND kept.checkpoint_id = turns.checkpoint_id)",
-            "UPDATE sessions SET newest = (SELECT max(turn) FROM turns WHERE thread_id = :thread) "
-            "WHERE thread_id = :thread",
-            "UPDATE sessions SET habit = NULL, branches = 0 WHERE thread_id = :thread AND newest IS NULL",
-            f"UPDATE sessions SET bytes = {self._saver.tables.bytes_of_session} WHERE thread_id = :thread",
-        ):
+        count = f"UPDATE sessions SET bytes = {self._saver.tables.bytes_of_session} WHERE thread_id = :thread"
+        for statement in (*FORGET_LOST_TURNS, count):
             self._db.execute(statement, thread=session.thread_id)
 
     async def delete(self, session: Session) -> None:
@@ -209,13 +202,14 @@ class SessionIndex:
 
         If the process is killed in between, an empty session is left. The sweeper deletes it when it is old enough.
         """
-        while not await self._db.write(partial(self._delete_some, session.thread_id, tables)):
+        while not await self._db.write(partial(self._delete_some, session, tables)):
             pass
         await self.clean_up()
 
-    def _delete_some(self, thread: str, tables: Sequence[str]) -> bool:
+    def _delete_some(self, session: Session, tables: Sequence[str]) -> bool:
         """Delete for as long as a piece may take, and return whether that was all."""
-        until = time.monotonic() + PIECE_SECONDS
+        thread, until = session.thread_id, time.monotonic() + PIECE_SECONDS
+        self._leases.check(session)
         self._db.execute("DELETE FROM turns WHERE thread_id = :thread", thread=thread)
         self._db.execute(
             "UPDATE sessions SET newest = NULL, habit = NULL, branches = 0, bytes = 0 WHERE thread_id = :thread",
@@ -238,7 +232,7 @@ class SessionIndex:
         ORDER BY updated_at LIMIT :limit
         """
         times = {"latest": max(one_turn, more_turns), "one_turn": one_turn, "more_turns": more_turns}
-        rows = await self._db.read(partial(self._db.select, query, limit=limit, **times))
+        rows = await self._db.rows(query, limit=limit, **times)
         return [Session(row["principal"], row["id"]) for row in rows]
 
     def _records(self, condition: str, limit: int = 1, **values: object) -> list[SessionRecord]:
@@ -249,14 +243,7 @@ class SessionIndex:
             limit=limit,
             **values,
         )
-        return [
-            SessionRecord(
-                session=Session(row["principal"], row["id"]),
-                waiting=bool(row["waiting"]),
-                **{name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "bytes", "agent")},
-            )
-            for row in rows
-        ]
+        return [session_record(row) for row in rows]
 
 
 def _key(session: Session) -> dict[str, Any]:

@@ -51,6 +51,13 @@ ON CONFLICT (thread_id) DO UPDATE SET
     branches = CASE WHEN excluded.branches > sessions.branches THEN excluded.branches ELSE sessions.branches END,
     bytes = sessions.bytes + excluded.bytes
 """
+# Turns whose checkpoints were deleted by others.
+FORGET_LOST_TURNS = (
+    "DELETE FROM turns WHERE thread_id = :thread AND NOT EXISTS (SELECT 1 FROM checkpoints AS kept WHERE "
+    "kept.thread_id = turns.thread_id AND checkpoint_ns = '' AND kept.checkpoint_id = turns.checkpoint_id)",
+    "UPDATE sessions SET newest = (SELECT max(turn) FROM turns WHERE thread_id = :thread) WHERE thread_id = :thread",
+    "UPDATE sessions SET habit = NULL, branches = 0 WHERE thread_id = :thread AND newest IS NULL",
+)
 
 
 def recall(db: Database, session: Session, transcript: Transcript) -> tuple[Knowledge, str | None]:

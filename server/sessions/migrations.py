@@ -107,6 +107,20 @@ CREATE TABLE turns (
     agent TEXT NOT NULL            -- which answered it: AGENTS may name several
 )
     """,
+    "CREATE SEQUENCE lease_tokens",
+    # Which process runs in which session. Not in the log: after a crash of the server nobody holds anything.
+    """
+CREATE UNLOGGED TABLE leases (
+    thread_id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    id TEXT NOT NULL,
+    owner TEXT NOT NULL,           -- the process
+    token BIGINT NOT NULL DEFAULT nextval('lease_tokens'),
+    run_began DOUBLE PRECISION,    -- NULL where it is not held for a run
+    is_cancelled BOOLEAN NOT NULL DEFAULT FALSE,
+    expires_at TIMESTAMPTZ NOT NULL
+)
+    """,
     "CREATE INDEX turns_by_digest ON turns (thread_id, digest, turn)",
     "CREATE INDEX turns_by_call ON turns (waits_for, thread_id) WHERE waits_for IS NOT NULL",
     "CREATE INDEX turns_by_branch ON turns (thread_id, branch, turn)",

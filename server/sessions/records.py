@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graph.storage.database import Row
 from graph.storage.run_saver import Loaded
 from server.errors import NotFound
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, Step
+
+# The columns of a session and its newest turn.
+RECORD = """
+principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
+waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,12 @@ class Found:
     """The checkpoint of the turn that the step follows, if the agent that is asked can read it."""
     is_latest: bool
     """Whether that is the thread's latest checkpoint, as LangGraph finds it, or the thread has none."""
+
+
+def session_record(row: Row) -> SessionRecord:
+    """Return the record of a row with the columns of RECORD."""
+    columns = {name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "bytes", "agent")}
+    return SessionRecord(session=Session(row["principal"], row["id"]), waiting=bool(row["waiting"]), **columns)
 
 
 def unknown_session(session: Session) -> NotFound:

@@ -1,5 +1,6 @@
 """GET, POST and DELETE under /v1/sessions."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -12,7 +13,6 @@ from server.messages.shapes import Message
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
 from server.sessions.naming import Session
 from server.sessions.records import SessionRecord, unknown_session
-from server.sessions.runs import RunOwner
 from server.sessions.turn import turn_messages
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -75,7 +75,8 @@ async def list_sessions(
     principal = state_of(request.scope).principal
     cursor = Session(principal, checked_id(after, "after")) if after is not None else None
     records = await sessions.page(principal, limit=limit + 1, after=cursor)
-    page = [dump_session(record, sessions.runs) for record in records[:limit]]
+    running = await sessions.running([record.session for record in records])
+    page = [dump_session(record, running) for record in records[:limit]]
     first_id, last_id = (page[0].id, page[-1].id) if page else (None, None)
     return SessionPage(data=page, first_id=first_id, last_id=last_id, has_more=len(records) > limit)
 
@@ -83,8 +84,7 @@ async def list_sessions(
 @router.get("/{session_id}", responses=may_fail(400, 401, 404))
 async def retrieve_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Describe a session."""
-    record = await _record(_session(session_id, request), sessions)
-    return dump_session(record, sessions.runs)
+    return await _described(_session(session_id, request), sessions)
 
 
 @router.get("/{session_id}/messages", responses=may_fail(400, 401, 404), response_model_exclude_unset=True)
@@ -113,20 +113,18 @@ async def list_messages(
 async def reset_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Forget the conversation, after its run in progress; the session keeps its id."""
     session = _session(session_id, request)
-    async with sessions.runs.exclusively(session.thread_id):
+    async with sessions.leases.held(session):
         await _record(session, sessions)
         await sessions.index.reset(session)
-    return dump_session(await _record(session, sessions), sessions.runs)
+    return await _described(session, sessions)
 
 
 @router.post("/{session_id}/cancel", responses=may_fail(400, 401, 404))
 async def cancel_run(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionObject:
     """Stop the session's run in progress, if there is one, and wait for its end; what was said until then is kept."""
     session = _session(session_id, request)
-    for run in sessions.runs.of(session.thread_id)[:1]:
-        run.stop(RunCancelled())
-        await run.ended()
-    return dump_session(await _record(session, sessions), sessions.runs)
+    await sessions.stop_run(session)
+    return await _described(session, sessions)
 
 
 @router.delete("/{session_id}", responses=may_fail(400, 401, 404, 409))
@@ -135,14 +133,15 @@ async def delete_session(session_id: SessionId, request: Request, sessions: Sess
     session = _session(session_id, request)
     for run in sessions.runs.of(session.thread_id):
         run.stop(RunCancelled())
-    async with sessions.runs.exclusively(session.thread_id):
+    await sessions.leases.cancel(session)
+    async with sessions.leases.held(session):
         await _record(session, sessions)
         await sessions.index.delete(session)
     return SessionDeleted(id=session_id)
 
 
-def dump_session(record: SessionRecord, runs: RunOwner) -> SessionObject:
-    """Return a session as its owner is shown it."""
+def dump_session(record: SessionRecord, running: Collection[Session]) -> SessionObject:
+    """Return a session as its owner is shown it; `running` are those with a run in progress."""
     status: Literal["waiting", "idle"] = "waiting" if record.waiting else "idle"
     return SessionObject(
         id=record.session.id,
@@ -151,12 +150,16 @@ def dump_session(record: SessionRecord, runs: RunOwner) -> SessionObject:
         turns=record.turns,
         branches=record.branches,
         bytes=record.bytes,
-        status="running" if runs.of(record.session.thread_id) else status,
+        status="running" if record.session in running else status,
     )
 
 
 def _session(session_id: str, request: Request) -> Session:
     return claim_session(request, checked_id(session_id, "session_id"))
+
+
+async def _described(session: Session, sessions: Sessions) -> SessionObject:
+    return dump_session(await _record(session, sessions), await sessions.running([session]))
 
 
 async def _record(session: Session, sessions: Sessions) -> SessionRecord:

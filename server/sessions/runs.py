@@ -8,22 +8,22 @@ awaited to its end.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from math import inf
 from typing import Any
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 import anyio
 from langchain_core.runnables.config import var_child_runnable_config
 
 from graph.event_queue import EventQueue
 from graph.events import RunEvent, ToolStarted
-from server.errors import AgentError, ApiError, RunTimedOut, SessionBusy, Unavailable
+from server.errors import AgentError, ApiError, RunTimedOut, Unavailable
 from server.http.foreign_errors import as_api_error
 from server.http.stats import STATS, RequestStats
+from server.sessions.leases import Leases
 from server.sessions.naming import Session
 from server.sessions.observed import observe
 
@@ -102,7 +102,8 @@ class Run:
             log.error("%s does not end though it was cancelled.", self.task.get_name())
 
     async def _own(self, owner: "RunOwner", work: Work) -> None:
-        async with owner.exclusively(self.thread_id):
+        held = owner.leases.held(self.session, run_began=self.began) if self.session else nullcontext()
+        async with held:
             deadline = asyncio.get_running_loop().call_later(owner.run_timeout, self.stop, RunTimedOut())
             try:
                 await work(self._queue)
@@ -158,13 +159,12 @@ class RunOwner:
     """All runs in progress.
 
     Args:
-        session_wait: seconds a run waits for the one before it in its session.
+        leases: the sessions that this process holds.
         run_timeout: seconds after which a run is stopped.
     """
 
-    def __init__(self, *, session_wait: float, run_timeout: float) -> None:
-        self.session_wait, self.run_timeout = session_wait, run_timeout
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+    def __init__(self, leases: Leases, *, run_timeout: float) -> None:
+        self.leases, self.run_timeout = leases, run_timeout
         self._runs: dict[Run, None] = {}  # in the order in which they were started
 
     def start(self, session: Session, work: Work) -> Run:
@@ -205,6 +205,11 @@ class RunOwner:
         """Return the runs of a thread: the one in progress, and those that wait for its end."""
         return [run for run in self._runs if run.thread_id == thread_id]
 
+    def stop_first(self, thread_id: str, told: ApiError) -> None:
+        """Stop the run in progress in a thread; its reader is told why."""
+        for run in self.of(thread_id)[:1]:
+            run.stop(told)
+
     def stop_all(self) -> None:
         """Stop every run; their readers are told."""
         for run in self._runs:
@@ -214,28 +219,6 @@ class RunOwner:
         """Stop every run and wait for their ends."""
         self.stop_all()
         await asyncio.gather(*(run.aclose() for run in list(self._runs)))
-
-    @asynccontextmanager
-    async def exclusively(self, thread_id: str, *, wait: float | None = None) -> AsyncIterator[None]:
-        """Hold the thread, first come first served; `wait` seconds instead of the owner's.
-
-        Raises:
-            SessionBusy: it was not free in time.
-        """
-        lock = self._locks.setdefault(thread_id, asyncio.Lock())
-        try:
-            async with asyncio.timeout(self.session_wait if wait is None else wait):
-                await lock.acquire()
-        except TimeoutError:
-            raise SessionBusy(
-                "The session is busy with another request. Try again when that is done.",
-                code="session_busy",
-                headers={"Retry-After": "1"},
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _forget(self, run: Run) -> None:
         del self._runs[run]

@@ -22,6 +22,13 @@ CERTIFICATES = ssl.create_default_context()
 HELLO: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
 
 
+class ClosedWhenUnused(openai.DefaultHttpxClient):
+    """The SDK's HTTP client, which closes itself as the one does that the SDK makes."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass(frozen=True)
 class AgentServer:
     """A running server."""
@@ -38,7 +45,7 @@ class AgentServer:
             api_key=key,
             default_headers=headers,
             max_retries=retries,
-            http_client=openai.DefaultHttpxClient(verify=CERTIFICATES),
+            http_client=ClosedWhenUnused(verify=CERTIFICATES),
         )
 
     def post(self, body: dict[str, Any], **options: Any) -> httpx.Response:

@@ -1,17 +1,32 @@
 """Every kind of database: what holds for one holds for all."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import psycopg
 
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
 from server.sessions.index import SessionIndex, open_index
+from server.sessions.leases import Leases
 
-URLS = ["sqlite:///data/chat-agent.db", "memory://"]
+SQLITE = "sqlite:///data/chat-agent.db"
+KINDS = ["sqlite", "memory", "postgresql"]
+
+
+def select(url: str, query: str) -> list[Any]:
+    """Return rows of a database, read behind the server's back."""
+    if url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+            return database.execute(query).fetchall()
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
 
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[ThreadSaver, SessionIndex]]:
     """Open a database with the index of its sessions."""
     async with open_checkpointer(url) as saver:
-        yield saver, await open_index(saver)
+        yield saver, await open_index(saver, Leases(session_wait=1))

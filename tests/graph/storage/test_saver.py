@@ -8,12 +8,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
 from graph.storage.saver import ThreadSaver
-from tests.support.databases import URLS, opened
+from tests.support.databases import opened
 
 
-@pytest.fixture(params=URLS)
-async def saver(request: pytest.FixtureRequest) -> AsyncIterator[ThreadSaver]:
-    async with opened(request.param) as (saver, _):
+@pytest.fixture
+async def saver(database_url: str) -> AsyncIterator[ThreadSaver]:
+    async with opened(database_url) as (saver, _):
         yield saver
 
 

@@ -15,14 +15,13 @@ from langchain_core.tools import tool
 from graph.agent import AgentGraph, build_agent
 from graph.model.client import open_model
 from graph.settings import AgentSettings
-from graph.storage.sqlite import SqliteThreads
+from graph.storage.saver import ThreadSaver
 from graph.storage.thread_rows import StillNeeded
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.threads import sqlite_threads
+from tests.support.databases import opened
 from tests.support.upstream import Answer, Call, Upstream
 
 DURABILITIES = ["exit", "async", "sync"]
-ALL = {table: f"SELECT * FROM {table} ORDER BY rowid" for table in ("checkpoints", "writes")}
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Thread:
     """A thread of an agent whose saver is open."""
 
     agent: AgentGraph
-    saver: SqliteThreads
+    saver: ThreadSaver
     id: str
 
     async def run(self, text: str | None, durability: Any, at: str | None = None) -> str:
@@ -48,17 +47,18 @@ class Thread:
         config: Any = {"configurable": {"thread_id": self.id, "checkpoint_id": at}}
         return [str(message.content) for message in (await self.agent.aget_state(config)).values.get("messages", [])]
 
-    async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+    async def rows(self) -> dict[str, list[dict[str, Any]]]:
         """All that is stored."""
         database = self.saver.database
-        found = {table: await database.read(partial(database.select, query)) for table, query in ALL.items()}
-        return {table: [tuple(row) for row in rows] for table, rows in found.items()}
+        found = {
+            table: await database.read(partial(database.select, f"SELECT * FROM {table}"))
+            for table in self.saver.tables.names
+        }
+        return {table: sorted(map(dict, rows), key=str) for table, rows in found.items()}
 
     async def written_last(self) -> str:
         """The checkpoint that was written last."""
-        rows = await self.rows()
-        checkpoint_id: str = rows["checkpoints"][-1][2]
-        return checkpoint_id
+        return str(max(row["checkpoint_id"] for row in (await self.rows())["checkpoints"]))
 
 
 @tool
@@ -68,9 +68,9 @@ def look() -> str:
 
 
 @pytest.fixture
-async def thread(upstream_url: str) -> AsyncIterator[Thread]:
+async def thread(upstream_url: str, database_url: str) -> AsyncIterator[Thread]:
     settings = AgentSettings(ollama_model=MODEL, ollama_base_url=upstream_url)
-    async with sqlite_threads() as saver, open_model(settings) as model:
+    async with opened(database_url) as (saver, _), open_model(settings) as model:
         yield Thread(build_agent(model, [look], checkpointer=saver), saver, str(uuid4()))
 
 
@@ -91,7 +91,7 @@ async def test_m23_the_newest_run_leaves_no_row_behind(thread: Thread, upstream:
 async def test_m23_all_runs_are_deleted_at_once(thread: Thread, durability: str) -> None:
     runs = [await thread.run(text, durability) for text in ("One", "Two")]
     await thread.saver.adelete_for_runs(runs)
-    assert await thread.rows() == {"checkpoints": [], "writes": []}
+    assert await thread.rows() == {table: [] for table in thread.saver.tables.names}
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)

@@ -14,6 +14,7 @@ from graph.event_queue import EventQueue
 from graph.model.answer import Said
 from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
+from server.sessions.leases import Leases
 from server.sessions.naming import Session
 from server.sessions.reply import RunStream
 from server.sessions.runs import RunOwner, Work
@@ -34,7 +35,7 @@ async def silent(queue: EventQueue) -> None:
 
 
 def stream_of(work: Work) -> RunStream:
-    run = RunOwner(session_wait=1, run_timeout=60).start(Session("", "t"), work)
+    run = RunOwner(Leases(session_wait=1), run_timeout=60).start(Session("", "t"), work)
     return RunStream([run], ChatReply(BODY).encode([run.events()]))
 
 

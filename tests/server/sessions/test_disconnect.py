@@ -14,6 +14,8 @@ from tests.support.agent_server import MODEL, AgentServer, agent_server
 from tests.support.upstream import Answer, Call, Upstream
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("every_database")
+
 HOLDING = Answer(["Once ", "upon ", "a time"], hold=True)
 
 

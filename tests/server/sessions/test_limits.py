@@ -1,7 +1,6 @@
 """How much a session may have to go on, and how much a key may store."""
 
-import sqlite3
-from contextlib import closing
+import os
 from pathlib import Path
 
 import httpx
@@ -9,20 +8,26 @@ import openai
 import pytest
 
 from tests.support.agent_server import MODEL, AgentServer, agent_server
+from tests.support.databases import SQLITE, select
 from tests.support.upstream import Answer, Call, Upstream
 
-DATABASE = Path("data/chat-agent.db")
+pytestmark = pytest.mark.usefixtures("every_database")
 MOST = 200_000
 
 
 def kept() -> dict[str, tuple[int, int]]:
     """For each session, the bytes that the index has counted, and the bytes that are in the tables."""
-    with closing(sqlite3.connect(DATABASE)) as database:
-        rows = database.execute(
-            "SELECT id, bytes, (SELECT total(length(checkpoint)) FROM checkpoints AS c WHERE c.thread_id = s.thread_id)"
-            " + (SELECT total(length(value)) FROM writes AS w WHERE w.thread_id = s.thread_id) FROM sessions AS s"
-        )
-        return {name: (told, int(there)) for name, told, there in rows}
+    url = os.environ.get("CHECKPOINT_URL", SQLITE)
+    values = ["checkpoints.checkpoint", "writes.value"]
+    if url != SQLITE:
+        values = ["checkpoint_blobs.blob", "checkpoint_writes.blob"]
+    sums = [
+        f"(SELECT coalesce(sum(length({value})), 0) FROM {(table := value.split('.')[0])} "
+        f"WHERE {table}.thread_id = sessions.thread_id)"
+        for value in values
+    ]
+    rows = select(url, f"SELECT id, bytes, {' + '.join(sums)} FROM sessions")
+    return {name: (told, int(there)) for name, told, there in rows}
 
 
 def stored(session: str = "s") -> int:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.agent_server import AgentServer
 
+pytestmark = pytest.mark.usefixtures("every_database")
+
 
 @pytest.fixture
 def url(server: AgentServer) -> str:

@@ -10,6 +10,7 @@ import pytest
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import CheckpointUrlError
 from server.sessions.index import open_index
+from server.sessions.leases import Leases
 from server.sessions.migrations import MIGRATIONS
 from tests.server.sessions.test_limits import kept
 from tests.support.agent_server import MODEL, AgentServer, agent_server
@@ -66,19 +67,19 @@ def test_a_database_without_numbers_opens_with_its_sessions(upstream: Upstream, 
 
 async def test_migrations_run_once() -> None:
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
-        await open_index(saver)
-        await open_index(saver)
+        await open_index(saver, Leases(session_wait=1))
+        await open_index(saver, Leases(session_wait=1))
     assert numbers() == list(range(1, len(MIGRATIONS["sqlite"]) + 1))
 
 
 async def test_a_database_of_a_newer_version_is_left_alone() -> None:
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
-        await open_index(saver)
+        await open_index(saver, Leases(session_wait=1))
     with closing(sqlite3.connect(DATABASE)) as database, database:
         database.execute("INSERT INTO migrations VALUES (1000, 0)")
     async with open_checkpointer(f"sqlite:///{DATABASE}") as saver:
         with pytest.raises(CheckpointUrlError, match="newer version"):
-            await open_index(saver)
+            await open_index(saver, Leases(session_wait=1))
     ended = run("serve", **NOWHERE)
     assert (ended.returncode, ended.stderr) == (
         1,

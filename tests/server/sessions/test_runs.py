@@ -11,6 +11,7 @@ from graph.event_queue import EventQueue
 from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
 from graph.model.answer import Said
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
+from server.sessions.leases import Leases
 from server.sessions.naming import Session
 from server.sessions.runs import Run, RunOwner, Work
 
@@ -42,7 +43,7 @@ async def all_of(run: Run) -> list[RunEvent]:
 
 
 def owner() -> RunOwner:
-    return RunOwner(session_wait=1, run_timeout=5)
+    return RunOwner(Leases(session_wait=1), run_timeout=5)
 
 
 async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() -> None:
@@ -161,7 +162,7 @@ async def test_the_deadline_of_a_run_holds_though_its_cancellation_is_lost() -> 
                 await asyncio.sleep(0.01)
             await queue.hear("m", Said("Hello."))
 
-    quick = RunOwner(session_wait=1, run_timeout=0.1)
+    quick = RunOwner(Leases(session_wait=1), run_timeout=0.1)
     async with aclosing(quick.start(SESSION, losing)) as run, asyncio.timeout(2):
         with pytest.raises(RunTimedOut):
             async for _ in run.events():

@@ -33,14 +33,10 @@ from tests.support.waiting import until
 Json = dict[str, Any]
 
 # Examples and steps of each; HYPOTHESIS_PROFILE=nightly looks further than there is time for in CI.
-EXTENT = {"ci": (80, 12), "nightly": (5000, 30)}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
-SETTINGS = settings(
-    max_examples=EXTENT[0],
-    stateful_step_count=EXTENT[1],
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate],  # an example takes half a second, and to shrink one takes hundreds
-)
+STEPS, EXAMPLES = {
+    "ci": (12, {"sqlite": 50, "postgresql": 30}),
+    "nightly": (30, {"sqlite": 3000, "postgresql": 2000}),
+}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
 
 # Few, so that people say the same thing twice; and with the white space that clients change.
 QUESTIONS = st.sampled_from(["hi", "again", " hi\r\nthere ", "hi\nthere", "서울"])
@@ -372,13 +368,24 @@ class Sessions(RuleBasedStateMachine):
         return response.json()["data"] if response.status_code == 200 else []
 
 
-@pytest.mark.timeout(EXTENT[0] * EXTENT[1])
+@pytest.mark.timeout(STEPS * max(EXAMPLES.values()))
 def test_sessions_are_what_they_should_be_after_any_sequence_of_requests(
-    upstream: Upstream, upstream_url: str, open_meteo_url: str, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream,
+    upstream_url: str,
+    open_meteo_url: str,
+    every_database: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPEN_METEO_GEOCODING_URL", open_meteo_url)
     monkeypatch.setenv("OPEN_METEO_FORECAST_URL", open_meteo_url)
     world = World(upstream, {"ollama_base_url": upstream_url})
     with world.stack:
         world.start()
-        run_state_machine_as_test(lambda: Sessions(world), settings=SETTINGS)  # type: ignore[arg-type]  # a factory will do
+        tried = settings(
+            max_examples=EXAMPLES[every_database.partition(":")[0]],
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],  # an example takes half a second, and to shrink one takes hundreds
+        )
+        run_state_machine_as_test(lambda: Sessions(world), settings=tried)  # type: ignore[arg-type]  # a factory will do

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,13 @@ from openai.types.chat import ChatCompletionUserMessageParam
 
 from server.sessions.naming import Session
 from tests.support.agent_server import MODEL, AgentServer, agent_server
+from tests.support.databases import select
 from tests.support.upstream import Answer, Call, Json, Upstream
 from tests.support.waiting import until
 
 TELL: ChatCompletionUserMessageParam = {"role": "user", "content": "tell"}
-TABLES = ("checkpoints", "writes", "turns")
+pytestmark = pytest.mark.usefixtures("every_database")
+ON_SQLITE = pytest.mark.parametrize("every_database", ["sqlite"], indirect=True)
 QUESTION: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -49,11 +51,10 @@ def contents(messages: list[dict[str, Any]]) -> list[str]:
     return [message["content"] for message in messages]
 
 
-def rows() -> dict[str, int]:
+def rows(url: str) -> dict[str, int]:
     """How many rows the tables of checkpoints and turns have."""
-    with closing(sqlite3.connect("data/chat-agent.db")) as database:
-        count = "SELECT count(*) FROM {}"
-        return {table: database.execute(count.format(table)).fetchone()[0] for table in TABLES}
+    writes = "writes" if url.startswith("sqlite") else "checkpoint_writes"
+    return {table: select(url, f"SELECT count(*) FROM {table}")[0][0] for table in ("checkpoints", writes, "turns")}
 
 
 @contextmanager
@@ -142,12 +143,14 @@ def test_a_session_outlives_the_server(upstream: Upstream, upstream_url: str) ->
     assert texts(upstream) == ["My name is Mina.", "You said: My name is Mina.", "What is my name?"]
 
 
+@ON_SQLITE
 def test_sessions_in_memory_leave_no_file(upstream_url: str) -> None:
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, checkpoint_url="memory://") as server:
         server.ask("hello")
     assert list(Path().iterdir()) == []
 
 
+@ON_SQLITE
 def test_the_database_is_for_its_owner_alone(server: AgentServer) -> None:
     server.ask("hello")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path("data").iterdir()}
@@ -188,6 +191,7 @@ def test_a_deleted_session_is_gone(server: AgentServer) -> None:
         assert (again.status_code, again.json()["error"]["code"]) == (404, "session_not_found")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("how", ["delete", "reset"])
 def test_nothing_that_was_said_stays_in_the_files(
     server: AgentServer, upstream: Upstream, how: Literal["delete", "reset"]
@@ -396,10 +400,10 @@ def test_a_failed_turn_leaves_the_session_as_it_was(server: AgentServer, upstrea
 
 
 def test_a_failed_turn_leaves_nothing_though_another_session_is_deleted_meanwhile(
-    server: AgentServer, upstream: Upstream
+    server: AgentServer, upstream: Upstream, every_database: str
 ) -> None:
     server.ask("one", session="s")
-    before = rows()
+    before = rows(every_database)
     server.ask("the newest rows", session="gone")
 
     def fail_when_they_are_gone(_: Json) -> Answer:
@@ -408,14 +412,14 @@ def test_a_failed_turn_leaves_nothing_though_another_session_is_deleted_meanwhil
 
     upstream.script(fail_when_they_are_gone)
     assert server.post({**QUESTION, "session_id": "s"}).status_code == 400
-    assert rows() == before
+    assert rows(every_database) == before
 
 
-def test_a_failed_request_leaves_nothing(server: AgentServer, upstream: Upstream) -> None:
+def test_a_failed_request_leaves_nothing(server: AgentServer, upstream: Upstream, every_database: str) -> None:
     upstream.otherwise = Answer(status=500)
     for name in ("new", "new", "other"):
         assert server.post({**QUESTION, "session_id": name}).status_code == 502
-    assert rows() == dict.fromkeys(TABLES, 0)
+    assert set(rows(every_database).values()) == {0}
     assert httpx.get(f"{server.url}/v1/sessions/new").status_code == 404
     assert httpx.get(f"{server.url}/v1/sessions").json()["data"] == []
 
@@ -445,6 +449,7 @@ def test_sessions_can_be_deleted_and_reset_while_others_read(server: AgentServer
         assert set().union(*(reader.result() for reader in readers)) <= {200, 404}
 
 
+@ON_SQLITE
 def test_what_is_deleted_while_another_process_reads_leaves_the_log_later(upstream_url: str) -> None:
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, session_ttl_single=0.2) as server:
         server.ask("the canary", session="s")

@@ -1,0 +1,226 @@
+"""Leases in a database that several processes use: in each session one of them runs at a time.
+
+A process claims a session with one statement, on the database's clock, and renews its leases for as long as its runs go
+on. Each claim has a greater token. The transaction that stores a turn ends the lease that has the run's token; so a
+process that was stopped for longer than a lease lasts stores nothing when it goes on, since another may have claimed
+the session ("fencing": Kleppmann, How to do distributed locking, 2016).
+
+Whether a run is in progress is read from its lease alone, so a process that dies leaves no session busy.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
+
+from typing_extensions import override
+
+from graph.storage.database import Database, DatabaseUnavailable
+from server.errors import RunCancelled, Unavailable
+from server.sessions.leases import Leases, StopRun, session_busy
+from server.sessions.naming import Session
+from tools.tasks import to_the_end
+
+log = logging.getLogger(__name__)
+
+# Seconds: how long a lease lasts, how often it is renewed, and how long a renewal may take.
+LIFETIME, RENEWAL, RENEWAL_TIMEOUT = 20.0, 5.0, 3.0
+# How long before its end a process that could not renew a lease stops the run, since clocks differ.
+MARGIN = 2.0
+# Seconds between two looks: for sessions to stop, and for one that another process holds.
+LOOK = 0.2
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
+
+IS_LIVE = "expires_at > clock_timestamp()"
+EXPIRY = f"clock_timestamp() + interval '{LIFETIME} s'"
+CLAIM = f"""
+INSERT INTO leases (thread_id, principal, id, owner, run_began, expires_at)
+VALUES (:thread, :principal, :id, :owner, :run_began, {EXPIRY})
+ON CONFLICT (thread_id) DO UPDATE SET
+    owner = excluded.owner, token = excluded.token, run_began = excluded.run_began, expires_at = excluded.expires_at,
+    is_cancelled = FALSE
+WHERE leases.expires_at <= clock_timestamp()
+RETURNING token
+"""
+MINE = "SELECT 1 FROM leases WHERE thread_id = :thread AND owner = :owner AND token = :token FOR UPDATE"
+END = "DELETE FROM leases WHERE thread_id = :thread AND owner = :owner AND token = :token RETURNING token"
+RENEW = f"UPDATE leases SET expires_at = {EXPIRY} WHERE owner = :owner AND token IN (:listed) RETURNING token"
+CANCELLED = "SELECT thread_id, token FROM leases WHERE owner = :owner AND is_cancelled"
+CANCEL = f"""
+UPDATE leases SET is_cancelled = TRUE
+WHERE thread_id = :thread AND owner <> :owner AND run_began IS NOT NULL AND {IS_LIVE} RETURNING token
+"""
+GOES_ON = f"SELECT 1 FROM leases WHERE thread_id = :thread AND token = :token AND {IS_LIVE}"
+ELSEWHERE = f"""
+SELECT thread_id FROM leases
+WHERE thread_id IN (:listed) AND owner <> :owner AND run_began IS NOT NULL AND {IS_LIVE}
+"""
+BEGUN = f"""
+SELECT id, run_began FROM leases
+WHERE principal = :principal AND owner <> :owner AND run_began IS NOT NULL AND {IS_LIVE}
+AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.thread_id = leases.thread_id) ORDER BY run_began DESC
+"""
+
+
+@dataclass
+class Lease:
+    """A lease of this process: its token, and the moment of `time.monotonic` before which it was renewed last."""
+
+    token: int
+    renewed_at: float
+    is_ending: bool = False
+
+
+class SharedLeases(Leases):
+    """The sessions that this process holds, in a database that other processes use too.
+
+    Args:
+        db: the database.
+        session_wait: seconds to wait for a session.
+    """
+
+    def __init__(self, db: Database, *, session_wait: float) -> None:
+        super().__init__(session_wait=session_wait)
+        self._db, self._owner = db, uuid4().hex
+        self._held: dict[str, Lease] = {}
+        self._left: list[tuple[str, int]] = []
+        """Threads and tokens of leases that are to be ended when the database answers again."""
+
+    @override
+    async def claim(self, session: Session, until: float, run_began: float | None) -> None:
+        pause = FIRST_PAUSE
+        # To the end: a claim whose caller is cancelled must be known, to be given up.
+        while not await to_the_end(self._claim(session, run_began)):
+            if time.monotonic() + pause > until:
+                raise session_busy()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _claim(self, session: Session, run_began: float | None) -> bool:
+        now, thread = time.monotonic(), session.thread_id
+        named = {"thread": thread, "principal": session.principal, "id": session.id}
+        claimed = await self._db.do(CLAIM, **named, owner=self._owner, run_began=run_began)
+        for row in claimed:
+            self._held[thread] = Lease(row["token"], now)
+        return bool(claimed)
+
+    @override
+    async def give_up(self, session: Session) -> None:
+        lease = self._held.pop(session.thread_id, None)
+        if lease is None:
+            return
+        self._left.append((session.thread_id, lease.token))
+        try:
+            await self._end_left()
+        except DatabaseUnavailable as error:
+            log.warning("A session stays busy until the database answers, or for %g s. %s", LIFETIME, error)
+
+    async def _end_left(self) -> None:
+        while self._left:
+            thread, token = self._left[0]
+            await self._db.do(END, thread=thread, owner=self._owner, token=token)
+            with suppress(ValueError):
+                self._left.remove((thread, token))
+
+    @override
+    def check(self, session: Session) -> None:
+        lease = self._held[session.thread_id]
+        if not self._db.select(MINE, thread=session.thread_id, owner=self._owner, token=lease.token):
+            raise lease_lost()
+
+    @override
+    def end(self, session: Session) -> None:
+        lease = self._held[session.thread_id]
+        lease.is_ending = True
+        if not self._db.select(END, thread=session.thread_id, owner=self._owner, token=lease.token):
+            raise lease_lost()
+
+    @override
+    def ended(self, session: Session) -> None:
+        del self._held[session.thread_id]
+
+    @override
+    async def keep(self, stop_run: StopRun) -> None:
+        renew_at, is_failing = 0.0, False
+        while True:
+            await asyncio.sleep(LOOK)
+            if not self._held and not self._left:
+                continue
+            try:
+                async with asyncio.timeout(RENEWAL_TIMEOUT):
+                    if time.monotonic() >= renew_at:
+                        renew_at = time.monotonic() + RENEWAL
+                        await self._renew(stop_run)
+                    await self._look(stop_run)
+                    await self._end_left()
+                is_failing = False
+            except Exception as error:
+                if not is_failing:
+                    is_defect = not isinstance(error, DatabaseUnavailable | TimeoutError)
+                    reason = str(error) or "The database is slow."
+                    log.warning("Leases could not be renewed; it is tried again. %s", reason, exc_info=is_defect)
+                renew_at, is_failing = 0.0, True
+            self._stop_expired(stop_run)
+
+    async def _renew(self, stop_run: StopRun) -> None:
+        now, before = time.monotonic(), dict(self._held)
+        # Those that it knows alone: a claim whose answer was lost must expire.
+        tokens = [lease.token for lease in before.values()]
+        renew = partial(self._db.select_among, RENEW, tokens, owner=self._owner)
+        renewed = {row["token"] for row in await self._db.read(renew)}
+        for thread, lease in before.items():
+            if lease.token in renewed:
+                lease.renewed_at = now
+            elif self._held.get(thread) is lease and not lease.is_ending:
+                stop_run(thread, lease_lost())
+
+    async def _look(self, stop_run: StopRun) -> None:
+        for row in await self._db.rows(CANCELLED, owner=self._owner):
+            lease = self._held.get(row["thread_id"])
+            if lease and lease.token == row["token"]:
+                stop_run(row["thread_id"], RunCancelled())
+
+    def _stop_expired(self, stop_run: StopRun) -> None:
+        """Stop the runs whose leases were not renewed in time, before another process may claim their sessions."""
+        latest = time.monotonic() - LIFETIME + MARGIN
+        for thread, lease in self._held.items():
+            if lease.renewed_at < latest:
+                stop_run(thread, lease_lost())
+
+    @override
+    async def cancel(self, session: Session) -> bool:
+        cancelled = await self._db.do(CANCEL, thread=session.thread_id, owner=self._owner)
+        for row in cancelled:
+            # What it waits for happens in another process.
+            while await self._db.rows(GOES_ON, thread=session.thread_id, token=row["token"]):  # noqa: ASYNC110
+                await asyncio.sleep(FIRST_PAUSE)
+        return bool(cancelled)
+
+    @override
+    async def running_elsewhere(self, sessions: Collection[Session]) -> Collection[Session]:
+        threads = {session.thread_id: session for session in sessions}
+        look = partial(self._db.select_among, ELSEWHERE, [*threads], owner=self._owner)
+        return {threads[row["thread_id"]] for row in await self._db.read(look)}
+
+    @override
+    async def begun_elsewhere(self, principal: str) -> Sequence[tuple[Session, float]]:
+        rows = await self._db.rows(BEGUN, principal=principal, owner=self._owner)
+        return [(Session(principal, row["id"]), row["run_began"]) for row in rows]
+
+
+def open_leases(db: Database, *, session_wait: float) -> Leases:
+    """Return the leases in a database."""
+    return SharedLeases(db, session_wait=session_wait) if db.is_shared else Leases(session_wait=session_wait)
+
+
+def lease_lost() -> Unavailable:
+    """Return the error for a run whose session another process may have claimed."""
+    return Unavailable(
+        "The server lost its hold on the session, because it or its database did not answer for too long. "
+        "Nothing of this turn was stored. Try again.",
+        code="session_lost",
+    )

@@ -24,6 +24,9 @@ class ServerSettings(AgentSettings):
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     api_port: int = Field(23000, ge=0, le=65535, description="Port to listen on")
+    api_workers: int = Field(
+        1, ge=1, le=256, description="Server processes on that port; more than one share a PostgreSQL database"
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Comma-separated keys, as key, name:key, or sha256:<hash>; once set, every route but /health needs "

@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("server")
 
-# Objects between two collections of garbage, and collections between two of the next kind. A turn makes thousands of
-# objects, nearly all freed without the collector; with Python's own 700 it takes 8 % of the CPU time.
-GARBAGE_THRESHOLDS = 50_000, 20, 20
-# Seconds after which one thread lets another run. The database's thread needs Python between any two statements; with
-# the usual 5 ms it waits long for it, and both threads wake up in vain again and again: up to a seventh of a turn.
-SWITCH_INTERVAL = 0.00005
-
 Settings = TypeVar("Settings", bound=EnvironmentSettings)
 
 
@@ -161,16 +154,12 @@ def _run_server(settings: ServerSettings, **options: Any) -> None:
     gc.disable()
     from graph.brought import AgentsError
     from graph.storage.saver import CheckpointUrlError
-    from server.command.open_files import allow_files
-    from server.command.process import run_server
+    from server.command.process import run_server, tune
     from server.http.key_file import KeysError
     from tools.mcp.config import McpConfigError
 
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.enable()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    allow_files()
+    tune()
     try:
         run_server(settings, **options)
     except (AgentsError, CheckpointUrlError, KeysError, McpConfigError) as error:

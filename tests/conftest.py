@@ -12,7 +12,7 @@ from tests.support.canary import CANARY
 from tests.support.databases import KINDS, SQLITE
 from tests.support.loopback import served
 from tests.support.open_meteo import OpenMeteo
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres, running_pgbouncer, running_postgres
 from tests.support.upstream import Upstream
 from tools.bundled.settings import ToolSettings
 
@@ -58,24 +58,38 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Postgres) -> Iterator[str]:
+    """PgBouncer before it, which gives each transaction another connection."""
+    with running_pgbouncer(postgres) as url:
+        yield url
+
+
+def empty_database(request: pytest.FixtureRequest, kind: str) -> str:
+    """Return the address of an empty database."""
+    match kind:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return SQLITE
+    made: str = request.getfixturevalue("postgres").new_database()
+    if kind == "postgresql":
+        return made
+    return f"{request.getfixturevalue('pgbouncer')}/{made.rpartition('/')[2]}"
+
+
 @pytest.fixture(params=KINDS)
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind."""
-    match request.param:
-        case "postgresql":
-            server: Postgres = request.getfixturevalue("postgres")
-            return server.new_database()
-        case "memory":
-            return "memory://"
-    return SQLITE
+    return empty_database(request, request.param)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("pgbouncer", marks=pytest.mark.nightly)])
 def every_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The database of all servers of a test: one of each kind that is kept, in turn."""
-    url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else SQLITE
+    url = empty_database(request, request.param)
     monkeypatch.setenv("CHECKPOINT_URL", url)
-    return str(url)
+    return url
 
 
 @pytest.fixture

@@ -65,15 +65,17 @@ class Stream:
 
 
 @contextmanager
-def nginx(backend: str, folder: Path) -> Iterator[str]:
-    """Run nginx with our file in front of a backend, and yield its URL; all that it writes is in the folder."""
+def nginx(*backends: str, folder: Path) -> Iterator[str]:
+    """Run nginx with our file in front of backends, and yield its URL; all that it writes is in the folder."""
     if NGINX is None:
         pytest.skip("nginx is not installed")
     port = free_port()
     config = CONFIG.read_text()
     for name, value in {
         "listen 80;": f"listen 127.0.0.1:{port};",
-        "server 127.0.0.1:23000;": f"server {httpx.URL(backend).netloc.decode()};",
+        "server 127.0.0.1:23000 max_fails=0;": "\n    ".join(
+            f"server {httpx.URL(backend).netloc.decode()} max_fails=0;" for backend in backends
+        ),
     }.items():
         assert config.count(name) == 1
         config = config.replace(name, value)
@@ -108,7 +110,7 @@ def listens(port: int) -> bool:
 def behind(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Puts nginx in front of a URL."""
     with ExitStack() as running:
-        yield lambda backend: running.enter_context(nginx(backend, tmp_path))
+        yield lambda backend: running.enter_context(nginx(backend, folder=tmp_path))
 
 
 @pytest.fixture

@@ -60,6 +60,6 @@ def sqlite_path(url: str) -> Path | None:
         return None
     if not url.startswith(SQLITE) or not (path := url.removeprefix(SQLITE)):
         raise CheckpointUrlError(
-            f"CHECKPOINT_URL is {url!r}; it may be sqlite:///file.db, postgresql://… or memory://."
+            "A database is sqlite:///file.db, postgresql://user:password@host/database or memory://."
         )
     return Path(path)

@@ -1,14 +1,14 @@
-"""What the command does: serve, demo, chat, mcp, backup."""
+"""What the command does: serve, demo, chat, mcp, backup, migrate."""
 
 import argparse
+import asyncio
 import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -125,6 +125,17 @@ def backup(options: argparse.Namespace) -> None:
         raise CommandError(f"ERROR: {error}") from error
 
 
+def migrate(options: argparse.Namespace) -> int:
+    """Copy all sessions from one database to another."""
+    from graph.storage.saver import CheckpointUrlError
+    from server.command.migrate import migrate as copy_sessions
+
+    try:
+        return asyncio.run(copy_sessions(options.source, options.target, is_dry_run=options.dry_run))
+    except CheckpointUrlError as error:
+        raise CommandError(f"ERROR: {error}") from error
+
+
 def load_settings(
     kind: type[Settings], from_flags: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
 ) -> Settings:
@@ -205,35 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chat-agent {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, demo, chat, mcp, backup):
+    for command in (serve, demo, chat, mcp, backup, migrate):
         added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__, **shape)
         added.set_defaults(run=command)
-        flags.add_flags(added, flags.COMMON.get(command.__name__, ()))
-        if add_own_flags := OWN_FLAGS.get(command.__name__):
-            add_own_flags(added)
+        flags.add_flags(added, command.__name__)
     return parser
-
-
-def _flags_of_chat(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-q", "--question", metavar="TEXT", help="ask this alone; standard input is asked where it is a pipe"
-    )
-    parser.add_argument("--session", metavar="NAME", help="go on with this session (default: a fresh one)")
-    parser.add_argument("--url", help="the server (default: the one of API_HOST and API_PORT)")
-    parser.add_argument("--key", help="a key that it takes (default: the first of API_KEYS)")
-    parser.add_argument("--model", metavar="NAME", help="the model to ask (default: the server's first)")
-
-
-def _flags_of_mcp(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stdio", action="store_true", help="speak over standard input and output")
-
-
-def _flags_of_backup(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="the copy, which must not exist yet")
-
-
-OWN_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
-    "chat": _flags_of_chat,
-    "mcp": _flags_of_mcp,
-    "backup": _flags_of_backup,
-}

@@ -1,7 +1,8 @@
-"""Flags of the command: other names for settings, which win over the environment and `.env`."""
+"""Flags of the commands: other names for settings, which win over the environment and `.env`, and their own."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -50,9 +51,9 @@ COMMON: Mapping[str, Sequence[str]] = {
 SECRETS = ("ollama_api_key", "api_keys")
 
 
-def add_flags(parser: argparse.ArgumentParser, settings: Sequence[str]) -> None:
-    """Let a command take the flags of these settings."""
-    for name in settings:
+def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    """Let a command take its flags: those of settings, and its own."""
+    for name in COMMON.get(command, ()):
         parser.add_argument(
             FLAGS[name],
             dest=name,
@@ -60,6 +61,8 @@ def add_flags(parser: argparse.ArgumentParser, settings: Sequence[str]) -> None:
             metavar=name.upper(),
             help=described(name).replace("%", "%%"),
         )
+    if add_own_flags := OWN_FLAGS.get(command):
+        add_own_flags(parser)
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
@@ -91,3 +94,35 @@ def _default(field: FieldInfo) -> str:
         case value:
             text = f"{value:.12g}" if isinstance(value, float) else str(value)
     return f"default: {text if len(text) <= 60 else text[:57] + ' …'}"
+
+
+def _flags_of_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-q", "--question", metavar="TEXT", help="ask this alone; standard input is asked where it is a pipe"
+    )
+    parser.add_argument("--session", metavar="NAME", help="go on with this session (default: a fresh one)")
+    parser.add_argument("--url", help="the server (default: the one of API_HOST and API_PORT)")
+    parser.add_argument("--key", help="a key that it takes (default: the first of API_KEYS)")
+    parser.add_argument("--model", metavar="NAME", help="the model to ask (default: the server's first)")
+
+
+def _flags_of_mcp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stdio", action="store_true", help="speak over standard input and output")
+
+
+def _flags_of_backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the copy, which must not exist yet")
+
+
+def _flags_of_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FROM", help="sqlite:///file.db or postgresql://…, which no server is using")
+    parser.add_argument("target", metavar="TO", help="the database that gets what it does not have")
+    parser.add_argument("--dry-run", action="store_true", help="say how many sessions there are, and copy nothing")
+
+
+OWN_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "chat": _flags_of_chat,
+    "mcp": _flags_of_mcp,
+    "backup": _flags_of_backup,
+    "migrate": _flags_of_migrate,
+}

@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -67,6 +70,7 @@ class Server(uvicorn.Server):
         )
         self._app, self._settings, self._when_ready = app, settings, when_ready
         self._welcome: asyncio.Future[None] | None = None
+        self._is_terminated = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
@@ -91,20 +95,71 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let streams go on for DRAIN_SECONDS, then stop their runs; each stream ends with an error that says so.
 
+        Told by SIGTERM, as when a newer server takes its place, it also answers what still comes over idle connections.
+
         A second Ctrl-C stops them at once; uvicorn would then skip the app's own shutdown, which is still done here.
         """
         notify(STOPPING)
+        ending_at = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        await self._let_idle_connections_end()
         if self._welcome:
             self._welcome.cancel()
             await asyncio.wait({self._welcome})
         stop_runs = self._app.state.sessions.runs.stop_all
-        asyncio.get_running_loop().call_later(DRAIN_SECONDS, stop_runs)
+        asyncio.get_running_loop().call_at(ending_at, stop_runs)
         await super().shutdown(sockets)
         if self.force_exit:
             stop_runs()
             if self.server_state.tasks:
                 await asyncio.wait(self.server_state.tasks, timeout=HURRIED_SECONDS)
             await self.lifespan.shutdown()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note how it is told to end."""
+        self._is_terminated = sig == signal.SIGTERM
+        super().handle_exit(sig, frame)
+
+    async def _let_idle_connections_end(self) -> None:
+        """Take no new connections, and leave it to the clients to end theirs: a request may be on its way.
+
+        Proxies give an idle connection up before the server does, and after an answer that says so.
+        """
+        if not self._is_terminated or sys.platform == "win32":
+            return
+        await self._stop_listening()
+        connections: Any = self.server_state.connections
+        for connection in connections:
+            connection.answer_once_more()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_keep_alive):
+                while not self.force_exit and any(connection.is_idle for connection in connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    async def _stop_listening(self) -> None:
+        """Stop to listen, and serve the connections that wait to be accepted: the system would reset them."""
+        loop = asyncio.get_running_loop()
+        listeners = [
+            socket.socket(fileno=os.dup(listener.fileno())) for server in self.servers for listener in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        protocol = partial(
+            cast(Any, self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        for listener in listeners:
+            for connection in [*waiting_at(listener)]:
+                await loop.connect_accepted_socket(protocol, connection)
+
+
+def waiting_at(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait to be accepted, and end the listener."""
+    with listener, suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.accept()
+            yield connection
 
 
 def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) -> None:

@@ -82,6 +82,7 @@ else:
         headers_timeout = HEADERS_TIMEOUT
         body_timeout = BODY_TIMEOUT
         _logged_at = float("-inf")
+        _is_last = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """Wait for a request; where there are too many connections, it is going to be refused."""
@@ -104,6 +105,17 @@ else:
             """Forget the connection."""
             self._stop_watching()
             super().connection_lost(exc)
+
+        def answer_once_more(self) -> None:
+            """Take one request more at the most, and let its answer tell the client that the connection ends."""
+            self._is_last = True
+            if self._is_answering():
+                self.cycle.keep_alive = False
+
+        @property
+        def is_idle(self) -> bool:
+            """Whether no request is on its way, as far as is known here."""
+            return self._coming == "nothing" and not self._is_answering()
 
         def data_received(self, data: bytes) -> None:
             """Parse what has come."""
@@ -140,6 +152,8 @@ else:
                 raise HeadersTooLarge
             self._coming, self._began, self._received = "body", self.loop.time(), 0
             super().on_headers_complete()
+            if self._is_last:
+                self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
             """Take in a part of the body."""

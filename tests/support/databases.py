@@ -13,7 +13,7 @@ from server.sessions.index import SessionIndex, open_index
 from server.sessions.leases import Leases
 
 SQLITE = "sqlite:///data/chat-agent.db"
-KINDS = ["sqlite", "memory", "postgresql"]
+KINDS = ["sqlite", "memory", "postgresql", "pgbouncer"]
 
 
 def select(url: str, query: str) -> list[Any]:

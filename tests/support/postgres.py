@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -39,7 +39,7 @@ class Postgres:
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen([program("postgres"), "-D", self.data, *options], stderr=log, **not_as_root())
         log.close()
-        until(self.answers, within=20)
+        until(partial(answers, self.url("postgres")), within=20)
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """End it: SIGINT in order, SIGQUIT at once, as in a crash."""
@@ -55,14 +55,6 @@ class Postgres:
         for process in (self.process.pid, *map(int, children)):
             os.kill(process, number)
 
-    def answers(self) -> bool:
-        """Whether it takes connections."""
-        try:
-            psycopg.connect(self.url("postgres"), connect_timeout=1).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
     def url(self, database: str) -> str:
         """Return the address of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -73,10 +65,14 @@ class Postgres:
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def execute(self, statement: Any) -> None:
+    def execute(self, statement: str) -> None:
         """Execute a statement beside the databases of the tests."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)
+        self.execute_in(self.url("postgres"), statement)
+
+    def execute_in(self, database: str, statement: str) -> None:
+        """Execute a statement in a database."""
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     @cached_property
     def data(self) -> str:
@@ -88,10 +84,11 @@ class Postgres:
 
 
 def program(name: str) -> str:
-    """Return the path of one of PostgreSQL's programs; Debian keeps them out of PATH."""
-    found = shutil.which(name) or next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None)
-    assert found, "PostgreSQL is not installed: apt-get install postgresql"
-    return str(found)
+    """Return the path of a program of PostgreSQL's, or of PgBouncer; Debian keeps them out of PATH."""
+    places = [os.environ["PATH"], "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    found = shutil.which(name, path=os.pathsep.join(places))
+    assert found, f"{name} is not installed: apt-get install postgresql pgbouncer"
+    return found
 
 
 def not_as_root() -> dict[str, Any]:
@@ -114,3 +111,37 @@ def running_postgres(*, keeps: bool = False) -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def running_pgbouncer(postgres: Postgres) -> Iterator[str]:
+    """Run PgBouncer in transaction mode before a server, and yield the address to which a database's name is added."""
+    folder, port = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp")), free_port()
+    (folder / "users").write_text('"postgres" ""\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\nmax_client_conn = 500\n"
+        "default_pool_size = 3\nserver_idle_timeout = 1\n"
+    )
+    if os.getuid() == 0:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "postgres", "postgres")
+    command = [program("pgbouncer"), "--quiet", str(folder / "ini")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **not_as_root())
+    try:
+        until(partial(answers, f"postgresql://postgres@127.0.0.1:{port}/postgres"), within=20)
+        yield f"postgresql://postgres@127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder)
+
+
+def answers(url: str) -> bool:
+    """Whether a server takes connections."""
+    try:
+        psycopg.connect(url, connect_timeout=1).close()
+    except psycopg.OperationalError:
+        return False
+    return True

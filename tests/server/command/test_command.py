@@ -101,7 +101,9 @@ def test_the_demo_without_its_extra_packages_says_what_to_do() -> None:
 
 def test_uv_run_installs_the_demos_extra_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert "chat-agent[demo,otel,postgres]" in project["dependency-groups"]["dev"], "the group that uv run installs by default"
+    assert "chat-agent[demo,otel,postgres]" in project["dependency-groups"]["dev"], (
+        "the group that uv run installs by default"
+    )
 
 
 def test_the_demo_with_a_file_that_is_no_model_says_so_and_nothing_else() -> None:

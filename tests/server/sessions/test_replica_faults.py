@@ -61,9 +61,12 @@ def test_a_session_whose_server_is_killed_or_hangs_goes_on_elsewhere_within_its_
 class Load:
     """Writers that ask one question after another, each in a session of its own, and note what was answered."""
 
-    def __init__(self, servers: list[AgentServer], writers: int = 6) -> None:
+    def __init__(self, servers: list[AgentServer], writers: int = 6, *, is_streamed: bool = False) -> None:
         self.servers, self.acknowledged = servers, defaultdict[str, list[str]](list)
         self.statuses: set[int] = set()
+        self.failures: list[str] = []
+        """Answers that began with 200 and did not end in order."""
+        self._is_streamed = is_streamed
         self._is_over = False
         self._pool = ThreadPoolExecutor(writers)
         self._writing = [self._pool.submit(self._write, f"writer-{number}", number) for number in range(writers)]
@@ -73,9 +76,12 @@ class Load:
             if self._is_over:
                 return
             question = f"question {number}"
-            answer = post(self.servers[(at + number) % len(self.servers)], question, session)
+            server = self.servers[(at + number) % len(self.servers)]
+            answer = post(server, question, session, stream=self._is_streamed and number % 2 == 0)
             self.statuses.add(answer.status_code)
-            if answer.is_success:
+            if answer.is_success and '"error"' in answer.text:
+                self.failures.append(answer.text)
+            elif answer.is_success:
                 self.acknowledged[session].append(question)
 
     def turns(self) -> int:

@@ -5,13 +5,13 @@ UV := $(shell command -v uv || echo .venv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
 
 # Clients that .venv cannot hold, and node with its npm for those in JavaScript.
-CLIENTS := litellm llama_index llm llm_comply openapi schemathesis node
+CLIENTS := litellm llama_index llm llm_comply openapi schemathesis validators node
 # Servers of others, which `BENCH_PEERS=1 make bench` measures too.
 PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 NPM := PATH="$(CURDIR)/.venv-clients/node/bin:$$PATH" npm --prefix tests/clients
 
-.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench bench-replicas soak audit
+.PHONY: all setup dev lock lock-node clients serve demo chat mcp studio notebooks check format test nightly eval bench bench-replicas bench-sessions soak audit
 
 all: check test
 
@@ -84,6 +84,9 @@ nightly: dev
 
 eval: dev
 	.venv/bin/python -m benchmarks.tool_choice
+
+bench-sessions: dev
+	.venv/bin/python -m benchmarks.many_sessions $(ARGS)
 
 bench-replicas: dev
 	.venv/bin/python -m benchmarks.replicas $(ARGS)

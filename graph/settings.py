@@ -55,6 +55,8 @@ class AgentSettings(ModelSettings):
     @field_validator("checkpoint_url")
     @classmethod
     def _is_a_kind_of_database(cls, value: str) -> str:
+        if re.match(r"rediss?://", value):
+            raise ValueError("Redis cannot keep turns whole (see docs/scaling.md); use PostgreSQL, written as below")
         if not re.match(r"sqlite:///.|postgres(ql)?://.|memory://$", value):
             raise ValueError("sessions are kept in SQLite, in PostgreSQL or in memory, written as below")
         return value

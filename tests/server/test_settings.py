@@ -115,6 +115,7 @@ def test_f7_an_env_file_is_read_however_it_was_saved(content: bytes) -> None:
             "data.db",
             "sqlite:///relative.db, sqlite:////absolute.db, postgresql://user:password@host/database or memory://",
         ),
+        ("CHECKPOINT_URL", "redis://:secret@h", "use PostgreSQL, written as below"),
         ("CHECKPOINT_URL", "sqlite://data.db", "sqlite:///relative.db"),
         ("OLLAMA_BASE_URL", "localhost:11434", "cannot be 'localhost:11434': it is not an http or https address"),
         ("MODEL_ALIASES", "gpt-4o", "name=model"),

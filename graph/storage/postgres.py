@@ -98,7 +98,7 @@ def check(connection: Connection) -> None:
 def _prepare(pool: ConnectionPool[Connection], how: dict[str, Any]) -> None:
     """Make the tables, which one process at a time does, and connect."""
     try:
-        with Connection.connect(**how) as lock, Connection.connect(**how) as connection:
+        with psycopg.connect(**how) as lock, psycopg.connect(**how) as connection:
             # Tried again and again: LangGraph makes indexes concurrently, which waits for all who wait for a lock.
             while True:
                 with lock.transaction():

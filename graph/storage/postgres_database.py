@@ -32,10 +32,12 @@ class Connection(psycopg.Connection[DictRow]):
     A server that was stopped, or is behind a network that is gone, says nothing of it.
     """
 
+    patience: float | None = LONGEST_WAIT
+
     @override
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = LONGEST_WAIT) -> RV:
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
-            return super().wait(gen, interval, timeout)
+            return super().wait(gen, interval, timeout or self.patience)
         except psycopg.errors._WaitTimeout:
             self.close()
             raise psycopg.OperationalError(f"no answer within {LONGEST_WAIT:g} s") from None
@@ -92,6 +94,7 @@ class PostgresDatabase(Database):
                 try:
                     yield connection
                 finally:
+                    connection.patience = LONGEST_WAIT
                     del self._local.connection
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise DatabaseUnavailable(f"The database cannot be used: {reason(error)}. Try again.") from error
@@ -116,6 +119,7 @@ class PostgresDatabase(Database):
 
     @override
     def lock_schema(self) -> None:
+        self.connection.patience = None  # a large table is changed for longer than any query may take
         self.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
 
     @override

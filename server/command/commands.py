@@ -118,7 +118,7 @@ def backup(options: argparse.Namespace) -> None:
     from server.command.backup import BackupError, back_up
 
     if not (path := sqlite_path(settings.checkpoint_url)):
-        raise CommandError("ERROR: CHECKPOINT_URL names no SQLite file. Copy a PostgreSQL database with pg_dump.")
+        raise CommandError("ERROR: Only a SQLite file is copied, and memory:// has none; for PostgreSQL use pg_dump.")
     try:
         print(back_up(path, options.file))
     except BackupError as error:

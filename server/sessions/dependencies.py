@@ -36,10 +36,12 @@ class Sessions:
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, also while its first turn runs, or None if there is no such session."""
-        if stored := await self.index.get(session):
-            return stored
-        begun = await self._begun(session.principal)
-        return begun.get(session)
+        began = next((run.began for run in self.runs.of(session.thread_id)), None)
+        if began is None:
+            began = dict(await self.leases.begun_elsewhere(session.principal)).get(session)
+        # Asked for last: a first turn that ends meanwhile is stored by then.
+        stored = await self.index.get(session)
+        return stored or (_begun_at(session, began) if began is not None else None)
 
     async def page(self, principal: str, *, limit: int, after: Session | None) -> list[SessionRecord]:
         """Return a principal's sessions, the one last used first; `after` is the last one of the page before.

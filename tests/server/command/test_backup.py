@@ -76,7 +76,7 @@ def test_a_copy_replaces_nothing_and_says_what_is_wrong(settings: dict[str, str]
     assert nowhere.returncode == 1
     assert "cannot be copied to no/such/folder/copy.db: No such file or directory." in nowhere.stderr
     memory = run("backup", "other.db", "--database", "memory://", **settings)
-    assert "nothing to copy" in memory.stderr
+    assert "Only a SQLite file is copied, and memory:// has none" in memory.stderr
     Path("broken.db").write_bytes(b"no database" * 1000)
     broken = run("backup", "other.db", "--database", "sqlite:///broken.db", **settings)
     assert broken.returncode == 1

@@ -26,9 +26,9 @@ def workers_of(parent: int) -> set[int]:
 
 @pytest.fixture
 def shared(upstream_url: str, postgres: Postgres) -> dict[str, str]:
-    """The settings of three workers."""
+    """The settings of two workers."""
     return without_tools(
-        upstream_url, CHECKPOINT_URL=postgres.new_database(), API_WORKERS="3", PLAYGROUND="false", MAX_RUNS="50"
+        upstream_url, CHECKPOINT_URL=postgres.new_database(), API_WORKERS="2", PLAYGROUND="false", MAX_RUNS="50"
     )
 
 
@@ -36,7 +36,7 @@ def test_workers_share_a_port_and_the_sessions_and_are_replaced(shared: dict[str
     with serving("serve", **shared) as (command, server):
         parent = command.process.pid
         workers = workers_of(parent)
-        assert len(workers) == 3
+        assert len(workers) == 2
         with ThreadPoolExecutor(6) as pool:
             sessions = [f"s{number}" for number in range(6)]
             for number in range(5):
@@ -46,7 +46,7 @@ def test_workers_share_a_port_and_the_sessions_and_are_replaced(shared: dict[str
         assert questions(upstream) == ["0", "1", "2", "3", "4", "last"]
         victim = workers.pop()
         os.kill(victim, signal.SIGKILL)
-        until(lambda: len(workers_of(parent) - {victim}) == 3, within=20)
+        until(lambda: len(workers_of(parent) - {victim}) == 2, within=20)
         assert workers < workers_of(parent)
         assert command.end() == 0
         assert not is_healthy(server)
@@ -71,6 +71,7 @@ def test_workers_end_in_order_and_with_their_parent(shared: dict[str, str], upst
         until(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers), within=20)
 
 
+@pytest.mark.nightly
 def test_ctrl_c_ends_all_workers(shared: dict[str, str], upstream_url: str) -> None:
     with at_terminal(chat_agent("serve"), **{**at_a_terminal(upstream_url), **shared}) as terminal:
         terminal.until("chat-agent is ready")

@@ -146,3 +146,16 @@ def test_a_server_that_ends_leaves_no_lease(both: Pair, upstream: Upstream) -> N
     with held(both.second, upstream, "other"):
         assert select(both.database, "SELECT id FROM leases") == [("other",)]
     until(lambda: select(both.database, "SELECT id FROM leases") == [])
+
+
+def test_old_sessions_are_deleted_once_by_either_server(
+    upstream_url: str, postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pair(upstream_url, postgres.new_database(), session_ttl_single=0.3) as both:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda at: post([both.first, both.second][at % 2], "once", f"s{at}"), range(20)))
+        until(lambda: select(both.database, "SELECT count(*) FROM sessions") == [(0,)], within=20)
+        until(lambda: select(both.database, "SELECT count(*) FROM leases") == [(0,)])
+        for table in ("turns", "checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+            assert select(both.database, f"SELECT count(*) FROM {table}") == [(0,)]
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []

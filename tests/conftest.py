@@ -9,7 +9,7 @@ import pytest
 from server.settings import ServerSettings
 from tests.support.agent_server import AgentServer, agent_server
 from tests.support.canary import CANARY
-from tests.support.databases import KINDS, SQLITE
+from tests.support.databases import KINDS, empty_database
 from tests.support.loopback import served
 from tests.support.open_meteo import OpenMeteo
 from tests.support.postgres import Postgres, running_pgbouncer, running_postgres
@@ -63,19 +63,6 @@ def pgbouncer(postgres: Postgres) -> Iterator[str]:
     """PgBouncer before it, which gives each transaction another connection."""
     with running_pgbouncer(postgres) as url:
         yield url
-
-
-def empty_database(request: pytest.FixtureRequest, kind: str) -> str:
-    """Return the address of an empty database."""
-    match kind:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return SQLITE
-    made: str = request.getfixturevalue("postgres").new_database()
-    if kind == "postgresql":
-        return made
-    return f"{request.getfixturevalue('pgbouncer')}/{made.rpartition('/')[2]}"
 
 
 @pytest.fixture(params=KINDS)

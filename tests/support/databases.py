@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import psycopg
+import pytest
 
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
@@ -23,6 +24,19 @@ def select(url: str, query: str) -> list[Any]:
             return database.execute(query).fetchall()
     with psycopg.connect(url) as connection:
         return connection.execute(query.encode()).fetchall()
+
+
+def empty_database(request: pytest.FixtureRequest, kind: str) -> str:
+    """Return the address of an empty database."""
+    match kind:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return SQLITE
+    made: str = request.getfixturevalue("postgres").new_database()
+    if kind == "postgresql":
+        return made
+    return f"{request.getfixturevalue('pgbouncer')}/{made.rpartition('/')[2]}"
 
 
 @asynccontextmanager

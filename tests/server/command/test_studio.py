@@ -17,6 +17,7 @@ from langgraph_sdk.errors import BadRequestError, NotFoundError
 from graph.offline.process import MODEL_NAME
 from tests.support.agent_server import HELLO, MODEL
 from tests.support.command import without_tools
+from tests.support.databases import empty_database
 from tests.support.studio import COMMAND, CONFIG, GRAPH, QUIET, Studio, question, running, texts
 from tests.support.upstream import Answer, Call, Json, Upstream, last_text
 from tests.support.waiting import until
@@ -33,9 +34,10 @@ def poet(model):
 """
 
 
-@pytest.fixture
-def studio(upstream_url: str, open_meteo_url: str) -> Iterator[Studio]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def studio(request: pytest.FixtureRequest, upstream_url: str, open_meteo_url: str) -> Iterator[Studio]:
     with running(
+        CHECKPOINT_URL=empty_database(request, request.param),
         OLLAMA_MODEL=MODEL,
         OLLAMA_BASE_URL=upstream_url,
         OPEN_METEO_GEOCODING_URL=open_meteo_url,

@@ -139,8 +139,8 @@ class Now(Collector):
         yield _gauge("runs", "Runs in progress, those that wait for their session included.", len(self._sessions.runs))
         yield _gauge("queued_requests", "Requests that wait until fewer are answered.", self._room.waiting)
         yield _gauge("sessions", "Stored sessions.", self._stored)
-        database = CounterMetricFamily("chat_agent_database_seconds", "Time of the database's thread.", labels=["work"])
-        pieces = CounterMetricFamily("chat_agent_database_pieces", "Its pieces of work.", labels=["work"])
+        database = CounterMetricFamily("chat_agent_database_seconds", "Time of its threads.", labels=["work"])
+        pieces = CounterMetricFamily("chat_agent_database_pieces", "Pieces of work of the database.", labels=["work"])
         for work, (count, seconds) in self._sessions.assembly.checkpointer.database.times.items():
             database.add_metric([work], seconds)
             pieces.add_metric([work], count)

@@ -105,13 +105,14 @@ def test_the_manifests_fit_each_other_and_the_server(manifests: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(("key", "status"), [("probe-key", 0), ("another", 1)])
-def test_the_readiness_probe_asks_with_a_key(
-    manifests: dict[str, Any], upstream_url: str, key: str, status: int, monkeypatch: pytest.MonkeyPatch
+def test_the_readiness_probe_asks_with_a_key_for_the_database_alone(
+    manifests: dict[str, Any], key: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [pod] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
     program = pod["readinessProbe"]["exec"]["command"][2]
     monkeypatch.setenv("PROBE_KEY", key)
-    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="probe:probe-key") as server:
+    nowhere = "http://127.0.0.1:1/v1"
+    with agent_server(ollama_base_url=nowhere, use_mcp_tools=False, api_keys="probe:probe-key") as server:
         asked = program.replace("http://127.0.0.1:23000", server.url)
         assert asked != program
         assert subprocess.run([sys.executable, "-c", asked], capture_output=True, check=False).returncode == status

@@ -20,6 +20,18 @@ class DatabaseUnavailable(Exception):
     """The database cannot be used at the moment; the message says why, and what to do."""
 
 
+class DatabaseLocked(DatabaseUnavailable):
+    """Another transaction holds what is asked for, and does not end."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The database did not say whether a transaction was committed."""
+
+
+class DatabaseFailed(Exception):
+    """The database cannot do what it was told; the message has nothing of the data."""
+
+
 class Database(ABC):
     """A database whose pieces of work are done in threads of its own.
 
@@ -76,6 +88,10 @@ class Database(ABC):
     def in_thread(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         """Do work in a thread of the database."""
         return asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+    @abstractmethod
+    async def urgently(self, work: Callable[[], Result]) -> Result:
+        """Do work at once, and not behind other work; it is a few short statements, each a transaction of its own."""
 
     @abstractmethod
     def call(self, work: Callable[[], Result]) -> Result:

@@ -22,7 +22,11 @@ from graph.storage.thread_rows import ThreadTables
 CONNECTIONS = 4
 # Seconds that a connection may take to be made, and that a piece of work waits for one.
 CONNECT_TIMEOUT = 5
-SETUP_PAUSE = 0.1
+# Seconds between two tries to be the one that makes the tables, and until that is given up.
+SETUP_PAUSE, SETUP_TIMEOUT = 0.1, 300.0
+# What a transaction waits for the rows of another, and for its own client: one whose machine is gone must let its rows
+# go. Poolers do not take such options; there the role may have them (docs/scaling.md).
+BOUNDS = "-c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"
 
 TABLES = ThreadTables(
     writes="checkpoint_writes",
@@ -55,14 +59,17 @@ async def open_postgres(url: str) -> "AsyncIterator[PostgresThreads]":
             "CHECKPOINT_URL is no address of PostgreSQL: postgresql://user:password@host:5432/database, with special "
             "characters in the password as %XX."
         ) from None
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="database") as threads:
+    with (
+        ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="database") as threads,
+        ThreadPoolExecutor(1, thread_name_prefix="leases") as urgent,
+    ):
         loop = asyncio.get_running_loop()
         how = {"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT, **given}
         pool = ConnectionPool(
             connection_class=Connection,
             kwargs=how,
             min_size=1,
-            max_size=CONNECTIONS,
+            max_size=CONNECTIONS + 2,  # also for urgent work, and for threads of others
             timeout=CONNECT_TIMEOUT,
             reconnect_timeout=CONNECT_TIMEOUT,
             configure=configure,
@@ -71,19 +78,21 @@ async def open_postgres(url: str) -> "AsyncIterator[PostgresThreads]":
         )
         try:
             await loop.run_in_executor(threads, _prepare, pool, how)
-            yield PostgresThreads(PostgresDatabase(pool, threads), pool)
+            yield PostgresThreads(PostgresDatabase(pool, threads, urgent), pool)
         finally:
             await loop.run_in_executor(threads, pool.close)
 
 
 def configure(connection: Connection) -> None:
-    """Keep prepared statements off a connection through a pooler, which may give each transaction another server.
-
-    Such a pooler tells the client a number of its own for the server's process.
-    """
-    [row] = connection.execute("SELECT pg_backend_pid() AS pid").fetchall()
-    if row["pid"] != connection.info.backend_pid:
+    """Keep prepared statements off a connection through a pooler, which may give each transaction another server."""
+    if is_pooled(connection):
         connection.prepare_threshold = None
+
+
+def is_pooled(connection: psycopg.Connection[DictRow]) -> bool:
+    """Say whether a pooler is before the server; it tells the client a number of its own for the server's process."""
+    [row] = connection.execute("SELECT pg_backend_pid() AS pid").fetchall()
+    return bool(row["pid"] != connection.info.backend_pid)
 
 
 def check(connection: Connection) -> None:
@@ -97,20 +106,32 @@ def check(connection: Connection) -> None:
 
 def _prepare(pool: ConnectionPool[Connection], how: dict[str, Any]) -> None:
     """Make the tables, which one process at a time does, and connect."""
+    once = {**how, "prepare_threshold": None}
     try:
-        with psycopg.connect(**how) as lock, psycopg.connect(**how) as connection:
-            # Tried again and again: LangGraph makes indexes concurrently, which waits for all who wait for a lock.
-            while True:
-                with lock.transaction():
-                    query = f"SELECT pg_try_advisory_xact_lock({SCHEMA_LOCK}) AS is_mine"
-                    if lock.execute(query).fetchall()[0]["is_mine"]:
-                        PostgresSaver(connection).setup()
-                        connection.execute(PROBES)
-                        break
-                time.sleep(SETUP_PAUSE)
+        with psycopg.connect(**once) as lock, psycopg.connect(**once) as connection:
+            _make_tables(lock, connection)
+            if not is_pooled(connection):
+                how.setdefault("options", BOUNDS)
         pool.open(wait=True, timeout=CONNECT_TIMEOUT)
     except psycopg.Error as error:
         raise CheckpointUrlError(f"CHECKPOINT_URL: the database cannot be used: {reason(error)}.") from error
+
+
+def _make_tables(lock: psycopg.Connection[DictRow], connection: psycopg.Connection[DictRow]) -> None:
+    """Make LangGraph's tables, while a transaction of another connection holds the lock.
+
+    It is tried for again and again: indexes are made concurrently, which waits for all who wait for a lock.
+    """
+    until = time.monotonic() + SETUP_TIMEOUT
+    while time.monotonic() < until:
+        with lock.transaction():
+            query = f"SELECT pg_try_advisory_xact_lock({SCHEMA_LOCK}) AS is_mine"
+            if lock.execute(query).fetchall()[0]["is_mine"]:
+                PostgresSaver(connection).setup()
+                connection.execute(PROBES)
+                return
+        time.sleep(SETUP_PAUSE)
+    raise CheckpointUrlError("CHECKPOINT_URL: another process has been changing the tables for too long. Look at it.")
 
 
 class PostgresThreads(ThreadSaver, PostgresSaver):
@@ -120,11 +141,11 @@ class PostgresThreads(ThreadSaver, PostgresSaver):
 
     def __init__(self, database: PostgresDatabase, pool: ConnectionPool[Connection]) -> None:
         super().__init__(database, CountingSerializer(), conn=pool)
-        self._database = database
+        self._connections = database
 
     @override
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[DictRow]]:
         """Yield a cursor; LangGraph's own takes one lock for all connections of a pool (langgraph#7259)."""
-        with self._database.connection.cursor(binary=True) as cursor:
+        with self._connections.connection.cursor(binary=True) as cursor:
             yield cursor

@@ -16,7 +16,15 @@ from psycopg.rows import DictRow
 from psycopg_pool import ConnectionPool
 from typing_extensions import override
 
-from graph.storage.database import Database, DatabaseUnavailable, Result, Row
+from graph.storage.database import (
+    CommitUnknown,
+    Database,
+    DatabaseFailed,
+    DatabaseLocked,
+    DatabaseUnavailable,
+    Result,
+    Row,
+)
 
 # Seconds until a server that does not answer counts as gone, and until a piece of work that has not begun is given up.
 LONGEST_WAIT = 10.0
@@ -24,6 +32,7 @@ LONGEST_WAIT = 10.0
 SCHEMA_LOCK = 0x63686174
 # A parameter, `:name`, and not a cast, `::text`.
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
+NOT_CONFIRMED = "The database did not confirm that this was stored. Look at the session before you send it again."
 
 
 class Connection(psycopg.Connection[DictRow]):
@@ -48,9 +57,11 @@ class PostgresDatabase(Database):
 
     kind, is_shared = "postgresql", True
 
-    def __init__(self, pool: ConnectionPool[Connection], threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, pool: ConnectionPool[Connection], threads: ThreadPoolExecutor, urgent_thread: ThreadPoolExecutor
+    ) -> None:
         super().__init__(threads)
-        self._pool = pool
+        self._pool, self._urgent_thread = pool, urgent_thread
         self._local = threading.local()
 
     @property
@@ -64,6 +75,11 @@ class PostgresDatabase(Database):
         return super().in_thread(partial(_begun_by, time.monotonic() + LONGEST_WAIT, work))
 
     @override
+    async def urgently(self, work: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._urgent_thread, self.reading, work)
+
+    @override
     def call(self, work: Callable[[], Result]) -> Result:
         return work() if hasattr(self._local, "connection") else self.transaction(work)
 
@@ -74,12 +90,19 @@ class PostgresDatabase(Database):
 
     @override
     def transaction(self, work: Callable[[], Result]) -> Result:
-        # In a pipeline statements are sent without a wait for the one before, where no rows are asked for.
-        with self._connected() as connection, connection.pipeline():
-            connection.execute("BEGIN")
-            result = work()
-            connection.execute("COMMIT")
-        return result
+        is_committing = False
+        try:
+            # In a pipeline statements are sent without a wait for the one before, where no rows are asked for.
+            with self._connected() as connection, connection.pipeline():
+                connection.execute("BEGIN")
+                result = work()
+                is_committing = True
+                connection.execute("COMMIT")
+            return result
+        except DatabaseUnavailable as error:
+            if is_committing and getattr(error.__cause__, "sqlstate", None) is None:
+                raise CommitUnknown(NOT_CONFIRMED) from error
+            raise
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -87,6 +110,7 @@ class PostgresDatabase(Database):
 
         Raises:
             DatabaseUnavailable: the database cannot be reached, or broke off.
+            DatabaseFailed: a statement cannot be executed.
         """
         try:
             with self._pool.connection() as connection:
@@ -96,8 +120,12 @@ class PostgresDatabase(Database):
                 finally:
                     connection.patience = LONGEST_WAIT
                     del self._local.connection
+        except psycopg.errors.LockNotAvailable as error:
+            raise DatabaseLocked("The database is busy with another change of the same rows. Try again.") from error
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise DatabaseUnavailable(f"The database cannot be used: {reason(error)}. Try again.") from error
+        except psycopg.Error as error:  # whose other lines have values, and so what users have said
+            raise DatabaseFailed(f"The database refused a statement: {reason(error)}.") from None
 
     @override
     def select(self, query: str, /, **values: object) -> Sequence[Row]:
@@ -119,7 +147,9 @@ class PostgresDatabase(Database):
 
     @override
     def lock_schema(self) -> None:
-        self.connection.patience = None  # a large table is changed for longer than any query may take
+        # A large table is changed for longer than any query may take.
+        self.connection.patience = None
+        self.execute("SET LOCAL lock_timeout = 0")
         self.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
 
     @override

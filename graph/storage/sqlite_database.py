@@ -35,6 +35,10 @@ class SqliteDatabase(Database):
         self._waits = True
 
     @override
+    async def urgently(self, work: Callable[[], Result]) -> Result:
+        return await self.read(work)  # there is one thread
+
+    @override
     def call(self, work: Callable[[], Result]) -> Result:
         if threading.get_ident() == self._ident:
             return work()

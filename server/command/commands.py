@@ -127,12 +127,13 @@ def backup(options: argparse.Namespace) -> None:
 
 def migrate(options: argparse.Namespace) -> int:
     """Copy all sessions from one database to another."""
+    from graph.storage.database import DatabaseUnavailable
     from graph.storage.saver import CheckpointUrlError
     from server.command.migrate import migrate as copy_sessions
 
     try:
         return asyncio.run(copy_sessions(options.source, options.target, is_dry_run=options.dry_run))
-    except CheckpointUrlError as error:
+    except (CheckpointUrlError, DatabaseUnavailable) as error:
         raise CommandError(f"ERROR: {error}") from error
 
 

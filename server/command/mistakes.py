@@ -95,7 +95,8 @@ def _wrong_value(kind: type[BaseSettings], error: Mapping[str, Any], flags: Iter
     reason = REASONS.get(error["type"], str(error["msg"]).removeprefix("Value error, ")).format(**error.get("ctx", {}))
     place = f" ({FLAGS[name]})" if name in flags else _place_of(name)
     value = error["input"]
-    what = "has a value that cannot be used" if name in SECRETS else f"cannot be {without_password(str(value))!r}"
+    is_secret = name in SECRETS or "password=" in str(value)
+    what = "has a value that cannot be used" if is_secret else f"cannot be {without_password(str(value))!r}"
     if error["type"] == "float_parsing" and re.fullmatch(r"-?\d+,\d+", str(value)):
         reason += f"; write {str(value).replace(',', '.')}"
     return f"ERROR: {name.upper()}{place} {what}: {reason}. It is: {kind.model_fields[name].description}."

@@ -124,7 +124,7 @@ class Server(uvicorn.Server):
 
         Proxies give an idle connection up before the server does, and after an answer that says so.
         """
-        if not self._is_terminated or sys.platform == "win32":
+        if not self._is_terminated or SPEAKING["http"] == "h11":
             return
         await self._stop_listening()
         connections: Any = self.server_state.connections
@@ -176,6 +176,8 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
     for path in settings.agents:
         load_factory(path)
     with claimed(settings.checkpoint_url):
+        if settings.api_workers > 1 and sys.platform == "win32":
+            raise CheckpointUrlError("API_WORKERS: Windows has no such processes. Set API_WORKERS=1.")
         asyncio.run(_open_once(settings.checkpoint_url, is_shared=settings.api_workers > 1))
         if not is_loopback(settings.api_host) and not settings.keys():
             print(open_to_all(settings.api_host), file=sys.stderr)
@@ -188,12 +190,23 @@ def run_server(settings: ServerSettings, when_ready: WhenReady | None = None) ->
 
 
 def serve_on(
-    settings: ServerSettings, listener: socket.socket, is_first: bool, *, when_ready: WhenReady | None
+    settings: ServerSettings,
+    listener: socket.socket,
+    is_first: bool,
+    tell_ready: Callable[[], None],
+    *,
+    when_ready: WhenReady | None,
 ) -> None:
     """Serve in a worker, on the socket that all workers share."""
+
+    async def tell(app: FastAPI, settings: ServerSettings) -> None:
+        tell_ready()
+        if is_first and when_ready:
+            await when_ready(app, settings)
+
     end_with_status_0_when_told()
     tune()
-    if serve_until_told(settings, when_ready if is_first else None, [listener]):
+    if serve_until_told(settings, tell, [listener]):
         sys.exit(STARTUP_FAILURE)
 
 

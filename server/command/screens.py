@@ -74,7 +74,7 @@ def address(settings: ServerSettings) -> str:
 
 def without_password(text: str) -> str:
     """Return an address, or another value, without the user and password that may stand before its host."""
-    return re.sub(r"(?<=://)\S*@", "", text)
+    return re.sub(r"(:/{1,2})\S*@", r"\1", text)
 
 
 def _shown(value: object) -> str:

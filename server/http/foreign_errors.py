@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from graph.model.failures import Failure, Meaning, ModelFailure
-from graph.storage.database import DatabaseUnavailable
+from graph.storage.database import CommitUnknown, DatabaseUnavailable
 from graph.storage.database_file import DatabaseMoved
 from server.errors import AgentError, ApiError, InvalidRequest, Unavailable, UpstreamError
 
@@ -133,6 +133,8 @@ def as_api_error(error: BaseException) -> ApiError:
             return ENDPOINT_ANSWERS[failure.meaning].answer(failure)
         case sqlite3.Error() if (told := _database_failed(error)) is not None:
             return told
+        case CommitUnknown():
+            return _storage_unavailable(str(error)).not_to_be_repeated()
         case DatabaseMoved() | DatabaseUnavailable():
             return _storage_unavailable(str(error))
     return AgentError(

@@ -114,8 +114,8 @@ else:
 
         @property
         def is_idle(self) -> bool:
-            """Whether no request is on its way, as far as is known here."""
-            return self._coming == "nothing" and not self._is_answering()
+            """Whether no request is being answered; one may be on its way."""
+            return not self._is_answering()
 
         def data_received(self, data: bytes) -> None:
             """Parse what has come."""

@@ -64,7 +64,7 @@ class Sessions:
 
     async def stop_run(self, session: Session) -> None:
         """Stop the session's run in progress, if there is one, and wait for its end."""
-        if await self.leases.cancel(session):
+        if not self.leases.has(session) and await self.leases.cancel(session):
             return
         for run in self.runs.of(session.thread_id)[:1]:
             run.stop(RunCancelled())

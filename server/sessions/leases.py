@@ -55,6 +55,10 @@ class Leases:
             finally:
                 lock.release()
 
+    def has(self, session: Session) -> bool:  # noqa: ARG002 - there is nobody else
+        """Whether no other process may hold a session at this moment."""
+        return True
+
     async def claim(self, session: Session, until: float, run_began: float | None) -> None:
         """Claim a session from other processes, until a moment of `time.monotonic`.
 

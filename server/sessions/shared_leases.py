@@ -12,23 +12,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
 from typing_extensions import override
 
-from graph.storage.database import Database, DatabaseUnavailable
+from graph.storage.database import Database, DatabaseLocked, DatabaseUnavailable
 from server.errors import RunCancelled, Unavailable
 from server.sessions.leases import Leases, StopRun, session_busy
 from server.sessions.naming import Session
-from tools.tasks import to_the_end
+from tools.tasks import end_tasks, to_the_end
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a lease lasts, how often it is renewed, and how long a renewal may take.
-LIFETIME, RENEWAL, RENEWAL_TIMEOUT = 20.0, 5.0, 3.0
+# Seconds: how long a lease lasts, and how often it is renewed.
+LIFETIME, RENEWAL = 20.0, 5.0
 # How long before its end a process that could not renew a lease stops the run, since clocks differ.
 MARGIN = 2.0
 # Seconds between two looks: for sessions to stop, and for one that another process holds.
@@ -48,6 +47,7 @@ RETURNING token
 """
 MINE = "SELECT 1 FROM leases WHERE thread_id = :thread AND owner = :owner AND token = :token FOR UPDATE"
 END = "DELETE FROM leases WHERE thread_id = :thread AND owner = :owner AND token = :token RETURNING token"
+END_LEFT = "DELETE FROM leases WHERE owner = :owner AND token IN (:listed) RETURNING token"
 RENEW = f"UPDATE leases SET expires_at = {EXPIRY} WHERE owner = :owner AND token IN (:listed) RETURNING token"
 CANCELLED = "SELECT thread_id, token FROM leases WHERE owner = :owner AND is_cancelled"
 CANCEL = f"""
@@ -73,6 +73,9 @@ class Lease:
     token: int
     renewed_at: float
     is_ending: bool = False
+    """Whether the transaction that ends it has begun."""
+    is_lost: bool = False
+    """Whether the run was stopped for it: nothing may be stored under it any more."""
 
 
 class SharedLeases(Leases):
@@ -87,8 +90,13 @@ class SharedLeases(Leases):
         super().__init__(session_wait=session_wait)
         self._db, self._owner = db, uuid4().hex
         self._held: dict[str, Lease] = {}
-        self._left: list[tuple[str, int]] = []
-        """Threads and tokens of leases that are to be ended when the database answers again."""
+        self._left: set[int] = set()
+        """Tokens of leases that are to be ended when the database answers again."""
+        self._renew_at, self._is_failing = 0.0, False
+
+    @override
+    def has(self, session: Session) -> bool:
+        return session.thread_id in self._held
 
     @override
     async def claim(self, session: Session, until: float, run_began: float | None) -> None:
@@ -103,7 +111,10 @@ class SharedLeases(Leases):
     async def _claim(self, session: Session, run_began: float | None) -> bool:
         now, thread = time.monotonic(), session.thread_id
         named = {"thread": thread, "principal": session.principal, "id": session.id}
-        claimed = await self._db.do(CLAIM, **named, owner=self._owner, run_began=run_began)
+        try:
+            claimed = await self._db.do(CLAIM, **named, owner=self._owner, run_began=run_began)
+        except DatabaseLocked:  # its holder is storing a turn
+            return False
         for row in claimed:
             self._held[thread] = Lease(row["token"], now)
         return bool(claimed)
@@ -113,31 +124,27 @@ class SharedLeases(Leases):
         lease = self._held.pop(session.thread_id, None)
         if lease is None:
             return
-        self._left.append((session.thread_id, lease.token))
         try:
-            await self._end_left()
+            await self._db.do(END, thread=session.thread_id, owner=self._owner, token=lease.token)
         except DatabaseUnavailable as error:
+            self._left.add(lease.token)
             log.warning("A session stays busy until the database answers, or for %g s. %s", LIFETIME, error)
-
-    async def _end_left(self) -> None:
-        while self._left:
-            thread, token = self._left[0]
-            await self._db.do(END, thread=thread, owner=self._owner, token=token)
-            with suppress(ValueError):
-                self._left.remove((thread, token))
 
     @override
     def check(self, session: Session) -> None:
         lease = self._held[session.thread_id]
-        if not self._db.select(MINE, thread=session.thread_id, owner=self._owner, token=lease.token):
+        if lease.is_lost or not self._is_mine(MINE, session, lease):
             raise lease_lost()
 
     @override
     def end(self, session: Session) -> None:
         lease = self._held[session.thread_id]
         lease.is_ending = True
-        if not self._db.select(END, thread=session.thread_id, owner=self._owner, token=lease.token):
+        if lease.is_lost or not self._is_mine(END, session, lease):
             raise lease_lost()
+
+    def _is_mine(self, statement: str, session: Session, lease: Lease) -> bool:
+        return bool(self._db.select(statement, thread=session.thread_id, owner=self._owner, token=lease.token))
 
     @override
     def ended(self, session: Session) -> None:
@@ -145,59 +152,76 @@ class SharedLeases(Leases):
 
     @override
     async def keep(self, stop_run: StopRun) -> None:
-        renew_at, is_failing = 0.0, False
-        while True:
-            await asyncio.sleep(LOOK)
-            if not self._held and not self._left:
-                continue
-            try:
-                async with asyncio.timeout(RENEWAL_TIMEOUT):
-                    if time.monotonic() >= renew_at:
-                        renew_at = time.monotonic() + RENEWAL
-                        await self._renew(stop_run)
-                    await self._look(stop_run)
-                    await self._end_left()
-                is_failing = False
-            except Exception as error:
-                if not is_failing:
-                    is_defect = not isinstance(error, DatabaseUnavailable | TimeoutError)
-                    reason = str(error) or "The database is slow."
-                    log.warning("Leases could not be renewed; it is tried again. %s", reason, exc_info=is_defect)
-                renew_at, is_failing = 0.0, True
-            self._stop_expired(stop_run)
+        # One at a time, and never cut off: a renewal that took long counts from when it was sent.
+        looking = asyncio.create_task(self._look(stop_run))
+        try:
+            while True:
+                await asyncio.sleep(LOOK)
+                self._stop_expired(stop_run)
+                if looking.done():
+                    self._tell_failure(looking.exception())
+                    looking = asyncio.create_task(self._look(stop_run))
+        finally:
+            await end_tasks({looking})
+
+    async def _look(self, stop_run: StopRun) -> None:
+        """Renew the leases if it is time, stop runs that are cancelled elsewhere, and end what could not be ended."""
+        if self._held and time.monotonic() >= self._renew_at:
+            await self._renew(stop_run)
+            self._renew_at = time.monotonic() + RENEWAL
+        if self._held:
+            select = partial(self._db.select, CANCELLED, owner=self._owner)
+            for row in await self._db.urgently(select):
+                lease = self._held.get(row["thread_id"])
+                if lease and lease.token == row["token"]:
+                    stop_run(row["thread_id"], RunCancelled())
+        if left := [*self._left]:
+            await self._db.read(partial(self._db.select_among, END_LEFT, left, owner=self._owner))
+            self._left.difference_update(left)
 
     async def _renew(self, stop_run: StopRun) -> None:
         now, before = time.monotonic(), dict(self._held)
         # Those that it knows alone: a claim whose answer was lost must expire.
         tokens = [lease.token for lease in before.values()]
         renew = partial(self._db.select_among, RENEW, tokens, owner=self._owner)
-        renewed = {row["token"] for row in await self._db.read(renew)}
+        renewed = {row["token"] for row in await self._db.urgently(renew)}
         for thread, lease in before.items():
             if lease.token in renewed:
                 lease.renewed_at = now
-            elif self._held.get(thread) is lease and not lease.is_ending:
-                stop_run(thread, lease_lost())
-
-    async def _look(self, stop_run: StopRun) -> None:
-        for row in await self._db.rows(CANCELLED, owner=self._owner):
-            lease = self._held.get(row["thread_id"])
-            if lease and lease.token == row["token"]:
-                stop_run(row["thread_id"], RunCancelled())
+            elif self._held.get(thread) is lease:
+                self._lose(thread, lease, stop_run)
 
     def _stop_expired(self, stop_run: StopRun) -> None:
         """Stop the runs whose leases were not renewed in time, before another process may claim their sessions."""
         latest = time.monotonic() - LIFETIME + MARGIN
-        for thread, lease in self._held.items():
+        for thread, lease in [*self._held.items()]:
             if lease.renewed_at < latest:
-                stop_run(thread, lease_lost())
+                self._lose(thread, lease, stop_run)
+
+    def _lose(self, thread: str, lease: Lease, stop_run: StopRun) -> None:
+        if not lease.is_ending:  # the transaction that ends it finds out by itself
+            lease.is_lost = True
+            stop_run(thread, lease_lost())
+
+    def _tell_failure(self, error: BaseException | None) -> None:
+        """Log that the leases cannot be renewed, once, and when they can be again."""
+        if error and not self._is_failing:
+            is_defect = not isinstance(error, DatabaseUnavailable)
+            log.warning(
+                "Leases could not be renewed; it is tried again. %s", error, exc_info=error if is_defect else None
+            )
+        if self._is_failing and not error:
+            log.info("Leases are renewed again.")
+        self._is_failing = error is not None
 
     @override
     async def cancel(self, session: Session) -> bool:
         cancelled = await self._db.do(CANCEL, thread=session.thread_id, owner=self._owner)
         for row in cancelled:
-            # What it waits for happens in another process.
-            while await self._db.rows(GOES_ON, thread=session.thread_id, token=row["token"]):  # noqa: ASYNC110
-                await asyncio.sleep(FIRST_PAUSE)
+            pause = FIRST_PAUSE
+            while await self._db.rows(GOES_ON, thread=session.thread_id, token=row["token"]):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
         return bool(cancelled)
 
     @override

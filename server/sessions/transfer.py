@@ -82,7 +82,7 @@ def _plain(serde: SealedSerializer, found: CheckpointTuple) -> Mapping[str, Any]
 
 
 class Differs(Exception):
-    """The target has a session with this name and other content, or the copy is not the same."""
+    """The target has a session with this name and other content, or the copy would not be the same."""
 
 
 class Transfer:
@@ -100,7 +100,7 @@ class Transfer:
         """Copy a session, unless the target has it already; return whether it was copied.
 
         Raises:
-            Differs: the target has another session of this name, or the copy is not the same.
+            Differs: the target has another session of this name, or the copy would not be the same.
         """
         stored = await self._source.database.read(partial(read, self._source, thread_id))
         there = await self._target.database.read(partial(read, self._target, thread_id))
@@ -109,9 +109,6 @@ class Transfer:
                 raise Differs(f"{_name(stored)}: the target has another session of that name. It was left alone.")
             return False
         await self._target.database.write(partial(write, self._target, stored))
-        copied = await self._target.database.read(partial(read, self._target, thread_id))
-        if copied.digest() != stored.digest():
-            raise Differs(f"{_name(stored)}: the copy is not the same.")
         return True
 
 
@@ -148,7 +145,11 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
 
 
 def write(saver: ThreadSaver, stored: StoredSession) -> None:
-    """Write a session, in a transaction."""
+    """Write a session, in a transaction.
+
+    Raises:
+        Differs: what is read again is not the same.
+    """
     db, tables = saver.database, saver.tables
     for found in stored.checkpoints:
         thread_id, namespace, _ = _place(found)
@@ -165,6 +166,8 @@ def write(saver: ThreadSaver, stored: StoredSession) -> None:
     db.execute(ENTER_SESSION, **{**stored.session, "newest": _at(entered, stored.session["newest"])})
     count = f"UPDATE sessions SET bytes = {tables.bytes_of_session} WHERE thread_id = :thread"
     db.execute(count, thread=stored.session["thread_id"])
+    if read(saver, stored.session["thread_id"]).digest() != stored.digest():
+        raise Differs(f"{_name(stored)}: the copy would not be the same.")
 
 
 def _sealed(saver: ThreadSaver) -> ThreadSaver:

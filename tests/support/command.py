@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -91,6 +92,12 @@ def serving_on(model: Any, **settings: str) -> Iterator[tuple[Serving, AgentServ
     with served(model) as url:
         with serving("serve", **without_tools(f"{url}/v1", **settings)) as running:
             yield running
+
+
+def workers_of(parent: int) -> set[int]:
+    """The processes that serve; Python's own helper of multiprocessing is none."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
 def is_healthy(server: AgentServer) -> bool:

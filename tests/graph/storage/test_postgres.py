@@ -3,9 +3,13 @@
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from traceback import format_exception
 
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
 
+from graph.storage.database import DatabaseFailed
 from graph.storage.opening import open_checkpointer
 from graph.storage.postgres_database import PostgresDatabase
 from graph.storage.saver import CheckpointUrlError, ThreadSaver
@@ -66,3 +70,14 @@ async def test_a_database_that_does_not_exist_is_named(postgres: Postgres) -> No
     with pytest.raises(CheckpointUrlError, match='database "nowhere" does not exist'):
         async with open_checkpointer(postgres.url("nowhere")):
             pass
+
+
+async def test_what_postgres_refuses_is_told_without_what_was_said(postgres: Postgres) -> None:
+    async with open_checkpointer(postgres.new_database()) as saver:
+        checkpoint = empty_checkpoint()
+        checkpoint["channel_values"] = {"topic": "canary \x00"}
+        checkpoint["channel_versions"] = {"topic": "1"}
+        at: RunnableConfig = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        with pytest.raises(DatabaseFailed, match="refused a statement") as refused:
+            await saver.aput(at, checkpoint, {"source": "loop", "step": 0}, {"topic": "1"})
+    assert "canary" not in "".join(format_exception(refused.value))

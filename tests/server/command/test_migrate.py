@@ -1,5 +1,7 @@
 """`chat-agent migrate`: sessions with all their branches go from one database to another, and back, as they were."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,9 @@ def test_sessions_go_to_postgres_and_back(upstream: Upstream, upstream_url: str,
     for source, target in ((SQLITE, database), (database, back)):
         done = run("migrate", source, target)
         assert done.returncode == 0, done.stderr
-        assert "3 sessions were copied and compared, 0 were there already, 0 failed." in done.stdout
+        assert "Sessions copied and compared: 3. There already: 0. Failed: 0." in done.stdout
         again = run("migrate", source, target)
-        assert "0 sessions were copied and compared, 3 were there already, 0 failed." in again.stdout
+        assert "Sessions copied and compared: 0. There already: 3. Failed: 0." in again.stdout
     turns = select(SQLITE, TURNS)
     assert len(turns) == 16
     assert sorted(turns) == sorted(select(database, TURNS)) == sorted(select(back, TURNS))
@@ -78,7 +80,7 @@ def test_sessions_go_to_postgres_and_back(upstream: Upstream, upstream_url: str,
             assert asked == ["question 0", "question 1", "question 2", "edited again", "and on"]
 
 
-def test_a_transfer_that_was_cut_off_goes_on_and_what_differs_is_left_alone(
+def test_a_session_that_differs_is_left_alone_and_the_others_are_copied(
     upstream: Upstream, upstream_url: str, postgres: Postgres
 ) -> None:
     database = postgres.new_database()
@@ -89,7 +91,7 @@ def test_a_transfer_that_was_cut_off_goes_on_and_what_differs_is_left_alone(
     done = run("migrate", SQLITE, database)
     assert done.returncode == 1
     assert "Session 'odd': the target has another session of that name. It was left alone." in done.stdout
-    assert "2 sessions were copied and compared, 0 were there already, 1 failed." in done.stdout
+    assert "Sessions copied and compared: 2. There already: 0. Failed: 1." in done.stdout
     assert select(database, "SELECT count(*) FROM sessions") == [(3,)]
 
 
@@ -97,7 +99,7 @@ def test_a_dry_run_copies_nothing(upstream: Upstream, upstream_url: str, tmp_pat
     with serving(SQLITE, upstream_url) as server:
         fill(server, upstream)
     done = run("migrate", SQLITE, "sqlite:///new.db", "--dry-run")
-    assert (done.returncode, done.stdout) == (0, "3 sessions would be copied, unless the target has them already.\n")
+    assert (done.returncode, done.stdout) == (0, "Sessions that would be copied, unless the target has them: 3.\n")
     assert not (tmp_path / "new.db").exists()
 
 
@@ -129,3 +131,21 @@ def test_a_database_that_is_in_use_is_not_copied(upstream_url: str, upstream: Up
             assert any("Wait" in line for line in lines)
             done = run("migrate", database, "sqlite:///new.db")
     assert (done.returncode, "Stop it first" in done.stderr) == (1, True)
+
+
+def test_a_session_that_cannot_be_read_does_not_hold_up_the_others(
+    upstream: Upstream, upstream_url: str, postgres: Postgres
+) -> None:
+    database = postgres.new_database()
+    with serving(SQLITE, upstream_url) as server:
+        fill(server, upstream)
+    with closing(sqlite3.connect("data/chat-agent.db")) as broken, broken:
+        odd = "(SELECT thread_id FROM sessions WHERE id = 'odd')"
+        broken.execute(f"UPDATE checkpoints SET checkpoint = x'c1' WHERE thread_id = {odd}")
+    for copied, known in ((2, 0), (0, 2)):
+        done = run("migrate", SQLITE, database)
+        assert done.returncode == 1
+        assert f"Sessions copied and compared: {copied}. There already: {known}. Failed: 1." in done.stdout
+        assert "cannot be copied: " in done.stdout
+        assert "Traceback" not in done.stderr
+    assert select(database, "SELECT count(*) FROM sessions") == [(2,)]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,19 +11,14 @@ import httpx
 import pytest
 
 from tests.server.sessions.test_replicas import body, post, questions
-from tests.support.command import is_healthy, run, serving, without_tools
+from tests.support.agent_server import AgentServer
+from tests.support.command import is_healthy, run, serving, without_tools, workers_of
 from tests.support.interrupts import settings as at_a_terminal
 from tests.support.loopback import free_port
 from tests.support.postgres import Postgres
 from tests.support.terminal import at_terminal, chat_agent
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
-
-
-def workers_of(parent: int) -> set[int]:
-    """The processes that serve; Python's own helper of multiprocessing is none."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return {int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
 @pytest.fixture
@@ -53,6 +50,32 @@ def test_workers_share_a_port_and_the_sessions_and_are_replaced(shared: dict[str
     assert "A worker ended with status -9. It is started again." in command.logged("error")
 
 
+def refuses(server: AgentServer) -> bool:
+    """Whether new connections are refused, and not left waiting until they are reset."""
+    try:
+        httpx.get(f"{server.url}/health", timeout=10)
+    except httpx.ConnectError:
+        return True
+    return False
+
+
+def test_systemd_is_told_once_by_the_parent(shared: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        listener.settimeout(30)
+        listener.bind(str(tmp_path / "n"))
+        with serving("serve", **shared, NOTIFY_SOCKET=str(tmp_path / "n")) as (command, _):
+            assert told_by(listener) == ("READY=1", command.process.pid)
+            assert command.end() == 0
+        assert told_by(listener) == ("STOPPING=1", command.process.pid)
+
+
+def told_by(listener: socket.socket) -> tuple[str, int]:
+    """What is told next, and by which process."""
+    text, credentials, _, _ = listener.recvmsg(100, socket.CMSG_SPACE(12))
+    return text.decode(), struct.unpack("3i", credentials[0][2])[0]
+
+
 def test_workers_end_in_order_and_with_their_parent(shared: dict[str, str], upstream: Upstream) -> None:
     with serving("serve", **shared) as (command, server):
         upstream.script(Answer(["A", "B", "C"], pause=0.3))
@@ -61,6 +84,7 @@ def test_workers_end_in_order_and_with_their_parent(shared: dict[str, str], upst
             lines = answer.iter_lines()
             assert any('"A"' in line for line in lines)
             command.process.send_signal(signal.SIGTERM)
+            until(lambda: refuses(server))
             rest = "".join(lines)
         assert '"C"' in rest
         assert "[DONE]" in rest

@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-import psycopg
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
+from graph.storage.database import DatabaseFailed
 from graph.storage.run_saver import PutCheckpoint, PutWrites
 from graph.storage.saver import ThreadSaver
 from server.errors import NotFound
@@ -101,7 +101,7 @@ async def test_a_turn_is_stored_with_what_its_run_put_or_not_at_all(index: Index
         habit=None,
     )
     broken = replace(turn, asked=object())  # type: ignore[arg-type]
-    with pytest.raises((sqlite3.Error, psycopg.Error)):
+    with pytest.raises((sqlite3.Error, DatabaseFailed)):
         await index.sessions.store(MINA, broken, [put, said])
     assert await index.saver.aget_tuple(config) is None
     assert await index.sessions.get(MINA) is None

@@ -1,5 +1,6 @@
 """Servers on one PostgreSQL that die, hang, or lose their database: nothing acknowledged is lost, and it goes on."""
 
+import os
 import signal
 import time
 from collections import defaultdict
@@ -14,7 +15,7 @@ import pytest
 from server.sessions.shared_leases import LIFETIME
 from tests.server.sessions.test_replicas import held, post, questions, told
 from tests.support.agent_server import AgentServer
-from tests.support.command import Serving, serving, without_tools
+from tests.support.command import Serving, serving, without_tools, workers_of
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
@@ -115,9 +116,10 @@ def test_postgres_may_be_restarted_under_load(upstream: Upstream, upstream_url: 
             until(lambda: 503 in load.statuses, within=20)
             own_postgres.start()
             load.goes_on()
+            assert load.statuses <= {200, 409, 503}
+            load.statuses.clear()
         assert httpx.get(f"{servers[0].url}/ready").status_code == 200
         load.end(upstream)
-        assert load.statuses <= {200, 409, 503}
 
 
 @pytest.mark.nightly
@@ -136,3 +138,52 @@ def test_postgres_may_hang_for_half_a_minute_under_load(
         load.goes_on()
         load.end(upstream)
         assert load.statuses <= {200, 409, 503}
+
+
+@pytest.mark.nightly
+def test_a_run_that_loses_its_session_stores_nothing_of_its_turn(
+    upstream: Upstream, upstream_url: str, own_postgres: Postgres
+) -> None:
+    with ExitStack() as stack:
+        [(_, server)] = replicas(stack, upstream_url, own_postgres.new_database(), 1)
+        assert post(server, "before").is_success
+        lines = stack.enter_context(held(server, upstream))
+        own_postgres.signal_all(signal.SIGSTOP)
+        time.sleep(LIFETIME + 2)
+        own_postgres.signal_all(signal.SIGCONT)
+        assert '"code":"session_lost"' in "".join(lines)
+        until(lambda: post(server, "after").is_success, within=LIFETIME + 5)
+        assert questions(upstream) == ["before", "after"]
+
+
+@pytest.mark.nightly
+def test_a_turn_whose_commit_is_not_confirmed_is_not_to_be_repeated(upstream_url: str, own_postgres: Postgres) -> None:
+    database = own_postgres.new_database()
+    with ExitStack() as stack:
+        [(_, server)] = replicas(stack, upstream_url, database, 1)
+        # As a standby that is to confirm each commit, and is away.
+        own_postgres.execute_in(
+            database,
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(13); RETURN NEW; END';"
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON turns DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        answer = post(server, "slow")
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+        assert "did not confirm" in answer.json()["error"]["message"]
+        own_postgres.execute_in(database, "DROP TRIGGER slow ON turns")
+        until(lambda: told(server).get("turns") == 1, within=20)
+
+
+@pytest.mark.nightly
+def test_workers_outlive_their_database(upstream: Upstream, upstream_url: str, own_postgres: Postgres) -> None:
+    settings = without_tools(upstream_url, CHECKPOINT_URL=own_postgres.new_database(), API_WORKERS="2")
+    with serving("serve", **settings, PLAYGROUND="false") as (command, server):
+        until(lambda: command.output.count("Application startup complete") == 2, within=20)
+        assert post(server, "before").is_success
+        own_postgres.stop(signal.SIGINT)
+        os.kill(workers_of(command.process.pid).pop(), signal.SIGKILL)
+        until(lambda: "A worker ended with status 3. It is started again." in command.logged("error"), within=30)
+        own_postgres.start()
+        until(lambda: post(server, "after").is_success, within=30)
+        assert questions(upstream) == ["before", "after"]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
+from server.sessions.naming import Session
 from tests.support.agent_server import MODEL, AgentServer, agent_server
 from tests.support.databases import select
 from tests.support.postgres import Postgres
@@ -101,7 +103,7 @@ def test_a_session_that_the_other_server_runs_in_is_busy(
     with pair(upstream_url, postgres.new_database(), session_wait=0.3) as both, held(both.first, upstream):
         refused = post(both.second, "now")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "session_busy")
-        assert httpx.post(f"{both.second.url}/v1/sessions/s/reset").status_code in (404, 409)
+        assert httpx.post(f"{both.second.url}/v1/sessions/s/reset").status_code == 409
 
 
 def test_a_first_turn_is_known_to_the_other_server_while_it_runs(both: Pair, upstream: Upstream) -> None:
@@ -141,11 +143,32 @@ def test_a_turn_that_waits_for_the_client_s_tool_goes_on_at_the_other_server(bot
     assert told(both.first)["status"] == "idle"
 
 
-def test_a_server_that_ends_leaves_no_lease(both: Pair, upstream: Upstream) -> None:
+def test_a_lease_lasts_as_long_as_its_run(both: Pair, upstream: Upstream) -> None:
     post(both.first, "one")
     with held(both.second, upstream, "other"):
         assert select(both.database, "SELECT id FROM leases") == [("other",)]
     until(lambda: select(both.database, "SELECT id FROM leases") == [])
+
+
+def test_a_lease_that_somebody_has_locked_holds_up_its_own_session_alone(upstream_url: str, postgres: Postgres) -> None:
+    with pair(upstream_url, postgres.new_database(), session_wait=1) as both:
+        thread = Session("", "s").thread_id
+        with psycopg.connect(both.database) as gone:
+            gone.execute(
+                "INSERT INTO leases (thread_id, principal, id, owner, run_began, expires_at) "
+                "VALUES (%s, '', 's', 'somebody', 1, now() + interval '1 min')",
+                [thread],
+            )
+            gone.commit()
+            gone.execute("DELETE FROM leases")  # and it never says whether that is to be
+            with ThreadPoolExecutor(8) as pool:
+                locked = [pool.submit(post, both.first, "now", "s") for _ in range(6)]
+                for number in range(5):
+                    began = time.monotonic()
+                    assert post(both.first, "and others?", f"other-{number}").is_success
+                    assert time.monotonic() - began < 3
+                assert {answer.result().status_code for answer in locked} == {409}
+            gone.rollback()
 
 
 def test_old_sessions_are_deleted_once_by_either_server(

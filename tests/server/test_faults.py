@@ -7,12 +7,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from starlette.routing import Route
 
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.command import Serving, serving
+from tests.support.databases import SQLITE, empty_database, select
 from tests.support.faulty_line import FaultyLine, faulty_line
 from tests.support.loopback import free_port, served
 from tests.support.processes import PythonProcess
@@ -81,8 +83,8 @@ class Staged:
 class Rig:
     """The agent with a model endpoint behind a line that may break, tools in a process, and a database."""
 
-    def __init__(self, folder: Path, stack: ExitStack, deadline: float) -> None:
-        self.model, self._folder, self._deadline = Staged(), folder, deadline
+    def __init__(self, folder: Path, database: str, stack: ExitStack, deadline: float) -> None:
+        self.model, self._database, self._deadline = Staged(), database, deadline
         url = stack.enter_context(served(self.model.app))
         self.line: FaultyLine = stack.enter_context(faulty_line(int(url.rpartition(":")[2])))
         self._tools_port, self._calls = free_port(), folder / "calls"
@@ -101,7 +103,7 @@ class Rig:
                 "serve",
                 OLLAMA_MODEL=MODEL,
                 OLLAMA_BASE_URL=f"http://127.0.0.1:{self.line.port}/v1",
-                CHECKPOINT_URL=f"sqlite:///{self._folder / 'agent.db'}",
+                CHECKPOINT_URL=self._database,
                 MCP_BASE_URL=f"http://127.0.0.1:{self._tools_port}/mcp",
                 RUN_TIMEOUT=str(self._deadline),
             )
@@ -132,16 +134,19 @@ class Rig:
             case "the deadline passes":
                 time.sleep(self._deadline)
 
-    def locked(self) -> sqlite3.Connection:
-        """Hold the database's lock, as another program may."""
-        connection = sqlite3.connect(self._folder / "agent.db", isolation_level=None)
-        connection.execute("BEGIN IMMEDIATE")
-        return connection
+    def locked(self) -> "sqlite3.Connection | psycopg.Connection":
+        """Hold a lock that storing needs, as another program may."""
+        if self._database != SQLITE:
+            connection = psycopg.connect(self._database)
+            connection.execute("LOCK TABLE turns IN EXCLUSIVE MODE")
+            return connection
+        file = sqlite3.connect(SQLITE.removeprefix("sqlite:///"), isolation_level=None)
+        file.execute("BEGIN IMMEDIATE")
+        return file
 
     def is_whole(self) -> bool:
         """Whether SQLite finds nothing wrong with the file."""
-        with closing(sqlite3.connect(self._folder / "agent.db")) as connection:
-            return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return self._database != SQLITE or select(SQLITE, "PRAGMA integrity_check") == [("ok",)]
 
 
 @dataclass
@@ -196,19 +201,21 @@ def stack() -> Iterator[ExitStack]:
 
 
 CELLS = [
-    pytest.param(moment, fault, stream, marks=() if stream else pytest.mark.nightly)
+    pytest.param(moment, fault, kind, stream, marks=() if stream and kind == "sqlite" else pytest.mark.nightly)
     for moment in MOMENTS
     for fault in FAULTS
-    for stream in (True, False)
+    for kind, stream in (("sqlite", True), ("sqlite", False), ("postgresql", True))
 ]
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("moment", "fault", "stream"), CELLS)
+@pytest.mark.parametrize(("moment", "fault", "kind", "stream"), CELLS)
 def test_after_every_fault_the_session_goes_on(
-    tmp_path: Path, stack: ExitStack, moment: str, fault: str, stream: bool
+    tmp_path: Path, stack: ExitStack, request: pytest.FixtureRequest, moment: str, fault: str, kind: str, stream: bool
 ) -> None:
-    rig = Rig(tmp_path, stack, deadline=DEADLINE if fault == "the deadline passes" else 60)
+    rig = Rig(
+        tmp_path, empty_database(request, kind), stack, deadline=DEADLINE if fault == "the deadline passes" else 60
+    )
     rig.model.hold_at = moment
     lock = rig.locked() if moment == "while it is stored" else None
     client = Client(rig.server, stream)
@@ -230,7 +237,7 @@ def test_after_every_fault_the_session_goes_on(
     if (moment, fault) == ("in the tool", "the endpoint dies"):
         rig.happen("the tools die")  # which ends the call that hangs
     if lock:
-        lock.execute("ROLLBACK")
+        lock.rollback()
         lock.close()
     asking.join(30)
     assert not asking.is_alive(), "it has an end"

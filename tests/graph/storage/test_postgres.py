@@ -6,9 +6,13 @@ from functools import partial
 from traceback import format_exception
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
+from graph.agent import build_agent
+from graph.model.client import open_model
+from graph.settings import AgentSettings
 from graph.storage.database import DatabaseFailed
 from graph.storage.opening import open_checkpointer
 from graph.storage.postgres_database import PostgresDatabase
@@ -81,3 +85,24 @@ async def test_what_postgres_refuses_is_told_without_what_was_said(postgres: Pos
         with pytest.raises(DatabaseFailed, match="refused a statement") as refused:
             await saver.aput(at, checkpoint, {"source": "loop", "step": 0}, {"topic": "1"})
     assert "canary" not in "".join(format_exception(refused.value))
+
+
+@pytest.mark.nightly
+async def test_a_checkpoint_that_is_thousands_of_checkpoints_old_can_be_gone_back_to(
+    postgres: Postgres, upstream_url: str
+) -> None:
+    settings = AgentSettings(ollama_model="-", ollama_base_url=upstream_url)
+    async with open_checkpointer(postgres.new_database()) as saver, open_model(settings) as model:
+        agent = build_agent(model, checkpointer=saver)
+        at: RunnableConfig = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        places = []
+        for number in range(2_100):  # LangGraph's saver reads 1,024 at once
+            at = await agent.aupdate_state(
+                at, {"messages": [HumanMessage(f"{number}", id=f"{number}")]}, as_node="model"
+            )
+            places.append(at)
+        for place in (3, 900, 1_100, 2_099):
+            state = await agent.aget_state(places[place])
+            assert [message.content for message in state.values["messages"]] == [f"{n}" for n in range(place + 1)]
+            forked = await agent.aupdate_state(places[place], {"messages": [HumanMessage("fork")]}, as_node="model")
+            assert len((await agent.aget_state(forked)).values["messages"]) == place + 2

@@ -2,10 +2,8 @@
 
 import random
 import signal
-import sqlite3
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from itertools import count
 
 import openai
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.agent_server import AgentServer
 from tests.support.command import serving, without_tools
+from tests.support.databases import empty_database, select
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -22,11 +21,19 @@ LIVES = 5
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    ("kills", "kind"),
+    [
+        (20, "sqlite"),
+        pytest.param(20, "postgresql", marks=pytest.mark.nightly),
+        pytest.param(200, "sqlite", marks=pytest.mark.nightly),
+    ],
+)
 def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(
-    upstream: Upstream, upstream_url: str, kills: int
+    upstream: Upstream, upstream_url: str, request: pytest.FixtureRequest, kills: int, kind: str
 ) -> None:
-    settings = without_tools(upstream_url, PLAYGROUND="false")  # it starts sooner
+    database = empty_database(request, kind)
+    settings = without_tools(upstream_url, CHECKPOINT_URL=database, PLAYGROUND="false")  # it starts sooner
     acknowledged = defaultdict[str, list[str]](list)
     chance = random.Random(5)
 
@@ -59,5 +66,5 @@ def test_no_acknowledged_turn_is_lost_to_kill_9_at_any_moment(
             assert [question for question in asked if question in questions] == questions
             assert len(set(asked)) == len(asked)
             assert len(asked) <= len(questions) + LIVES + 1, "at most the one that each life cut short beside them"
-    with closing(sqlite3.connect("data/chat-agent.db")) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    if kind == "sqlite":
+        assert select(database, "PRAGMA integrity_check") == [("ok",)]

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.command import serving_on
+from tests.support.databases import empty_database
 from tests.support.health import longest_wait, threads_of, waits
 from tests.support.loopback import served
 from tests.support.studio import GRAPH, running
@@ -109,9 +110,13 @@ def model() -> Endless:
     return Endless()
 
 
-@pytest.fixture(scope="module")
-def server(model: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentServer]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def server(
+    request: pytest.FixtureRequest, model: Endless, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AgentServer]:
     database = f"sqlite:///{tmp_path_factory.mktemp('leaving') / 'agent.db'}"
+    if request.param == "postgresql":
+        database = empty_database(request, "postgresql")
     with serving_on(model.app, CHECKPOINT_URL=database) as (_, server):
         yield server
 

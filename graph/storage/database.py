@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
 
-# Parameters of one statement.
+# How many values one statement takes as parameters.
 AT_ONCE = 4096
 
 

@@ -25,7 +25,7 @@ from server.settings import ServerSettings
 log = logging.getLogger(__name__)
 
 Serve = Callable[[ServerSettings, socket.socket, bool, Callable[[], None]], None]
-"""Serves on a socket until told to stop, and calls the last when it is ready; the first worker says where all is."""
+"""Serves on a socket until told to stop. Takes whether it is the first worker, and what to call when it is ready."""
 
 PROCESSES = multiprocessing.get_context("spawn")
 # Seconds between two looks at what there is to do, and before a worker that died is started again.

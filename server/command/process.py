@@ -156,6 +156,7 @@ class Server(uvicorn.Server):
 
 def waiting_at(listener: socket.socket) -> Iterator[socket.socket]:
     """Yield the connections that wait to be accepted, and end the listener."""
+    listener.setblocking(False)
     with listener, suppress(BlockingIOError):
         while True:
             connection, _ = listener.accept()

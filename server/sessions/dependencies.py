@@ -66,8 +66,7 @@ class Sessions:
         """Stop the session's run in progress, if there is one, and wait for its end."""
         if not self.leases.has(session) and await self.leases.cancel(session):
             return
-        for run in self.runs.of(session.thread_id)[:1]:
-            run.stop(RunCancelled())
+        if run := self.runs.stop_first(session.thread_id, RunCancelled()):
             await run.ended()
 
     async def _begun(self, principal: str) -> Mapping[Session, SessionRecord]:

@@ -10,7 +10,7 @@ from server.errors import ApiError, SessionBusy
 from server.sessions.naming import Session
 from tools.tasks import to_the_end
 
-StopRun = Callable[[str, ApiError], None]
+StopRun = Callable[[str, ApiError], object]
 """Stops the run in progress in a thread; its reader is told the error."""
 
 

@@ -205,10 +205,12 @@ class RunOwner:
         """Return the runs of a thread: the one in progress, and those that wait for its end."""
         return [run for run in self._runs if run.thread_id == thread_id]
 
-    def stop_first(self, thread_id: str, told: ApiError) -> None:
-        """Stop the run in progress in a thread; its reader is told why."""
+    def stop_first(self, thread_id: str, told: ApiError) -> Run | None:
+        """Stop the run in progress in a thread, and return it, if there is one; its reader is told why."""
         for run in self.of(thread_id)[:1]:
             run.stop(told)
+            return run
+        return None
 
     def stop_all(self) -> None:
         """Stop every run; their readers are told."""

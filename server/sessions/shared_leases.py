@@ -158,7 +158,7 @@ class SharedLeases(Leases):
             while True:
                 await asyncio.sleep(LOOK)
                 self._stop_expired(stop_run)
-                if looking.done():
+                if looking.done() and (self._held or self._left):
                     self._tell_failure(looking.exception())
                     looking = asyncio.create_task(self._look(stop_run))
         finally:

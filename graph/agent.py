@@ -18,7 +18,7 @@ from langgraph.types import Send
 
 from graph.event_queue import queue_of_run
 from graph.events import ToolProgress
-from graph.history import all_calls, client_calls, our_calls, paired, tool_rounds, with_client_calls
+from graph.history import all_calls, calls_run, client_calls, our_calls, paired, tool_rounds, with_client_calls
 from graph.model.client import ChatModel
 from graph.model.images import has_tool_images
 from graph.offers import Offer, offered, ours
@@ -54,10 +54,13 @@ def build_agent(
         context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None if the caller gave none
         messages = state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
-        offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=max_tool_rounds)
+        left = None if context.max_tool_calls is None else context.max_tool_calls - calls_run(messages)
+        rounds = 0 if left == 0 else max_tool_rounds
+        offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=rounds)
         answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
-        return {"messages": [with_client_calls(answer, tool_names(context.callable_tools), at_most=at_once)]}
+        named = tool_names(context.callable_tools)
+        return {"messages": [with_client_calls(answer, named, at_most=at_once, ours_at_most=left)]}
 
     async def call_tool(
         call: ToolCall | InvalidToolCall, *, runtime: Runtime[TurnContext]

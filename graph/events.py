@@ -42,6 +42,8 @@ class MessageEnded:
     finish_reason: str | None
     """In the model endpoint's words."""
     usage: UsageMetadata | None
+    has_calls: bool = False
+    """Whether the message calls tools, so that it is not the last one of the turn's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class ToolStarted:
     call_id: str
     name: str
     arguments: Any
+    server: str
+    """The MCP server whose tool it is; of another tool, the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,13 @@ class ToolEnded:
 
     call_id: str
     failed: bool
-    size: int
-    """Size of the result, in bytes."""
+    output: str
+    """The text of the result."""
+
+    @property
+    def size(self) -> int:
+        """Size of the result, in bytes."""
+        return len(self.output.encode())
 
 
 RunEvent = Text | Refusal | Reasoning | MessageEnded | ClientCall | ToolStarted | ToolProgress | ToolEnded

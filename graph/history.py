@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, InvalidToolCall, ToolCall, ToolMessage
 
@@ -47,20 +48,23 @@ def call_ids(message: AIMessage) -> Iterator[str]:
         yield call["id"] or ""
 
 
-def with_client_calls(message: AIMessage, names: Collection[str], at_most: int | None = None) -> AIMessage:
+def with_client_calls(
+    message: AIMessage, names: Collection[str], *, at_most: int | None = None, ours_at_most: int | None = None
+) -> AIMessage:
     """Return the message with a note of which calls the client runs; the graph's edges read it.
 
-    Calls of the client's tools beyond `at_most` are taken out.
+    Calls of the client's tools beyond `at_most` are taken out, and those of ours beyond `ours_at_most`.
     """
-    calls = [call["id"] for call in all_calls(message) if call["name"] in names]
-    if not calls:
+    clients = [call["id"] for call in all_calls(message) if call["name"] in names]
+    ours = [call["id"] for call in all_calls(message) if call["name"] not in names]
+    kept = {*clients[:at_most], *ours[:ours_at_most]}
+    if not clients and len(kept) == len(ours):
         return message
-    too_many = set(calls[at_most:]) if at_most is not None else set()
     return message.model_copy(
         update={
-            "tool_calls": [call for call in message.tool_calls if call["id"] not in too_many],
-            "invalid_tool_calls": [call for call in message.invalid_tool_calls if call["id"] not in too_many],
-            "additional_kwargs": {CLIENT_CALLS: calls[:at_most]},
+            "tool_calls": [call for call in message.tool_calls if call["id"] in kept],
+            "invalid_tool_calls": [call for call in message.invalid_tool_calls if call["id"] in kept],
+            "additional_kwargs": {CLIENT_CALLS: clients[:at_most]} if clients else message.additional_kwargs,
         }
     )
 
@@ -82,13 +86,23 @@ def unanswered(call_id: str) -> ToolMessage:
 
 
 def tool_rounds(messages: Sequence[AnyMessage]) -> int:
-    """Count the model messages with tool calls since the client said something.
+    """Count the model messages with tool calls since the client said something."""
+    return sum(isinstance(message, AIMessage) and bool(all_calls(message)) for message in _since_the_client(messages))
 
-    Results of the client's own tools count as said by the client; unlike ours they have no name, as in OpenAI's format.
-    """
-    rounds = 0
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage) or (isinstance(message, ToolMessage) and message.name is None):
-            break
-        rounds += isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
-    return rounds
+
+def calls_run(messages: Sequence[AnyMessage]) -> int:
+    """Count the calls of our tools that were run since the client said something."""
+    return sum(is_our_result(message) for message in _since_the_client(messages))
+
+
+def _since_the_client(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
+    """Yield the messages since the client said something; results of its own tools count as said by it."""
+    return takewhile(
+        lambda message: is_our_result(message) or not isinstance(message, HumanMessage | ToolMessage),
+        reversed(messages),
+    )
+
+
+def is_our_result(message: AnyMessage) -> bool:
+    """Whether it is the result of one of our tools; unlike those of the client's they have a name."""
+    return isinstance(message, ToolMessage) and message.name is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass
@@ -113,7 +113,11 @@ class Agent:
                             for message in written_messages(written):
                                 if self.is_ours or is_own(message, streamed):
                                     is_said = self.is_ours or streamed.pop(message.id)
-                                    queue.tell_all(ended(message, names, is_said=is_said))
+                                    queue.tell_all(ended(message, names, is_said=is_said, label=self.server_of))
+
+    def server_of(self, tool: str) -> str:
+        """Return the MCP server of a tool, or the agent's name for a tool of its own."""
+        return self.toolbox.server_of(tool) or self.name
 
     def _stream(self, given: Any, context: TurnContext, after: Position | None, saver: RunSaver | None) -> Any:
         modes: Sequence[StreamMode] = ["updates"] if self.is_ours else ["messages", "updates"]
@@ -160,20 +164,23 @@ def is_own(message: BaseMessage, streamed: dict[str | None, bool]) -> bool:
     return message.id in streamed
 
 
-def ended(message: BaseMessage, client_tools: Collection[str], *, is_said: bool) -> Iterator[RunEvent]:
+def ended(
+    message: BaseMessage, client_tools: Collection[str], *, is_said: bool, label: Callable[[str], str]
+) -> Iterator[RunEvent]:
     """Yield what a whole message tells: a tool's result, or the end of a model message, its calls, and unsaid text."""
     match message:
         case ToolMessage():
-            size = len(str(message.text).encode())
-            yield ToolEnded(message.tool_call_id, failed=message.status == "error", size=size)
+            yield ToolEnded(message.tool_call_id, failed=message.status == "error", output=str(message.text))
         case AIMessage():
             if not is_said:
                 yield from said(message)
-            yield MessageEnded(message.id, message.response_metadata.get("finish_reason"), message.usage_metadata)
-            yield from calls_of(message, client_tools)
+            calls = list(calls_of(message, client_tools, label))
+            finish_reason = message.response_metadata.get("finish_reason")
+            yield MessageEnded(message.id, finish_reason, message.usage_metadata, has_calls=bool(calls))
+            yield from calls
 
 
-def calls_of(message: AIMessage, client_tools: Collection[str]) -> Iterator[RunEvent]:
+def calls_of(message: AIMessage, client_tools: Collection[str], label: Callable[[str], str]) -> Iterator[RunEvent]:
     """Yield the calls of a model message; our graph notes which are the client's, others are told by name."""
     clients = client_calls(message)
     for call in all_calls(message):
@@ -181,7 +188,7 @@ def calls_of(message: AIMessage, client_tools: Collection[str]) -> Iterator[RunE
         if call_id in clients or name in client_tools:
             yield ClientCall(call_id, name, dump_arguments(call))
         else:
-            yield ToolStarted(call_id, name, call["args"])
+            yield ToolStarted(call_id, name, call["args"], label(name))
 
 
 def written_messages(update: Mapping[str, Any]) -> Iterator[BaseMessage]:

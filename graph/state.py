@@ -57,6 +57,8 @@ class TurnContext:
     """Tools that the client runs itself, in OpenAI's form; a call ends the turn. They hide ours of the same name."""
     tool_choice: str | dict[str, Any] | None = None
     """Which of the client's tools the model may or must call, in OpenAI's form."""
+    max_tool_calls: int | None = None
+    """How many calls of the agent's own tools may be run in the turn; None for any number."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""
 

@@ -38,9 +38,11 @@ from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
+from server.responses.route import router as responses
 from server.sessions.dependencies import Sessions
 from server.sessions.index import open_index
 from server.sessions.limits import SessionLimits
+from server.sessions.responses import Responses
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
 from server.sessions.shared_leases import open_leases
@@ -52,7 +54,13 @@ log = logging.getLogger(__name__)
 
 OpenAgents = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 
-PROTOCOLS = (Protocol(chat, describe_completions), Protocol(models), Protocol(sessions), Protocol(health))
+PROTOCOLS = (
+    Protocol(chat, describe_completions),
+    Protocol(responses),
+    Protocol(models),
+    Protocol(sessions),
+    Protocol(health),
+)
 
 
 def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) -> FastAPI:
@@ -116,7 +124,7 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         index = await open_index(assembly.checkpointer, leases)
         runs = RunOwner(leases, run_timeout=settings.run_timeout)
         limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
-        app.state.sessions = Sessions(assembly, index, runs, leases, limits)
+        app.state.sessions = Sessions(assembly, index, runs, leases, limits, Responses(assembly.checkpointer.database))
         app.state.models = Models(
             settings.ollama_model,
             [name for name in assembly.agents if name != OUR_AGENT],

@@ -130,8 +130,8 @@ class ToolActivity:
                 return {**started, "status": "started"}
             case ToolProgress(call_id, progress):
                 return self._told(call_id, status="running", **asdict(progress))
-            case ToolEnded(call_id, failed, size):
-                told = self._told(call_id, status="failed" if failed else "succeeded", size=size)
+            case ToolEnded(call_id, failed):
+                told = self._told(call_id, status="failed" if failed else "succeeded", size=event.size)
                 self._begun.pop(call_id, None)
                 return told
         return None

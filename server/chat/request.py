@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     Discriminator,
     Field,
     JsonValue,
@@ -20,15 +19,13 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from server.chat.parameters import asks_for_nothing, used_as
+from server.chat.parameters import PARAMETERS
 from server.http.identity import ID
 from server.messages.shapes import Lenient, Message, text_or_parts
+from server.messages.values import INTEGRAL, MAX_INTEGER, MaxTokens, Metadata, Penalty, Temperature, ToolName, TopP
 
 # Declared only to be refused; not part of the documented API.
 Refused = SkipJsonSchema[Any]
-
-
-ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class FunctionDefinition(Lenient):
@@ -80,15 +77,15 @@ class AllowedToolsChoice(Lenient):
 
 def _choice_form(value: object) -> str:
     if not isinstance(value, dict | BaseModel):
-        return "mode"
+        return "as a mode"
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return "allowed tools" if kind == "allowed_tools" else "named tool"
+    return "as allowed tools" if kind == "allowed_tools" else "as a named tool"
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("mode")]
-    | Annotated[NamedTool, Tag("named tool")]
-    | Annotated[AllowedToolsChoice, Tag("allowed tools")],
+    Annotated[Literal["none", "auto", "required"], Tag("as a mode")]
+    | Annotated[NamedTool, Tag("as a named tool")]
+    | Annotated[AllowedToolsChoice, Tag("as allowed tools")],
     Discriminator(_choice_form),
 ]
 
@@ -117,24 +114,8 @@ class StreamOptions(Lenient):
     """Chunks of the kind `agent.event`, without choices, tell of the server's tools; not OpenAI's."""
 
 
-def _integral(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-# JSON's numbers are decimals: 10.0 is an integer too.
-INTEGRAL = BeforeValidator(_integral)
-MAX_INTEGER = 2**63 - 1
-MaxTokens = Annotated[
-    int,
-    Field(strict=True, ge=1, le=MAX_INTEGER),
-    INTEGRAL,
-    WithJsonSchema(
-        {"type": "integer", "minimum": -1, "maximum": MAX_INTEGER, "not": {"const": 0}}
-    ),  # see server.chat.parameters
-]
-
 Stop = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[list[StrictStr], Field(max_length=4), Tag("parts")],
+    Annotated[StrictStr, Tag("as text")] | Annotated[list[StrictStr], Field(max_length=4), Tag("as parts")],
     Discriminator(text_or_parts),
 ]
 
@@ -144,10 +125,6 @@ LogitBias = Annotated[
         Annotated[int, Field(strict=True, ge=-100, le=100), INTEGRAL],
     ],
     Field(json_schema_extra={"additionalProperties": False}),
-]
-
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(strict=True, max_length=512)]], Field(max_length=16)
 ]
 
 
@@ -160,10 +137,10 @@ class ChatRequest(Lenient):
     """The whole conversation, or what is new in its session."""
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(strict=True, ge=-2, le=2)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=128), INTEGRAL] | None = None
     """How many answers; more than one only where nothing is kept."""
     max_tokens: MaxTokens | None = None
@@ -201,10 +178,7 @@ class ChatRequest(Lenient):
     @model_validator(mode="before")
     @classmethod
     def _without_nothing(cls, body: object) -> object:
-        """Leave out what asks for nothing, so that it is as if it had not been sent."""
-        if not isinstance(body, dict):
-            return body
-        return {name: value for name, value in body.items() if not asks_for_nothing(name, value)}
+        return PARAMETERS.without_nothing(body)
 
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
         """Return the tools that the client runs itself, as it described them."""
@@ -232,7 +206,7 @@ class ChatRequest(Lenient):
 
     def parameters(self) -> Mapping[str, Any]:
         """Return the sampling parameters that the client set, in OpenAI's newest names."""
-        dumped = self.model_dump(include={*used_as("passed on")}, exclude_unset=True, by_alias=True)
+        dumped = self.model_dump(include={*PARAMETERS.passed_on}, exclude_unset=True, by_alias=True)
         given = {name: value for name, value in dumped.items() if value is not None}
         if self.max_tokens is not None:
             given.setdefault("max_completion_tokens", self.max_tokens)

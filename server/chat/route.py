@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
-from graph.state import OUR_AGENT, TurnContext
+from graph.state import TurnContext
 from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
 from server.chat.response import Completion
@@ -15,14 +15,11 @@ from server.chat.support import check_supported
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import SessionName, state_of
 from server.http.json_body import JsonRoute
-from server.http.stats import STATS
 from server.messages.convert import instructions, load_messages, unpaired
-from server.messages.tool_results import UnpairedMessage, check_paired
 from server.models import ModelsDep
-from server.sessions.dependencies import Sessions, SessionsDep, claim_session
+from server.sessions.dependencies import SessionsDep, claim_session
 from server.sessions.naming import is_side_task, is_temporary, named_in_body, session_mode
 from server.sessions.reply import run_response
-from server.sessions.runs import Run
 from server.sessions.turn import TurnRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
@@ -45,11 +42,7 @@ async def create_chat_completion(
     if name is None and (waiting := await sessions.index.waiting_for(session.principal, messages)):
         name, session = SessionName(waiting.id), claim_session(request, waiting.id)
     chosen = await models.resolve(body.model)
-    if stats := STATS.get():
-        stats.model = chosen.model if chosen.agent == OUR_AGENT else chosen.agent
-    if body.tools and not sessions.assembly.agents[chosen.agent].takes_client_tools:
-        message = f"The agent {chosen.agent!r} takes no tools of the client's."
-        raise InvalidRequest(message, param="tools", code="unsupported_value")
+    sessions.check_tools(chosen.agent, body.client_tools())
     turn = TurnRequest(
         agent=chosen.agent,
         session=session,
@@ -65,22 +58,8 @@ async def create_chat_completion(
         quota=state.quota,
     )
     is_kept = is_stored(body, messages, name)
-    runs = [sessions.start(turn)] if is_kept else start_unstored(turn, body.n or 1, sessions)
+    runs = [sessions.start(turn)] if is_kept else sessions.start_unstored(turn, body.n or 1)
     return await run_response(runs, ChatReply(body), request.receive)
-
-
-def start_unstored(turn: TurnRequest, n: int, sessions: Sessions) -> list[Run]:
-    """Start `n` runs at once of a turn that is not stored.
-
-    Raises:
-        InvalidRequest: tool results without their calls, or calls without all of their results.
-    """
-    try:
-        check_paired(turn.messages)
-    except UnpairedMessage as error:
-        raise turn.refuse(error) from error
-    agent = sessions.assembly.agents[turn.agent]
-    return sessions.runs.start_together([partial(agent.run, turn.messages, turn.context)] * n)
 
 
 def is_stored(body: ChatRequest, messages: Sequence[AnyMessage], name: SessionName | None) -> bool:

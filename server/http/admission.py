@@ -17,7 +17,14 @@ from server.http.rates import NotAdmitted, Rates
 from server.http.stats import STATS, RequestStats
 
 # The paths whose requests run the agent.
-RUN_PATHS = ("/v1/chat/completions", "/agent/invoke", "/agent/stream", "/agent/stream_log", "/agent/c/N4XyA/stream_log")
+RUN_PATHS = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/agent/invoke",
+    "/agent/stream",
+    "/agent/stream_log",
+    "/agent/c/N4XyA/stream_log",
+)
 QUEUE_WAIT = 30.0
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from server.errors import InvalidRequest
 
-# Steps in pydantic's locations that name a branch of a union, not a place in the body.
-UNION_TAGS = {"text", "parts", "mode", "named tool", "allowed tools"}
+# How steps in pydantic's locations begin that name a branch of a union, not a place in the body.
+UNION_TAG = "as "
 # The first step: where in the request the value was.
 SOURCES = {"body", "query", "path", "header"}
 
@@ -103,7 +103,7 @@ def param_name(location: Sequence[str | int]) -> str:
             continue
         if isinstance(step, int):
             name += f"[{step}]"
-        elif step not in UNION_TAGS and step not in SOURCES:
+        elif not step.startswith(UNION_TAG) and step not in SOURCES:
             name += f".{step}" if name else step
     return name
 

@@ -36,7 +36,7 @@ def load_messages(messages: Sequence[Message]) -> list[AnyMessage]:
         InvalidRequest: a message lacks what its role needs.
     """
     request = uuid4().hex
-    return [_load(message, f"messages[{at}]", f"{request}-{at}") for at, message in enumerate(messages)]
+    return [load_message(message, f"messages[{at}]", f"{request}-{at}") for at, message in enumerate(messages)]
 
 
 def instructions(messages: Sequence[AnyMessage]) -> tuple[str, ...]:
@@ -81,7 +81,12 @@ def _dump_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
     return {"id": call["id"], "type": "function", "function": function}
 
 
-def _load(message: Message, param: str, new_id: str) -> AnyMessage:
+def load_message(message: Message, param: str, new_id: str) -> AnyMessage:
+    """Return a message in LangChain's types; `param` is its place in the request.
+
+    Raises:
+        InvalidRequest: it lacks what its role needs.
+    """
     match message.role:
         case "system" | "developer":
             return SystemMessage(_text(message, param), id=new_id)

@@ -84,11 +84,11 @@ class ToolCall(Lenient):
 
 def text_or_parts(value: object) -> str:
     """Return the tag of a value that is a text or a list."""
-    return "parts" if isinstance(value, list) else "text"
+    return "as parts" if isinstance(value, list) else "as text"
 
 
 Content = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[list[ContentPart], Tag("parts")],
+    Annotated[StrictStr, Tag("as text")] | Annotated[list[ContentPart], Tag("as parts")],
     Discriminator(text_or_parts),
 ]
 

@@ -20,11 +20,11 @@ UNANSWERED = (
 
 
 class UnpairedMessage(ValueError):
-    """A result without its call, or a call without its result."""
+    """A result without its call, or calls without their results; `calls` are the ids."""
 
-    def __init__(self, complaint: str, at: AnyMessage | None) -> None:
+    def __init__(self, complaint: str, at: AnyMessage | None, calls: Sequence[str], *, is_orphan: bool) -> None:
         super().__init__(complaint)
-        self.at = at
+        self.at, self.calls, self.is_orphan = at, calls, is_orphan
 
 
 def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) -> None:
@@ -37,7 +37,7 @@ def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) ->
     for message in messages:
         if isinstance(message, ToolMessage):
             if not open_calls[message.tool_call_id]:
-                raise UnpairedMessage(ORPHAN, message)
+                raise UnpairedMessage(ORPHAN, message, [message.tool_call_id], is_orphan=True)
             open_calls[message.tool_call_id] -= 1
             continue
         _check_answered(open_calls, message)
@@ -47,7 +47,7 @@ def check_paired(messages: Sequence[AnyMessage], waiting: Iterable[str] = ()) ->
 
 def _check_answered(open_calls: Counter[str], at: AnyMessage | None) -> None:
     if unanswered := list(open_calls.elements()):
-        raise UnpairedMessage(UNANSWERED.format(", ".join(unanswered)), at)
+        raise UnpairedMessage(UNANSWERED.format(", ".join(unanswered)), at, unanswered, is_orphan=False)
 
 
 def results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:

@@ -1,20 +1,25 @@
 """The sessions as handlers get them: opened by the lifespan, injected by FastAPI."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
 from opentelemetry import trace
 
 from graph.assembly import Assembly
-from server.errors import RunCancelled
+from graph.state import OUR_AGENT
+from server.errors import InvalidRequest, RunCancelled
 from server.http.identity import state_of
+from server.http.stats import STATS
+from server.messages.tool_results import UnpairedMessage, check_paired
 from server.sessions.index import SessionIndex
 from server.sessions.leases import Leases
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.records import SessionRecord
+from server.sessions.responses import Responses
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn, TurnRequest
 from tools.trace import CONVERSATION
@@ -29,10 +34,36 @@ class Sessions:
     runs: RunOwner
     leases: Leases
     limits: SessionLimits
+    responses: Responses
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""
+        _note(request)
         return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.limits).run)
+
+    def start_unstored(self, request: TurnRequest, n: int = 1) -> list[Run]:
+        """Start `n` runs at once of a turn that is not stored.
+
+        Raises:
+            ApiError: tool results without their calls, or calls without all of their results.
+        """
+        _note(request)
+        try:
+            check_paired(request.messages)
+        except UnpairedMessage as error:
+            raise request.refuse(error) from error
+        agent = self.assembly.agents[request.agent]
+        return self.runs.start_together([partial(agent.run, request.messages, request.context)] * n)
+
+    def check_tools(self, agent: str, tools: Sequence[object]) -> None:
+        """Check that an agent takes tools of the client's, if there are some.
+
+        Raises:
+            InvalidRequest: it does not.
+        """
+        if tools and not self.assembly.agents[agent].takes_client_tools:
+            message = f"The agent {agent!r} takes no tools of the client's."
+            raise InvalidRequest(message, param="tools", code="unsupported_value")
 
     async def get(self, session: Session) -> SessionRecord | None:
         """Return a session's record, also while its first turn runs, or None if there is no such session."""
@@ -77,6 +108,12 @@ class Sessions:
                 begun[run.session] = run.began
         newest_first = sorted(begun.items(), key=lambda item: item[1], reverse=True)
         return {session: _begun_at(session, began) for session, began in newest_first}
+
+
+def _note(request: TurnRequest) -> None:
+    """Note for the log and the metrics which model answers, or which agent that somebody brought."""
+    if stats := STATS.get():
+        stats.model = request.context.parameters.get("model", "") if request.agent == OUR_AGENT else request.agent
 
 
 def _begun_at(session: Session, began: float) -> SessionRecord:

@@ -23,8 +23,9 @@ from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_T
 from server.sessions.leases import Leases
 from server.sessions.migrations import migrate
 from server.sessions.naming import Session
-from server.sessions.reconcile import KnownTurn, Mode, reconcile
-from server.sessions.records import RECORD, AnsweredTurn, Found, SessionRecord, session_record, unknown_session
+from server.sessions.reconcile import After, KnownTurn, Mode, reconcile
+from server.sessions.records import IDLE, RECORD, AnsweredTurn, Found, SessionRecord, session_record, unknown_session
+from server.sessions.responses import count_bytes, enter_response
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
@@ -51,7 +52,7 @@ class SessionIndex:
         """Whether the database's log is free of deleted data."""
 
     async def find(
-        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: BaseCheckpointSaver[str]
+        self, session: Session, transcript: Transcript, mode: Mode | After, agent: str, saver: BaseCheckpointSaver[str]
     ) -> Found:
         """Reconcile a request's messages with what its session knows of them, and load the checkpoint there.
 
@@ -63,6 +64,7 @@ class SessionIndex:
         Raises:
             UnpairedMessage: tool results without their calls, or calls without all of their results.
             NotFound: the thread is another principal's.
+            InvalidRequest: the request follows a response that is not there any more.
             DatabaseMoved: the database file is no longer at its path.
         """
         assert isinstance(saver, ThreadSaver)
@@ -75,12 +77,12 @@ class SessionIndex:
         return found
 
     def _find(
-        self, session: Session, transcript: Transcript, mode: Mode, agent: str, saver: ThreadSaver
+        self, session: Session, transcript: Transcript, mode: Mode | After, agent: str, saver: ThreadSaver
     ) -> Found | None:
         """Return where a request goes on; None if the checkpoint there was deleted by others."""
         self._db.check_file()
         thread = session.thread_id
-        known, latest = recall(self._db, session, transcript)
+        known, latest = recall(self._db, session, transcript, mode)
         step = reconcile(known, transcript, mode)
         if step.after is None:
             return Found(known=known, step=step, start=Loaded(None, {}), is_latest=latest is None)
@@ -102,8 +104,10 @@ class SessionIndex:
         self._leases.ended(session)
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
-        stored = self._saver.store(puts)
-        after = turn.step.after
+        stored, after = self._saver.store(puts), turn.step.after
+        if turn.response:
+            enter_response(self._db, session, turn.response)
+            stored += turn.response.size
         self._db.execute(
             ENTER_TURN,
             thread=session.thread_id,
@@ -115,6 +119,7 @@ class SessionIndex:
             waits_for=storable(turn.waiting[0]) if turn.waiting else None,
             checkpoint=turn.checkpoint_id,
             agent=turn.agent,
+            response=turn.response and turn.response.id,
         )
         self._db.execute(
             ENTER_SESSION, **_key(session), digest=turn.digest, habit=turn.habit, bytes=stored, now=time.time()
@@ -186,16 +191,15 @@ class SessionIndex:
         """Forget all turns of a session and keep its id."""
         used = "UPDATE sessions SET updated_at = :now WHERE thread_id = :thread"
         await self._db.write(partial(self._db.execute, used, thread=session.thread_id, now=time.time()))
-        await to_the_end(self._delete(session, self._saver.tables.names))
+        await to_the_end(self._delete(session, [*self._saver.tables.names, "responses"]))
 
     def _forget_lost_turns(self, session: Session) -> None:
-        count = f"UPDATE sessions SET bytes = {self._saver.tables.bytes_of_session} WHERE thread_id = :thread"
-        for statement in (*FORGET_LOST_TURNS, count):
+        for statement in (*FORGET_LOST_TURNS, count_bytes(self._saver.tables)):
             self._db.execute(statement, thread=session.thread_id)
 
     async def delete(self, session: Session) -> None:
         """Delete all of a session; no copy stays in the database's files."""
-        await to_the_end(self._delete(session, [*self._saver.tables.names, "sessions"]))
+        await to_the_end(self._delete(session, [*self._saver.tables.names, "responses", "sessions"]))
 
     async def _delete(self, session: Session, tables: Sequence[str]) -> None:
         """Delete a session's turns and its rows in the tables; other turns need not wait for all of it.
@@ -226,13 +230,8 @@ class SessionIndex:
 
         For an empty session it is the later one.
         """
-        query = """
-        SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < :latest AND updated_at <
-        CASE WHEN newest IS NULL THEN :latest WHEN number = 1 AND branches <= 1 THEN :one_turn ELSE :more_turns END
-        ORDER BY updated_at LIMIT :limit
-        """
         times = {"latest": max(one_turn, more_turns), "one_turn": one_turn, "more_turns": more_turns}
-        rows = await self._db.rows(query, limit=limit, **times)
+        rows = await self._db.rows(IDLE, limit=limit, **times)
         return [Session(row["principal"], row["id"]) for row in rows]
 
     def _records(self, condition: str, limit: int = 1, **values: object) -> list[SessionRecord]:

@@ -9,8 +9,8 @@ from langchain_core.messages import AnyMessage
 from graph.storage.database import Database, Row
 from server.messages.tool_results import results_at_end, unanswered_calls
 from server.sessions.naming import Session
-from server.sessions.reconcile import Knowledge, KnownTurn
-from server.sessions.records import unknown_session
+from server.sessions.reconcile import After, Knowledge, KnownTurn, Mode
+from server.sessions.records import unknown_parent, unknown_session
 from server.sessions.transcript import Transcript
 
 TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
@@ -30,7 +30,9 @@ FROM turns WHERE thread_id = :thread AND waits_for IN (:listed)
 """
 # The first turn that follows another stays on its branch; any other begins one.
 ENTER_TURN = """
-INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent) VALUES (
+INSERT INTO turns (
+    thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response
+) VALUES (
     :thread, CAST(:parent AS BIGINT),
     CASE
         WHEN CAST(:parent AS BIGINT) IS NULL
@@ -38,7 +40,7 @@ INSERT INTO turns (thread_id, parent, branch, number, asked, digest, waiting, wa
         THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
         ELSE (SELECT branch FROM turns WHERE turn = CAST(:parent AS BIGINT))
     END,
-    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent
+    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent, :response
 )
 """
 # Right after the turn, which is the newest with this digest.
@@ -60,8 +62,13 @@ FORGET_LOST_TURNS = (
 )
 
 
-def recall(db: Database, session: Session, transcript: Transcript) -> tuple[Knowledge, str | None]:
-    """Return what the session knows of a request's messages, and its thread's latest checkpoint, if it has one."""
+def recall(db: Database, session: Session, transcript: Transcript, place: Mode | After) -> tuple[Knowledge, str | None]:
+    """Return what the session knows of a request's messages, and its thread's latest checkpoint, if it has one.
+
+    Raises:
+        NotFound: the thread is another principal's.
+        InvalidRequest: the request follows a response that is not there any more.
+    """
     thread = session.thread_id
     row = db.one(KNOWN, thread=thread)
     assert row is not None
@@ -70,8 +77,11 @@ def recall(db: Database, session: Session, transcript: Transcript) -> tuple[Know
         return Knowledge(), latest
     if (row["principal"], row["id"]) != (session.principal, session.id):
         raise unknown_session(session)
+    newest = known_turn(row) if row["turn"] else None
+    if isinstance(place, After) and place.response:
+        newest = _turn_of(db, thread, place.response)
     known = Knowledge(
-        newest=known_turn(row) if row["turn"] else None,
+        newest=newest,
         turns=_longest_known(db, thread, transcript),
         paused=_paused(db, thread, transcript.messages),
         habit=row["habit"],
@@ -94,6 +104,14 @@ def _paused(db: Database, thread: str, messages: Sequence[AnyMessage]) -> Mappin
     rows = sorted(db.select_among(PAUSED, [*map(storable, calls)], thread=thread), key=lambda row: int(row["turn"]))
     turns = [replace(known_turn(row), is_followed=bool(row["is_followed"])) for row in rows]
     return {call: turn for turn in turns for call in turn.waiting}
+
+
+def _turn_of(db: Database, thread: str, response_id: str) -> KnownTurn:
+    query = f"SELECT {TURN} FROM turns WHERE response = :response AND thread_id = :thread"
+    row = db.one(query, response=response_id, thread=thread)
+    if row is None:
+        raise unknown_parent(response_id)
+    return known_turn(row)
 
 
 def known_turn(row: Row) -> KnownTurn:

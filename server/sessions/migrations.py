@@ -75,6 +75,27 @@ UPDATE sessions SET bytes =
 )
 
 
+# Responses of the Responses API. `bytes` of a session counts them too.
+M004_RESPONSES = (
+    """
+CREATE TABLE responses (
+    id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    session TEXT NOT NULL,         -- its id; a response may be older than its session's first turn
+    status TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
+    input BLOB NOT NULL,           -- JSON: the items that its request added
+    resource BLOB NOT NULL         -- JSON: what its client got
+)
+    """,
+    "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    "ALTER TABLE turns ADD COLUMN response TEXT",
+    "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
+)
+
+
 P001_SESSIONS_AND_TURNS = (
     """
 CREATE TABLE sessions (
@@ -127,9 +148,28 @@ CREATE UNLOGGED TABLE leases (
     "CREATE INDEX turns_by_parent ON turns (thread_id, parent)",
 )
 
+P002_RESPONSES = (
+    """
+CREATE TABLE responses (
+    id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    session TEXT NOT NULL,         -- its id; a response may be older than its session's first turn
+    status TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
+    input BYTEA NOT NULL,          -- JSON: the items that its request added
+    resource BYTEA NOT NULL        -- JSON: what its client got
+)
+    """,
+    "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    "ALTER TABLE turns ADD COLUMN response TEXT",
+    "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
+)
+
 MIGRATIONS: Mapping[str, Sequence[Sequence[str]]] = {
-    "sqlite": (M001_SESSIONS_AND_TURNS, M002_AGENTS, M003_BYTES),
-    "postgresql": (P001_SESSIONS_AND_TURNS,),
+    "sqlite": (M001_SESSIONS_AND_TURNS, M002_AGENTS, M003_BYTES, M004_RESPONSES),
+    "postgresql": (P001_SESSIONS_AND_TURNS, P002_RESPONSES),
 }
 
 

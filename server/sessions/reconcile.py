@@ -9,17 +9,26 @@ newest part; the rules for them are below, in the order in which they are applie
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from graph.history import call_ids
+from graph.history import call_ids, is_our_result
 from graph.state import OUR_AGENT
 from server.messages.tool_results import check_paired, results_at_end
-from server.sessions.transcript import Transcript
+from server.sessions.transcript import Transcript, digest_of
 
 Mode = Literal["append", "full", "auto"]
 Habit = Literal["append", "full"]
+
+
+@dataclass(frozen=True)
+class After:
+    """The request says itself which turn it follows: that of a response, or without one the session's newest."""
+
+    response: str | None = None
+
 
 CANCELLED = "This tool call was cancelled by the user."
 
@@ -49,6 +58,7 @@ class Knowledge:
     """What a session knows of a request's messages."""
 
     newest: KnownTurn | None = None
+    """The newest turn, or the one that the request says it follows."""
     turns: Mapping[bytes, KnownTurn] = field(default_factory=dict)
     """Turns by digest, at least those that the messages begin with."""
     paused: Mapping[str, KnownTurn] = field(default_factory=dict)
@@ -68,13 +78,15 @@ class Step:
     """The new messages of the request."""
 
 
-def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> Step:
+def reconcile(known: Knowledge, transcript: Transcript, mode: Mode | After = "auto") -> Step:
     """Decide where a request's messages, without system ones, go on in the tree, and which of them are new.
 
     Raises:
         UnpairedMessage: tool results without their calls, or calls without all of their results.
     """
     messages = transcript.messages
+    if isinstance(mode, After):
+        return _append(known, not_repeated(known.newest, transcript) if known.newest else messages)
     if not messages and mode != "append":  # the empty beginning, before the first turn
         return Step(None, ())
     if paused := _paused(known, messages):
@@ -95,11 +107,28 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode = "auto") -> 
     return _append(known, messages)
 
 
-def whole_transcript(step: Step, transcript: Transcript) -> Transcript:
+def whole_transcript(step: Step, transcript: Transcript, mode: Mode | After) -> Transcript:
     """Return a request's transcript, with what came before it if the request does not repeat that."""
-    if step.after is None or not _alone(step, transcript.messages):
+    if step.after is None:
         return transcript
-    return Transcript.of(transcript.messages, step.after.digest)
+    if isinstance(mode, After):
+        return Transcript.of(not_repeated(step.after, transcript), step.after.digest)
+    return Transcript.of(transcript.messages, step.after.digest) if _alone(step, transcript.messages) else transcript
+
+
+def not_repeated(turn: KnownTurn, transcript: Transcript) -> Sequence[AnyMessage]:
+    """Return the messages without what they repeat of the conversation up to a turn: all of it, or the turn's answer.
+
+    Clients repeat an answer, or only the calls in it, before their results of these calls.
+    """
+    messages = transcript.messages
+    for beginning in reversed(transcript.beginnings):
+        if beginning.digest == turn.digest:
+            return messages[beginning.length :]
+    answer = list(takewhile(lambda message: isinstance(message, AIMessage) or is_our_result(message), messages))
+    called = {call for message in answer if isinstance(message, AIMessage) for call in call_ids(message)}
+    is_repeated = called & set(turn.waiting) or (answer and digest_of(answer, turn.asked) == turn.digest)
+    return messages[len(answer) :] if is_repeated else messages
 
 
 def habit_after(known: Knowledge, messages: Sequence[AnyMessage], step: Step) -> Habit | None:

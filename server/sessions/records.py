@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from graph.storage.database import Row
 from graph.storage.run_saver import Loaded
-from server.errors import NotFound
+from server.errors import InvalidRequest, NotFound
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, Step
 
@@ -13,6 +13,12 @@ from server.sessions.reconcile import Habit, Knowledge, Step
 RECORD = """
 principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
 waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent
+"""
+# Sessions that were not used for as long as they are kept.
+IDLE = """
+SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < :latest AND updated_at <
+CASE WHEN newest IS NULL THEN :latest WHEN number = 1 AND branches <= 1 THEN :one_turn ELSE :more_turns END
+ORDER BY updated_at LIMIT :limit
 """
 
 
@@ -40,6 +46,25 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweredResponse:
+    """A response as it is stored; `input` and `resource` are JSON, as clients get it."""
+
+    id: str
+    status: str
+    created_at: float
+    standing: Sequence[str]
+    """What system messages of its chain have said up to here."""
+    input: bytes
+    """The items that its request added to the conversation."""
+    resource: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that count as stored by its session."""
+        return len(self.input) + len(self.resource)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnsweredTurn:
     """An answered turn, as it is entered into the index."""
 
@@ -50,6 +75,8 @@ class AnsweredTurn:
     checkpoint_id: str
     agent: str
     habit: Habit | None
+    response: AnsweredResponse | None
+    """The response that told its client of it, in the Responses API."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +100,12 @@ def session_record(row: Row) -> SessionRecord:
 def unknown_session(session: Session) -> NotFound:
     """Return the error for a session that does not exist, or is another principal's."""
     return NotFound(f"There is no session {session.id!r}.", code="session_not_found")
+
+
+def unknown_parent(response_id: str) -> InvalidRequest:
+    """Return the error for a response that cannot be continued: it is not stored, or is another principal's."""
+    return InvalidRequest(
+        f"Previous response with id '{response_id}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from graph.history import call_ids
+from graph.history import call_ids, is_our_result
+from server.sessions.speech import Speech
 
 EMPTY = b""
 DIGEST_SIZE = 16
@@ -66,11 +67,11 @@ def beginnings(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> list[Beg
 
     Messages are compared by role, text and tool call ids, never by message id or by arguments, which clients serialise
     anew. Assistant messages in a row are one: clients join an answer with the beginning that it continues. One without
-    text and calls is skipped.
+    text and calls is skipped, and so are calls of the server's own tools with their results.
     """
     found: list[Beginning] = []
     length, digest = 0, after
-    for spoken, group in groupby(messages, key=lambda message: message.type == "ai"):
+    for spoken, group in groupby(messages, key=lambda message: message.type == "ai" or is_our_result(message)):
         members = list(group)
         for item in [members] if spoken else [[message] for message in members]:
             length += len(item)
@@ -86,12 +87,25 @@ def digest_of(messages: Sequence[AnyMessage], after: bytes = EMPTY) -> bytes:
 
 def _extended(digest: bytes, item: Sequence[AnyMessage]) -> bytes:
     """Return the digest with one more item: a message, or the assistant's messages in a row."""
-    text = "".join(map(_text, item)).replace("\r\n", "\n").replace("\r", "\n").strip()
-    calls = [call for message in item for call in _calls(message)]
-    if isinstance(item[0], AIMessage) and not text and not calls:
+    ours = [message.tool_call_id for message in item if isinstance(message, ToolMessage) and is_our_result(message)]
+    text = "".join(map(_text, item)) if not ours else _text_between_calls(item)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    calls = [call for message in item for call in _calls(message) if call not in ours]
+    if (isinstance(item[0], AIMessage) or ours) and not text and not calls:
         return digest
-    content = dump([item[0].type, text, calls, _media(item)])
+    content = dump(["ai" if ours else item[0].type, text, calls, [] if ours else _media(item)])
     return sha256(digest + content.encode(errors="surrogatepass")).digest()[:DIGEST_SIZE]
+
+
+def _text_between_calls(item: Sequence[AnyMessage]) -> str:
+    """Return the assistant's text as its client got it, where results of the server's tools stand in between."""
+    speech, part = Speech(), 0
+    for message in item:
+        if is_our_result(message):
+            part += 1
+        elif text := _text(message):
+            speech.hear(str(part), text)
+    return speech.text
 
 
 def _text(message: AnyMessage) -> str:

@@ -18,11 +18,13 @@ from typing_extensions import override
 
 from graph.storage.database import Database, Row
 from graph.storage.saver import ThreadSaver
+from server.sessions.responses import count_bytes
 
 # Sessions whose names are read at once.
 AT_ONCE = 500
 SESSION = "thread_id, principal, id, habit, created_at, updated_at, branches"
-TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent"
+TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response"
+RESPONSE = "id, principal, thread_id, session, status, created_at, standing, input, resource"
 WRITE = "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type"
 
 ENTER_SESSION = f"""
@@ -31,9 +33,11 @@ VALUES (:thread_id, :principal, :id, :habit, :created_at, :updated_at, :branches
 """
 ENTER_TURN = f"""
 INSERT INTO turns ({TURN}) VALUES (
-    :thread_id, CAST(:parent AS BIGINT), :branch, :number, :asked, :digest, :waiting, :waits_for, :checkpoint_id, :agent
+    :thread_id, CAST(:parent AS BIGINT), :branch, :number, :asked, :digest, :waiting, :waits_for, :checkpoint_id,
+    :agent, :response
 )
 """
+ENTER_RESPONSE = f"INSERT INTO responses ({RESPONSE}) VALUES (:{RESPONSE.replace(', ', ', :')})"
 ENTERED = "SELECT turn FROM turns WHERE thread_id = :thread_id AND digest = :digest ORDER BY turn DESC LIMIT 1"
 ENTER_WRITE = f"""
 INSERT INTO {{table}} ({WRITE}, {{value}}) VALUES (
@@ -59,13 +63,15 @@ class StoredSession:
 
     session: Mapping[str, Any]
     turns: Sequence[Mapping[str, Any]]
+    responses: Sequence[Mapping[str, Any]]
     checkpoints: Sequence[CheckpointTuple]
     writes: Sequence[Mapping[str, Any]]
 
     def digest(self) -> bytes:
         """Return a digest that is the same in every kind of database."""
         digest, serde = sha256(), SealedSerializer()
-        for part in (self.session, *self.turns, *self.writes, *(_plain(serde, found) for found in self.checkpoints)):
+        checkpoints = [_plain(serde, found) for found in self.checkpoints]
+        for part in (self.session, *self.turns, *self.responses, *self.writes, *checkpoints):
             digest.update(json.dumps(part, sort_keys=True, default=bytes.hex).encode())
         return digest.digest()
 
@@ -131,7 +137,7 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
     select = partial(db.select, thread=thread_id)
     session = db.one(f"SELECT {SESSION}, newest FROM sessions WHERE thread_id = :thread", thread=thread_id)
     if session is None:
-        return StoredSession({}, (), (), ())
+        return StoredSession({}, (), (), (), ())
     turns = select(f"SELECT turn, {TURN} FROM turns WHERE thread_id = :thread ORDER BY turn")
     places = {turn["turn"]: place for place, turn in enumerate(turns)}
     writes = select(f"SELECT {WRITE}, {tables.value} AS value FROM {tables.writes} WHERE thread_id = :thread")
@@ -139,6 +145,7 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
     return StoredSession(
         session={**_columns(session), "newest": places.get(session["newest"])},
         turns=[{**_columns(turn, without="turn"), "parent": places.get(turn["parent"])} for turn in turns],
+        responses=[*map(_columns, select(f"SELECT {RESPONSE} FROM responses WHERE thread_id = :thread ORDER BY id"))],
         checkpoints=sorted(checkpoints, key=_place),
         writes=sorted(map(_columns, writes), key=lambda row: [row[name] for name in WRITE.split(", ")[1:6]]),
     )
@@ -163,9 +170,10 @@ def write(saver: ThreadSaver, stored: StoredSession) -> None:
         db.execute(ENTER_TURN, **{**turn, "parent": _at(entered, turn["parent"])})
         [row] = db.select(ENTERED, thread_id=turn["thread_id"], digest=turn["digest"])
         entered.append(row["turn"])
+    for response in stored.responses:
+        db.execute(ENTER_RESPONSE, **response)
     db.execute(ENTER_SESSION, **{**stored.session, "newest": _at(entered, stored.session["newest"])})
-    count = f"UPDATE sessions SET bytes = {tables.bytes_of_session} WHERE thread_id = :thread"
-    db.execute(count, thread=stored.session["thread_id"])
+    db.execute(count_bytes(tables), thread=stored.session["thread_id"])
     if read(saver, stored.session["thread_id"]).digest() != stored.digest():
         raise Differs(f"{_name(stored)}: the copy would not be the same.")
 

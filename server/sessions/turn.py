@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 
 from graph.assembly import Assembly
 from graph.event_queue import EventQueue
-from graph.events import ClientCall
+from graph.events import ClientCall, RunEvent
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import MESSAGES, OUR_AGENT, TurnContext
@@ -18,13 +18,26 @@ from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, KnownTurn, Mode, Step, habit_after, whole_transcript
-from server.sessions.records import AnsweredTurn
+from server.sessions.reconcile import (
+    After,
+    Habit,
+    Knowledge,
+    KnownTurn,
+    Mode,
+    Step,
+    habit_after,
+    reconcile,
+    whole_transcript,
+)
+from server.sessions.records import AnsweredResponse, AnsweredTurn
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"
+
+Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], bool], AnsweredResponse]
+"""Makes a response of a turn's events, its new messages, and whether it was cut short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +47,15 @@ class TurnRequest:
     agent: str = OUR_AGENT
     """The agent that is asked."""
     session: Session
-    mode: Mode
+    mode: Mode | After
     messages: Sequence[AnyMessage]
     context: TurnContext
     refuse: Callable[[UnpairedMessage], ApiError]
     """Makes the protocol's error for calls and results that do not fit."""
     quota: int | None
     """Bytes that the principal's sessions may store; None for any number."""
+    record: Record | None = None
+    """Makes the response that is stored with the turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +106,9 @@ class Turn:
             await self._agent.run(place.given, self._request.context, queue, after=place.position, saver=saver)
             await queue.all_taken()
         except asyncio.CancelledError as cancelled:
-            await to_the_end(self._store_cut(place, saver, Speech.of(queue.events), left_over(cancelled)))
+            await to_the_end(self._store_cut(place, saver, queue.events, left_over(cancelled)))
             raise
-        waiting = [event.call_id for event in queue.events if isinstance(event, ClientCall)]
-        await to_the_end(self._store(place, saver, Speech.of(queue.events), waiting))
+        await to_the_end(self._store(place, saver, queue.events))
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
@@ -122,7 +136,7 @@ class Turn:
         return Place(
             step=step,
             given=given,
-            transcript=whole_transcript(step, transcript),
+            transcript=whole_transcript(step, transcript, self._request.mode),
             habit=habit_after(found.known, self._request.messages, step) if is_auto else found.known.habit,
             position=Position(self._session.thread_id, checkpoint_id),
             start=found.start,
@@ -131,9 +145,11 @@ class Turn:
     def _saver_at(self, place: Place) -> RunSaver:
         return RunSaver(self._agent.saver, place.start, place.position.checkpoint_id)
 
-    async def _store(self, place: Place, saver: RunSaver, speech: Speech, waiting: Sequence[str]) -> None:
-        """Store what the run wrote, as a turn of the session."""
+    async def _store(self, place: Place, saver: RunSaver, events: Sequence[RunEvent], *, is_cut: bool = False) -> None:
+        """Store what the run wrote, as a turn of the session; one that was cut short waits for no results."""
         assert saver.last_checkpoint_id is not None
+        speech, record = Speech.of(events), self._request.record
+        waiting = [] if is_cut else [event.call_id for event in events if isinstance(event, ClientCall)]
         calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
         turn = AnsweredTurn(
             step=place.step,
@@ -143,17 +159,19 @@ class Turn:
             checkpoint_id=saver.last_checkpoint_id,
             agent=self._request.agent,
             habit=place.habit,
+            response=record(events, place.step.messages, is_cut) if record else None,
         )
         await self._index.store(self._session, turn, saver.puts)
 
     async def _store_cut(
-        self, place: Place, saver: RunSaver, speech: Speech, still_ending: Sequence[asyncio.Task[object]]
+        self, place: Place, saver: RunSaver, events: Sequence[RunEvent], still_ending: Sequence[asyncio.Task[object]]
     ) -> None:
         """Store a turn that was stopped: the request, the text that was sent, a result for every call.
 
         LangGraph's state of a stopped run contains messages that only its next step would have stored, so the whole
         turn is written again; messages with the same ids are replaced.
         """
+        speech = Speech.of(events)
         if still_ending:
             await asyncio.wait(still_ending)
         if saver.last_checkpoint_id is None:  # stopped before the graph had taken the request in
@@ -164,7 +182,7 @@ class Turn:
             turn = [message for message in await self._agent.read(position, saver) if message.id not in before]
         as_said = [self._as_said(message, place, speech) for message in turn]
         await self._agent.amend(position, self._closed(as_said, speech), saver)
-        await self._store(place, saver, speech, [])
+        await self._store(place, saver, events, is_cut=True)
 
     def _as_said(self, message: AnyMessage, place: Place, speech: Speech) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""
@@ -184,6 +202,20 @@ class Turn:
             if text and message_id not in known
         ]
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
+
+
+async def after_stored_turn(request: TurnRequest, turn: KnownTurn, assembly: Assembly) -> TurnRequest:
+    """Return a request that is not stored with the conversation up to a stored turn before its messages.
+
+    Raises:
+        ApiError: tool results without their calls, or only some of those that are waited for.
+        NotFound: the agent that answered the turn no longer exists.
+    """
+    try:
+        step = reconcile(Knowledge(newest=turn), Transcript.of(request.messages), After())
+    except UnpairedMessage as error:
+        raise request.refuse(error) from error
+    return replace(request, messages=[*await turn_messages(assembly, request.session, turn), *step.messages])
 
 
 async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:

@@ -58,7 +58,7 @@ async def test_what_was_not_taken_of_a_stopped_run_counts_as_not_said() -> None:
 
 
 def test_texts_that_follow_each_other_are_one() -> None:
-    started = ToolStarted("c", "f", {})
+    started = ToolStarted("c", "f", {}, "s")
     events: list[RunEvent] = [Reasoning("m", "x"), A, B, Text("n", "c"), started, started, A]
     assert [*joined(events)] == [Reasoning("m", "x"), Text("m", "ab"), Text("n", "c"), started, started, A]
     assert [*joined([A])] == [A]

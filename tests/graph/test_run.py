@@ -99,9 +99,9 @@ async def test_a_command_s_messages_are_said() -> None:
 
 async def test_tools_of_a_graph_s_own_are_told_of() -> None:
     assert await events(agent_of(look_up)) == [
-        MessageEnded("a", None, None),
-        ToolStarted("call-1", "look_up", {"word": "tree"}),
-        ToolEnded("call-1", failed=False, size=14),
+        MessageEnded("a", None, None, has_calls=True),
+        ToolStarted("call-1", "look_up", {"word": "tree"}, "brought"),
+        ToolEnded("call-1", failed=False, output="It has leaves."),
     ]
 
 

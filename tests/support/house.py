@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import grimp
 
-MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 20, 10, 75
+MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 21, 10, 80
 
 Rooms = Mapping[str, set[str]]
 """The rooms that each room imports."""

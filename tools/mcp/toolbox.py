@@ -82,6 +82,10 @@ class Toolbox(Sequence[BaseTool]):
         health = self._unusable | {server.name: self._health(server) for server in self._servers}
         return {name: health[name] for name in self._order}
 
+    def server_of(self, name: str) -> str | None:
+        """Return the server of the tool that models know by this name."""
+        return next((server for (server, _), tool in self._names.items() if tool == name), None)
+
     def __len__(self) -> int:
         return len(self._tools)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.chat.parameters import PARAMETERS, used_as
+from server.chat.parameters import PARAMETERS
 from server.chat.request import ChatRequest
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.client_tools import ASK
@@ -43,14 +43,16 @@ ASKED_FOR: dict[str, Any] = {
 
 
 def test_b12_every_parameter_that_the_server_knows_is_in_the_table() -> None:
-    assert PARAMETERS.keys() == ChatRequest.model_fields.keys()
-    told = {name: KINDS[name] for name in PARAMETERS}
-    assert told == {name: parameter.use.replace("passed on", "honoured") for name, parameter in PARAMETERS.items()}
-    assert {KINDS[name] for name in KINDS.keys() - PARAMETERS.keys()} == {"ignored"}
+    assert PARAMETERS.table.keys() == ChatRequest.model_fields.keys()
+    told = {name: KINDS[name] for name in PARAMETERS.table}
+    assert told == {
+        name: parameter.use.replace("passed on", "honoured") for name, parameter in PARAMETERS.table.items()
+    }
+    assert {KINDS[name] for name in KINDS.keys() - PARAMETERS.table.keys()} == {"ignored"}
 
 
 def test_b12_what_is_honoured_reaches_the_model(server: AgentServer, upstream: Upstream) -> None:
-    assert SENT.keys() == set(used_as("passed on"))
+    assert SENT.keys() == set(PARAMETERS.passed_on)
     body = {"model": MODEL, "messages": [HELLO], "tools": [ASK], **SENT}
     assert server.post(body).status_code == 200
     with_tools, with_the_format = upstream.requests
@@ -62,14 +64,14 @@ def test_b12_what_is_honoured_reaches_the_model(server: AgentServer, upstream: U
 
 @pytest.mark.parametrize("name", ASKED_FOR)
 def test_b9_b12_what_is_refused_is_named(server: AgentServer, upstream: Upstream, name: str) -> None:
-    assert ASKED_FOR.keys() == set(used_as("refused"))
+    assert ASKED_FOR.keys() == set(PARAMETERS.refused)
     refused = server.post({"model": MODEL, "messages": [HELLO], name: ASKED_FOR[name]})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
     assert upstream.requests == []
 
 
 def test_b12_what_asks_for_nothing_is_not_refused(server: AgentServer) -> None:
-    nothing = {name: values[0] for name in used_as("refused") if (values := PARAMETERS[name].nothing)}
+    nothing = {name: values[0] for name in PARAMETERS.refused if (values := PARAMETERS.table[name].nothing)}
     assert server.post({"model": MODEL, "messages": [HELLO], "n": 1, **nothing}).status_code == 200
 
 

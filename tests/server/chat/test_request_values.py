@@ -17,7 +17,7 @@ from tests.support.agent_server import HELLO, MODEL, AgentServer
 from tests.support.compatibility_page import PAGE
 from tests.support.upstream import Upstream
 
-UNSAID = {name: parameter.nothing for name, parameter in PARAMETERS.items() if parameter.nothing}
+UNSAID = {name: parameter.nothing for name, parameter in PARAMETERS.table.items() if parameter.nothing}
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 # Each with who sends it, or why it asks for nothing.

@@ -70,6 +70,7 @@ async def enter(
         checkpoint_id=checkpoint["id"],
         agent=agent,
         habit=habit,
+        response=None,
     )
     await index.sessions.store(session, turn, [PutCheckpoint(config, checkpoint, {"source": "loop", "step": 0}, {})])
     newest = await index.sessions.end_of_branch(session, None)
@@ -99,6 +100,7 @@ async def test_a_turn_is_stored_with_what_its_run_put_or_not_at_all(index: Index
         checkpoint_id=put.checkpoint["id"],
         agent="a",
         habit=None,
+        response=None,
     )
     broken = replace(turn, asked=object())  # type: ignore[arg-type]
     with pytest.raises((sqlite3.Error, DatabaseFailed)):

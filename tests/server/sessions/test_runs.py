@@ -17,7 +17,7 @@ from server.sessions.runs import Run, RunOwner, Work
 
 TRACE: ContextVar[str] = ContextVar("trace")
 HELLO = Text("m", "Hello.")
-CALL = ToolStarted("call-1", "get_weather", {})
+CALL = ToolStarted("call-1", "get_weather", {}, "weather")
 
 
 SESSION = Session("", "s")

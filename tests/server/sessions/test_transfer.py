@@ -58,6 +58,7 @@ async def store(sessions: SessionIndex) -> None:
         checkpoint_id=checkpoint["id"],
         agent="mine",
         habit="full",
+        response=None,
     )
     await sessions.store(MINA, turn, [put, *writes])
 

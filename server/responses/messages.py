@@ -1,0 +1,189 @@
+"""Convert the items of a request's input to LangChain's messages. Pure."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+
+from graph.model.calls import load_call
+from server.errors import InvalidRequest
+from server.messages.convert import load_message
+from server.messages.shapes import ContentPart, File, ImageUrl, InputAudio, Message
+from server.messages.tool_results import UnpairedMessage
+from server.responses.ids import item_id
+from server.responses.items import (
+    CustomCallItem,
+    FunctionCallItem,
+    Item,
+    McpCallItem,
+    MessageItem,
+    OtherItem,
+    OutputItem,
+    Part,
+    ReferenceItem,
+)
+from server.sessions.speech import MESSAGE_SEPARATOR
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+NO_RESULT = "This tool call was interrupted; it has no result."
+# What a model thought is not shown to it again.
+LEFT_OUT_SILENTLY = {"reasoning"}
+
+
+@dataclass
+class Input:
+    """The input of a request in native terms."""
+
+    messages: list[AnyMessage] = field(default_factory=list)
+    """Without system messages."""
+    standing: list[str] = field(default_factory=list)
+    """What system messages say; it stands for the whole chain."""
+    items: dict[str, list[Json]] = field(default_factory=dict)
+    """The items that each message was made of, by the message's id, in the form in which they are listed."""
+
+    def of(self, messages: Sequence[AnyMessage]) -> list[Json]:
+        """Return the items of some of the messages; results that the server added itself are items too."""
+        listed: list[Json] = []
+        for message in messages:
+            if message.id in self.items:
+                listed += self.items[message.id]
+            elif isinstance(message, ToolMessage):
+                output = {"call_id": message.tool_call_id, "output": str(message.text), "status": "incomplete"}
+                listed.append({"type": "function_call_output", **output})
+        return listed
+
+
+def load_items(given: str | Sequence[Item] | None, response_id: str) -> Input:
+    """Return the input; consecutive items of the assistant are one message, as they were when it said them.
+
+    Raises:
+        InvalidRequest: an item lacks what its type needs.
+    """
+    items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given or ()
+    loaded, request = Input(), uuid4().hex
+    for at, item in enumerate(items):
+        listed = None
+        if not isinstance(item, OtherItem | ReferenceItem):
+            listed = dump_item(item, item_id(response_id, item.type, at, "i"))
+        for message in _messages_of(item, f"input[{at}]", f"{request}-{at}"):
+            if isinstance(message, SystemMessage):
+                loaded.standing.append(str(message.text))
+                continue
+            last = loaded.messages[-1] if loaded.messages else None
+            if isinstance(message, AIMessage) and isinstance(last, AIMessage):
+                message = loaded.messages[-1] = _joined(last, message)
+            else:
+                loaded.messages.append(message)
+            if listed:
+                loaded.items.setdefault(str(message.id), []).append(listed)
+                listed = None
+    return loaded
+
+
+def unpaired(error: UnpairedMessage) -> InvalidRequest:
+    """Return the error for calls and outputs in the input that do not fit together."""
+    call = error.calls[0]
+    if error.is_orphan:
+        return InvalidRequest(f"No tool call found for function call output with call_id {call}.", param="input")
+    return InvalidRequest(f"No tool output found for function call {call}.", param="input")
+
+
+def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
+    match item:
+        case MessageItem():
+            message = Message(role=item.role, content=_content(item.content, f"{param}.content"))
+            return [load_message(message, param, new_id)]
+        case FunctionCallItem():
+            return [_calling(item.name, item.arguments, item.call_id, new_id)]
+        case CustomCallItem():
+            return [_calling(item.name, json.dumps({"input": item.input}), item.call_id, new_id)]
+        case OutputItem():
+            message = Message(role="tool", tool_call_id=item.call_id, content=_content(item.output, f"{param}.output"))
+            return [load_message(message, param, new_id)]
+        case McpCallItem():
+            # It has a name, by which results of the server's tools are told from the client's.
+            call_id = item.id or new_id
+            output = item.output if item.output is not None else NO_RESULT
+            result = ToolMessage(output, tool_call_id=call_id, name=item.name, id=f"{new_id}-result")
+            return [_calling(item.name, item.arguments, call_id, new_id), result]
+        case OtherItem() if item.type not in LEFT_OUT_SILENTLY:
+            log.info("Items of the type %r are not known; %s is left out.", item.type[:100], param)
+    return []
+
+
+def _calling(name: str, arguments: str, call_id: str, new_id: str) -> AIMessage:
+    call = load_call(name, arguments, call_id)
+    if call["type"] == "tool_call":
+        return AIMessage("", tool_calls=[call], id=new_id)
+    return AIMessage("", invalid_tool_calls=[call], id=new_id)
+
+
+def _joined(first: AIMessage, second: AIMessage) -> AIMessage:
+    """Return two messages as one, with the text that a client of chat completions gets of both."""
+    texts = [str(message.text) for message in (first, second) if message.text]
+    return AIMessage(
+        MESSAGE_SEPARATOR.join(texts),
+        tool_calls=[*first.tool_calls, *second.tool_calls],
+        invalid_tool_calls=[*first.invalid_tool_calls, *second.invalid_tool_calls],
+        id=first.id,
+    )
+
+
+def _content(content: str | Sequence[Part], param: str) -> str | list[ContentPart]:
+    if isinstance(content, str):
+        return content
+    if len(content) > 1 and all(part.type == "output_text" for part in content):
+        return MESSAGE_SEPARATOR.join(part.text or "" for part in content)
+    return [_part(part, f"{param}[{index}]") for index, part in enumerate(content)]
+
+
+def _part(part: Part, param: str) -> ContentPart:
+    """Return a part in the form of chat completions; what is wrong with that is found when it is loaded."""
+    match part.type:
+        case "input_text" | "output_text" | "text":
+            return ContentPart(type="text", text=part.text)
+        case "refusal":
+            return ContentPart(type="refusal", refusal=part.refusal)
+        case "input_image" if part.image_url:
+            return ContentPart(type="image_url", image_url=ImageUrl(url=part.image_url, detail=part.detail))
+        case "input_file" if not part.file_url:
+            file = File(filename=part.filename, file_data=part.file_data, file_id=part.file_id)
+            return ContentPart(type="file", file=file)
+        case "input_audio" if part.input_audio:
+            audio = InputAudio(data=part.input_audio.data, format=part.input_audio.format)
+            return ContentPart(type="input_audio", input_audio=audio)
+        case "input_image":
+            message = f"Invalid '{param}': this server has no files. Send the image in 'image_url', as a data URL."
+            raise InvalidRequest(message, param=f"{param}.image_url", code="missing_required_parameter")
+        case "input_file":
+            message = f"Invalid '{param}.file_url': this server fetches no files. Send the file in 'file_data'."
+            raise InvalidRequest(message, param=f"{param}.file_url", code="unsupported_parameter")
+    known = "'input_text', 'output_text', 'refusal', 'input_image', 'input_file' and 'input_audio'"
+    message = f"Invalid value: '{part.type[:100]}'. Supported values are: {known}."
+    raise InvalidRequest(message, param=f"{param}.type", code="invalid_value")
+
+
+def dump_item(item: Item, new_id: str) -> Json:
+    """Return an item in the form in which it is listed, with an id: its own, or a new one."""
+    listed: Json = {"id": item.id or new_id, "type": item.type, "status": "completed"}
+    match item:
+        case MessageItem():
+            kind = "output_text" if item.role == "assistant" else "input_text"
+            parts = [Part(type=kind, text=item.content)] if isinstance(item.content, str) else item.content
+            phase = {"phase": item.phase} if item.phase else {}
+            return {**listed, "role": item.role, "content": [*map(_dump_part, parts)], **phase}
+        case OutputItem(output=list() as parts):
+            return {**listed, "call_id": item.call_id, "output": [*map(_dump_part, parts)]}
+    return {**item.model_dump(exclude_none=True), **listed}
+
+
+def _dump_part(part: Part) -> Json:
+    always: Json = {"output_text": {"annotations": [], "logprobs": []}, "input_image": {"detail": "auto"}}
+    return {**always.get(part.type, {}), **part.model_dump(exclude_none=True)}

@@ -1,0 +1,241 @@
+"""Events of a run to the items of a response's output, and to the events of its stream. Pure.
+
+The items and their ids are made of the events alone: made again, they are the same. So what is stored with a turn is
+what its client was sent.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
+from server.responses.ids import item_id
+
+Json = dict[str, Any]
+Kept = Literal["completed", "incomplete"]
+
+# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
+MAX_PIECE = 10_000
+REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+class Output:
+    """The items of a response's output, as they grow.
+
+    Args:
+        response_id: the response, which names its items.
+    """
+
+    def __init__(self, response_id: str) -> None:
+        self.items: list[Json] = []
+        self.usage: UsageMetadata | None = None
+        self.incomplete_reason: str | None = None
+        """Why the answer ends before its end, in OpenAI's words."""
+        self._response_id = response_id
+        self._open: _Spoken | None = None
+        self._late: list[str] = []  # thoughts that came when the message had begun
+        self._calls: dict[str, int] = {}  # calls of the server's tools that run, and the places of their items
+
+    def of(self, event: RunEvent) -> Iterator[Json]:
+        """Yield the events of the stream that an event of the run makes, without their numbers."""
+        match event:
+            case Text():
+                yield from self._says("output_text", event.message_id, event.text)
+            case Refusal():
+                yield from self._says("refusal", event.message_id, event.text)
+            case Reasoning():
+                yield from self._thinks(event.message_id, event.text)
+            case MessageEnded():
+                self.usage = add_usage(self.usage, event.usage)
+                self.incomplete_reason = REASONS.get(event.finish_reason or "")
+                kept: Kept = "incomplete" if self.incomplete_reason else "completed"
+                yield from self._close(kept, "commentary" if event.has_calls else "final_answer")
+            case ClientCall():
+                yield from self._client_call(event)
+            case ToolStarted():
+                yield from self._tool_started(event)
+            case ToolEnded():
+                yield from self._tool_ended(event)
+
+    def end(self) -> Iterator[Json]:
+        """Yield what ends the items that are still open: the run was cut short."""
+        yield from self._close("incomplete", "final_answer")
+        for place in self._calls.values():
+            self.items[place] = {**self.items[place], "status": "incomplete"}
+            yield self._done(place)
+        self._calls.clear()
+
+    def _says(self, kind: str, message_id: str | None, text: str) -> Iterator[Json]:
+        if not (isinstance(self._open, _Message) and self._open.message_id == message_id):
+            yield from self._close("completed", "commentary")
+            item = {"type": "message", "status": "in_progress", "role": "assistant", "content": []}
+            self._open = _Message(self._place("message", item), message_id)
+            yield self._added()
+        yield from self._about(self._open.place, self._open.say(kind, text))
+
+    def _thinks(self, message_id: str | None, text: str) -> Iterator[Json]:
+        if isinstance(self._open, _Message) and self._open.message_id == message_id:
+            self._late.append(text)
+            return
+        if not (isinstance(self._open, _Thought) and self._open.message_id == message_id):
+            yield from self._close("completed", "commentary")
+            self._open = _Thought(self._place("reasoning", {"type": "reasoning", "summary": []}), message_id)
+            yield self._added()
+        yield from self._about(self._open.place, self._open.say(text))
+
+    def _close(self, status: Kept, phase: str) -> Iterator[Json]:
+        """End the item that is being said, and tell the thoughts that came late."""
+        if self._open:
+            place = self._open.place
+            yield from self._about(place, self._open.end())
+            self.items[place] = {**self.items[place], **self._open.whole(status, phase)}
+            yield self._done(place)
+            self._open = None
+        if self._late:
+            late, self._late = "".join(self._late), []
+            yield from self._thinks(None, late)
+            yield from self._close(status, phase)
+
+    def _client_call(self, call: ClientCall) -> Iterator[Json]:
+        item = {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": ""}
+        place = self._place("function_call", {**item, "status": "in_progress"})
+        yield self._added()
+        yield from self._arguments(place, "response.function_call_arguments", call.arguments, name=call.name)
+        self.items[place] = {**self.items[place], "arguments": call.arguments, "status": "completed"}
+        yield self._done(place)
+
+    def _tool_started(self, call: ToolStarted) -> Iterator[Json]:
+        arguments = (
+            call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
+        )
+        item = {"type": "mcp_call", "status": "in_progress", "server_label": call.server, "name": call.name}
+        unknown = {"arguments": "", "output": None, "error": None, "approval_request_id": None}
+        place = self._calls[call.call_id] = self._place("mcp_call", {**item, **unknown})
+        yield self._added()
+        yield self._at(place, "response.mcp_call.in_progress")
+        yield from self._arguments(place, "response.mcp_call_arguments", arguments)
+        self.items[place] = {**self.items[place], "arguments": arguments}
+
+    def _tool_ended(self, ended: ToolEnded) -> Iterator[Json]:
+        if (place := self._calls.pop(ended.call_id, None)) is None:
+            return
+        said: Json = {"status": "completed", "output": ended.output}
+        if ended.failed:
+            content = [{"type": "text", "text": ended.output}]
+            said = {"status": "failed", "error": {"type": "mcp_tool_execution_error", "content": content}}
+        self.items[place] = {**self.items[place], **said}
+        yield self._at(place, f"response.mcp_call.{said['status']}")
+        yield self._done(place)
+
+    def _arguments(self, place: int, kind: str, arguments: str, **more: Any) -> Iterator[Json]:
+        for start in range(0, len(arguments), MAX_PIECE):
+            yield self._at(place, f"{kind}.delta", delta=arguments[start : start + MAX_PIECE])
+        yield self._at(place, f"{kind}.done", arguments=arguments, **more)
+
+    def _place(self, kind: str, item: Json) -> int:
+        """Add an item, and return its place."""
+        place = len(self.items)
+        self.items.append({"id": item_id(self._response_id, kind, place, "o"), **item})
+        return place
+
+    def _added(self) -> Json:
+        place = len(self.items) - 1
+        return {"type": "response.output_item.added", "output_index": place, "item": self.items[place]}
+
+    def _done(self, place: int) -> Json:
+        return {"type": "response.output_item.done", "output_index": place, "item": self.items[place]}
+
+    def _at(self, place: int, kind: str, **more: Any) -> Json:
+        return {"type": kind, "item_id": self.items[place]["id"], "output_index": place, **more}
+
+    def _about(self, place: int, told: Iterator[Json]) -> Iterator[Json]:
+        for event in told:
+            yield {"item_id": self.items[place]["id"], "output_index": place, **event}
+
+
+class _Message:
+    """A message that is being said: text, or a refusal, or one after the other."""
+
+    def __init__(self, place: int, message_id: str | None) -> None:
+        self.place, self.message_id = place, message_id
+        self._parts: list[Json] = []
+        self._pieces: list[str] = []
+
+    def say(self, kind: str, text: str) -> Iterator[Json]:
+        if not self._parts or self._parts[-1]["type"] != kind:
+            yield from self.end()
+            self._parts.append(_part(kind, ""))
+            yield {
+                "type": "response.content_part.added",
+                "content_index": len(self._parts) - 1,
+                "part": self._parts[-1],
+            }
+        self._pieces.append(text)
+        index = len(self._parts) - 1
+        more: Json = {"logprobs": []} if kind == "output_text" else {}
+        for start in range(0, len(text), MAX_PIECE):
+            piece = text[start : start + MAX_PIECE]
+            yield {"type": f"response.{kind}.delta", "content_index": index, "delta": piece, **more}
+
+    def end(self) -> Iterator[Json]:
+        if not self._pieces:
+            return
+        kind, text, index = self._parts[-1]["type"], "".join(self._pieces), len(self._parts) - 1
+        self._pieces = []
+        self._parts[-1] = _part(kind, text)
+        said = {"text": text, "logprobs": []} if kind == "output_text" else {"refusal": text}
+        yield {"type": f"response.{kind}.done", "content_index": index, **said}
+        yield {"type": "response.content_part.done", "content_index": index, "part": self._parts[-1]}
+
+    def whole(self, status: Kept, phase: str) -> Json:
+        return {"content": self._parts, "status": status, "phase": phase}
+
+
+class _Thought:
+    """What the model thinks before it says something, as the one summary of it."""
+
+    def __init__(self, place: int, message_id: str | None) -> None:
+        self.place, self.message_id = place, message_id
+        self._pieces: list[str] = []
+
+    def say(self, text: str) -> Iterator[Json]:
+        if not self._pieces:
+            yield {"type": "response.reasoning_summary_part.added", "summary_index": 0, "part": _summary("")}
+        self._pieces.append(text)
+        for start in range(0, len(text), MAX_PIECE):
+            piece = text[start : start + MAX_PIECE]
+            yield {"type": "response.reasoning_summary_text.delta", "summary_index": 0, "delta": piece}
+
+    def end(self) -> Iterator[Json]:
+        text = "".join(self._pieces)
+        yield {"type": "response.reasoning_summary_text.done", "summary_index": 0, "text": text}
+        yield {"type": "response.reasoning_summary_part.done", "summary_index": 0, "part": _summary(text)}
+
+    def whole(self, status: Kept, _: str) -> Json:
+        return {"summary": [_summary("".join(self._pieces))], "status": status}
+
+
+_Spoken = _Message | _Thought
+
+
+def _part(kind: str, text: str) -> Json:
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _summary(text: str) -> Json:
+    return {"type": "summary_text", "text": text}
+
+
+def output_of(response_id: str, events: Sequence[RunEvent], *, is_cut: bool) -> Output:
+    """Return the output of a run that has ended."""
+    output = Output(response_id)
+    for event in events:
+        for _ in output.of(event):
+            pass
+    for _ in output.end() if is_cut else ():
+        pass
+    return output

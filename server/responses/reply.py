@@ -1,0 +1,81 @@
+"""The answer to a request for a response, as server-sent events or as one JSON object: the same events, collected."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from itertools import count
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from graph.events import joined
+from server.http.event_stream import one_line
+from server.http.foreign_errors import as_api_error
+from server.responses.output import Output
+from server.responses.resource import Resource
+from server.sessions.reply import Choices
+
+Json = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ResponseReply:
+    """The reply that a request asks for; its run is the only choice.
+
+    Args:
+        resource: the response.
+        is_streamed: whether it is sent as it comes.
+    """
+
+    def __init__(self, resource: Resource, *, is_streamed: bool) -> None:
+        self._resource, self.is_streamed = resource, is_streamed
+
+    async def encode(self, choices: Choices) -> AsyncGenerator[bytes]:
+        """Yield the events as frames; the last one tells how the response has ended, and [DONE] follows."""
+        output, numbers = Output(self._resource.id), count()
+        try:
+            async for event in self._events(choices, output):
+                yield frame(event, next(numbers))
+        except Exception as error:
+            for event in self._failed(output, error):
+                yield frame(event, next(numbers))
+        yield DONE
+
+    async def collect(self, choices: Choices) -> Response:
+        """Return the response."""
+        output = Output(self._resource.id)
+        async for event in self._events(choices, output):
+            last = event
+        return Response(orjson.dumps(last["response"]), media_type="application/json")
+
+    async def _events(self, choices: Choices, output: Output) -> AsyncIterator[Json]:
+        """Yield the events of the stream, without their numbers.
+
+        Raises:
+            ApiError: the run failed, or was stopped.
+        """
+        begun = self._resource.begun()
+        yield {"type": "response.created", "response": begun}
+        yield {"type": "response.in_progress", "response": begun}
+        async for events in choices[0]:
+            for event in joined(events):
+                for told in output.of(event):
+                    yield told
+        ended = self._resource.ended(output)
+        yield {"type": f"response.{ended['status']}", "response": ended}
+
+    def _failed(self, output: Output, error: Exception) -> Iterator[Json]:
+        yield from output.end()
+        yield {"type": "response.failed", "response": self._resource.failed(output, as_api_error(error))}
+
+
+def frame(event: Json, number: int) -> bytes:
+    """Encode an event of the stream, under its type as its name."""
+    name: str = event["type"]
+    return (
+        b"event: "
+        + name.encode()
+        + b"\ndata: "
+        + one_line(orjson.dumps({**event, "sequence_number": number}))
+        + b"\n\n"
+    )

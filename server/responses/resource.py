@@ -1,0 +1,147 @@
+"""The response as an object: what was asked, what has come of it, and how far it is. Pure.
+
+Source: OpenAI's published OpenAPI document, `Response`; the keys that are always there are those of Open Responses.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from langchain_core.messages import AnyMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from graph.events import RunEvent
+from server.errors import ApiError
+from server.responses.messages import Input
+from server.responses.output import Output, output_of
+from server.responses.request import ResponseRequest
+from server.responses.tools import FunctionTool
+from server.sessions.records import AnsweredResponse
+
+Json = dict[str, Any]
+
+# What SDKs know of our codes; Codex acts on the first three.
+ERROR_CODES = {
+    "context_length_exceeded": "context_length_exceeded",
+    "insufficient_quota": "insufficient_quota",
+    "upstream_rate_limited": "rate_limit_exceeded",
+    "invalid_image_url": "invalid_image_url",
+    "content_filter": "invalid_prompt",
+}
+NOT_ASKED: Mapping[str, object] = {
+    "previous_response_id": None,
+    "instructions": None,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "top_logprobs": 0,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "parallel_tool_calls": True,
+    "truncation": "disabled",
+    "background": False,
+    "service_tier": "default",
+    "metadata": {},
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+    "user": None,
+}
+
+
+class Resource:
+    """One response, from its request to its end.
+
+    Args:
+        response_id: its id.
+        body: the request.
+        given: the request's input.
+        standing: what system messages of its chain say, those of the request included.
+    """
+
+    def __init__(self, response_id: str, body: ResponseRequest, given: Input, standing: Sequence[str]) -> None:
+        self.id, self.created_at = response_id, int(time.time())
+        self.given, self._standing = given, standing
+        self._asked = _asked(body)
+        self._completed_at: int | None = None
+
+    def begun(self) -> Json:
+        """Return the response while it is in progress."""
+        return self._dump("in_progress", Output(self.id))
+
+    def ended(self, output: Output) -> Json:
+        """Return the response at the end of its run."""
+        if output.incomplete_reason:
+            return self._dump("incomplete", output)
+        self._completed_at = self._completed_at or int(time.time())
+        return self._dump("completed", output)
+
+    def failed(self, output: Output, error: ApiError) -> Json:
+        """Return the response of a run that failed or was stopped."""
+        told = {"code": ERROR_CODES.get(error.code or "", "server_error"), "message": error.message}
+        return {**self._dump("failed", output), "error": told}
+
+    def record(self, events: Sequence[RunEvent], new: Sequence[AnyMessage], is_cut: bool) -> AnsweredResponse:
+        """Return the response as it is stored with its turn; `new` are the messages that the turn adds."""
+        output = output_of(self.id, events, is_cut=is_cut)
+        resource = self._dump("cancelled", output) if is_cut else self.ended(output)
+        return AnsweredResponse(
+            id=self.id,
+            status=resource["status"],
+            created_at=self.created_at,
+            standing=self._standing,
+            input=orjson.dumps(self.given.of(new)),
+            resource=orjson.dumps(resource),
+        )
+
+    def _dump(self, status: str, output: Output) -> Json:
+        reason = output.incomplete_reason if status == "incomplete" else None
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created_at,
+            "completed_at": self._completed_at if status == "completed" else None,
+            "status": status,
+            "error": None,
+            "incomplete_details": {"reason": reason} if reason else None,
+            **self._asked,
+            "output": output.items,
+            "usage": None if status == "in_progress" else dump_usage(output.usage),
+        }
+
+
+def _asked(body: ResponseRequest) -> Json:
+    """Return what the request asked for, with what holds where it did not say."""
+    given = body.model_dump(include={"model", "tool_choice", *NOT_ASKED}, exclude_none=True)
+    text = body.text.model_dump(exclude_none=True, by_alias=True) if body.text else {}
+    return {
+        **NOT_ASKED,
+        "tool_choice": "auto",
+        **given,
+        "store": body.is_stored,
+        "tools": [_dump_tool(tool) for tool in body.functions()],
+        "text": {"format": {"type": "text"}, **text},
+        "reasoning": {"effort": None, "summary": None, **(body.reasoning.model_dump() if body.reasoning else {})},
+        "conversation": {"id": body.conversation_id} if body.conversation_id else None,
+    }
+
+
+def _dump_tool(tool: FunctionTool) -> Json:
+    return {"description": None, "parameters": None, "strict": None, **tool.model_dump()}
+
+
+def dump_usage(usage: UsageMetadata | None) -> Json:
+    """Return the tokens of all model calls of a response; zero for kinds that the endpoint does not tell of."""
+    usage = usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+    read, written = usage.get("input_token_details", {}), usage.get("output_token_details", {})
+    return {
+        "input_tokens": usage["input_tokens"],
+        "input_tokens_details": {
+            "cached_tokens": read.get("cache_read") or 0,
+            "cache_write_tokens": read.get("cache_creation") or 0,
+        },
+        "output_tokens": usage["output_tokens"],
+        "output_tokens_details": {"reasoning_tokens": written.get("reasoning") or 0},
+        "total_tokens": usage["input_tokens"] + usage["output_tokens"],
+    }

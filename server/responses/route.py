@@ -1,0 +1,133 @@
+"""Under /v1/responses: create, retrieve and delete a response, and list what it was made from."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from graph.state import TurnContext
+from server.errors import InvalidRequest, NotFound, may_fail
+from server.http.identity import SessionName, state_of
+from server.http.json_body import JsonRoute
+from server.models import ModelsDep
+from server.responses.conversation import items_before, page_of
+from server.responses.ids import new_response_id
+from server.responses.messages import load_items, unpaired
+from server.responses.place import Place, find_place
+from server.responses.reply import ResponseReply
+from server.responses.request import ResponseRequest
+from server.responses.resource import Resource
+from server.responses.response import ItemList, ResponseDeleted, ResponseObject
+from server.responses.support import check_supported
+from server.sessions.dependencies import Sessions, SessionsDep, claim_session
+from server.sessions.naming import is_side_task, is_temporary
+from server.sessions.reply import run_response
+from server.sessions.responses import StoredResponse
+from server.sessions.runs import Run
+from server.sessions.turn import TurnRequest, after_stored_turn
+
+router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=JsonRoute)
+
+ResponseId = Annotated[str, Path(description="The response's id.", max_length=200)]
+
+
+@router.post(
+    "",
+    response_model=ResponseObject,
+    responses=may_fail(400, 401, 402, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+)
+async def create_response(
+    body: ResponseRequest, request: Request, sessions: SessionsDep, models: ModelsDep
+) -> Response:
+    """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
+    state = state_of(request.scope)
+    check_supported(body)
+    place = await find_place(body, request.headers, state, sessions)
+    name, response_id = place.name, new_response_id()
+    session = claim_session(request, name.id if name else state.session_id)
+    given = load_items(place.items, response_id)
+    if name is None and (waiting := await sessions.index.waiting_for(session.principal, given.messages)):
+        name, session = SessionName(waiting.id), claim_session(request, waiting.id)
+    chosen = await models.resolve(body.model)
+    sessions.check_tools(chosen.agent, body.client_tools())
+    standing = [*place.standing, *given.standing]
+    resource = Resource(response_id, body, given, standing)
+    is_kept = body.is_stored and not is_side_task(given.messages, name) and not is_temporary(name)
+    turn = TurnRequest(
+        agent=chosen.agent,
+        session=session,
+        mode=place.mode,
+        messages=given.messages,
+        context=TurnContext(
+            instructions=tuple(filter(None, [*place.standing, body.instructions, *given.standing])),
+            client_tools=tuple(body.client_tools()),
+            tool_choice=body.choice(),
+            max_tool_calls=body.max_tool_calls,
+            parameters={**body.parameters(), "model": chosen.model},
+        ),
+        refuse=unpaired,
+        quota=state.quota,
+        record=resource.record,
+    )
+    run = sessions.start(turn) if is_kept else await _start_unstored(turn, place, sessions)
+    return await run_response([run], ResponseReply(resource, is_streamed=bool(body.stream)), request.receive)
+
+
+async def _start_unstored(turn: TurnRequest, place: Place, sessions: Sessions) -> Run:
+    if place.turn:
+        turn = await after_stored_turn(turn, place.turn, sessions.assembly)
+    [run] = sessions.start_unstored(turn)
+    return run
+
+
+@router.get("/{response_id}", response_model=ResponseObject, responses=may_fail(400, 401, 404))
+async def retrieve_response(
+    response_id: ResponseId,
+    request: Request,
+    sessions: SessionsDep,
+    stream: Annotated[bool, Query(description="Only of a response that was made in the background.")] = False,
+    starting_after: Annotated[int | None, Query(description="With `stream`: the last event that is known.")] = None,
+) -> Response:
+    """Return a stored response."""
+    stored = await _stored(response_id, request, sessions)
+    if stream or starting_after is not None:
+        message = "Only a response that was made in the background, as a stream, can be streamed again."
+        raise InvalidRequest(message, param="stream", code="invalid_value")
+    return Response(stored.answered.resource, media_type="application/json")
+
+
+@router.delete("/{response_id}", responses=may_fail(400, 401, 404))
+async def delete_response(response_id: ResponseId, request: Request, sessions: SessionsDep) -> ResponseDeleted:
+    """Delete a response; its turn stays in its session, and so do the responses that follow it."""
+    stored = await _stored(response_id, request, sessions)
+    await sessions.responses.delete(stored)
+    return ResponseDeleted(id=stored.answered.id)
+
+
+@router.post("/{response_id}/cancel", response_model=ResponseObject, responses=may_fail(400, 401, 404))
+async def cancel_response(response_id: ResponseId, request: Request, sessions: SessionsDep) -> Response:
+    """Cancel a response that is made in the background."""
+    await _stored(response_id, request, sessions)
+    raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id", code="invalid_value")
+
+
+@router.get("/{response_id}/input_items", responses=may_fail(400, 401, 404))
+async def list_input_items(
+    response_id: ResponseId,
+    request: Request,
+    sessions: SessionsDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    order: Annotated[Literal["asc", "desc"], Query(description="From the first, or from the last.")] = "desc",
+    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+) -> ItemList:
+    """List what a response was made from: the conversation before it, and its own input."""
+    stored = await _stored(response_id, request, sessions)
+    return page_of(await items_before(stored, sessions), limit=limit, order=order, after=after)
+
+
+async def _stored(response_id: str, request: Request, sessions: Sessions) -> StoredResponse:
+    stored = await sessions.responses.get(state_of(request.scope).principal, response_id)
+    if stored is None:
+        raise NotFound(f"Response with id '{response_id}' not found.", param="response_id", code="response_not_found")
+    claim_session(request, stored.session.id)
+    return stored

@@ -1,0 +1,150 @@
+"""The events of any run make a stream that the openai package's strict accumulator takes, and one output."""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import omit
+from openai._models import construct_type
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
+from server.responses.messages import Input
+from server.responses.output import MAX_PIECE, Output, output_of
+from server.responses.request import ResponseRequest
+from server.responses.resource import Resource
+from tests.support.upstream import Json
+
+STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+PIECES = st.text(min_size=1, max_size=5)
+
+
+def spoken(kind: str, name: str, text: str) -> RunEvent:
+    """A piece of what a model message says."""
+    if kind == "text":
+        return Text(name, text)
+    return Refusal(name, text) if kind == "refusal" else Reasoning(name, text)
+
+
+@st.composite
+def model_messages(draw: st.DrawFn, name: str) -> list[RunEvent]:
+    """What a model message tells: thoughts, text and refusals in any order, and then its calls."""
+    said = draw(st.lists(st.tuples(st.sampled_from(["text", "refusal", "reasoning"]), PIECES), max_size=6))
+    calls = draw(st.lists(st.sampled_from(["ours", "failing", "clients"]), max_size=3))
+    finish_reason = draw(st.sampled_from(["stop", "length", "content_filter", None]))
+    events: list[RunEvent] = [spoken(kind, name, text) for kind, text in said]
+    events.append(MessageEnded(name, finish_reason, None, has_calls=bool(calls)))
+    ours = [(f"{name}-{index}", kind) for index, kind in enumerate(calls) if kind != "clients"]
+    for index, kind in enumerate(calls):
+        call_id = f"{name}-{index}"
+        events.append(ClientCall(call_id, "f", "{}") if kind == "clients" else ToolStarted(call_id, "g", {}, "server"))
+    for call_id, kind in draw(st.permutations(ours)):
+        events.append(ToolEnded(call_id, kind == "failing", "found"))
+    return events
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[RunEvent], bool]:
+    """The events of a run, and whether it was cut short."""
+    count = draw(st.integers(0, 3))
+    events = [event for index in range(count) for event in draw(model_messages(f"m{index}"))]
+    is_cut = draw(st.booleans())
+    return (events[: draw(st.integers(0, len(events)))], True) if is_cut else (events, False)
+
+
+def streamed(resource: Resource, events: Sequence[RunEvent], *, is_cut: bool) -> tuple[list[Json], Output]:
+    """The events of the stream, with numbers and the two that begin it, but for the last one."""
+    output = Output(resource.id)
+    told: list[Json] = [
+        {"type": kind, "response": resource.begun()} for kind in ("response.created", "response.in_progress")
+    ]
+    told += [event for run_event in events for event in output.of(run_event)]
+    told += output.end() if is_cut else ()
+    numbers = count()
+    return [{**event, "sequence_number": next(numbers)} for event in told], output
+
+
+@given(runs())
+def test_any_run_is_a_stream_that_clients_take(run: tuple[list[RunEvent], bool]) -> None:
+    events, is_cut = run
+    resource = Resource("resp_1", ResponseRequest(model="m"), Input(), ())
+    told, output = streamed(resource, events, is_cut=is_cut)
+    told.append(
+        {
+            "type": "response.completed",
+            "sequence_number": len(told),
+            "response": resource.ended(Output("resp_1")) | {"output": output.items},
+        }
+    )
+
+    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=omit, text_format=omit)
+    for event in told:
+        STRICT.validate_python(event)
+        state.handle_event(construct_type(type_=ResponseStreamEvent, value=event))  # type: ignore[arg-type]
+
+    done = {event["output_index"]: event["item"] for event in told if event["type"] == "response.output_item.done"}
+    assert [done[place] for place in sorted(done)] == output.items
+    assert len({item["id"] for item in output.items}) == len(output.items)
+    assert {item["status"] for item in output.items} <= {"completed", "incomplete", "failed"}
+
+
+@given(runs())
+def test_the_output_made_again_is_the_same(run: tuple[list[RunEvent], bool]) -> None:
+    events, is_cut = run
+    _, output = streamed(Resource("resp_1", ResponseRequest(model="m"), Input(), ()), events, is_cut=is_cut)
+    assert output_of("resp_1", events, is_cut=is_cut).items == output.items
+
+
+@given(runs())
+def test_nothing_that_was_said_is_lost(run: tuple[list[RunEvent], bool]) -> None:
+    events, is_cut = run
+    output = output_of("resp_1", events, is_cut=is_cut)
+    said = [part for item in output.items for part in item.get("content") or item.get("summary") or ()]
+    for kind, name in ((Text, "text"), (Refusal, "refusal")):
+        whole = "".join(part.get(name, "") for part in said if part["type"] in ("output_text", "refusal"))
+        assert whole == "".join(event.text for event in events if isinstance(event, kind))
+    thought = "".join(part["text"] for part in said if part["type"] == "summary_text")
+    assert thought == "".join(event.text for event in events if isinstance(event, Reasoning))
+
+
+def test_a_piece_fits_into_a_frame() -> None:
+    output = Output("resp_1")
+    long = "x" * (2 * MAX_PIECE + 1)
+    told = [*output.of(Text("m", long)), *output.of(ClientCall("c", "f", long))]
+    pieces = [event["delta"] for event in told if event["type"].endswith(".delta")]
+    assert [len(piece) for piece in pieces] == [MAX_PIECE, MAX_PIECE, 1] * 2
+
+
+def test_thoughts_that_come_late_do_not_cut_a_message_in_two() -> None:
+    events: list[RunEvent] = [Text("m", "a"), Reasoning("m", "hm"), Text("m", "b"), MessageEnded("m", "stop", None)]
+    items = output_of("resp_1", events, is_cut=False).items
+    assert [item["type"] for item in items] == ["message", "reasoning"]
+    assert items[0]["content"][0]["text"] == "ab"
+
+
+def test_r27_text_before_calls_is_commentary() -> None:
+    events: list[RunEvent] = [
+        Text("m", "Let me look."),
+        MessageEnded("m", "tool_calls", None, has_calls=True),
+        ToolStarted("c", "get_weather", {"city": "Seoul"}, "weather"),
+        ToolEnded("c", False, "5 °C"),
+        Text("n", "It is cold."),
+        MessageEnded("n", "stop", None),
+    ]
+    first, call, last = output_of("resp_1", events, is_cut=False).items
+    assert (first["phase"], last["phase"]) == ("commentary", "final_answer")
+    assert call == {
+        "id": "mcp_1_o1",
+        "type": "mcp_call",
+        "status": "completed",
+        "server_label": "weather",
+        "name": "get_weather",
+        "arguments": '{"city": "Seoul"}',
+        "output": "5 °C",
+        "error": None,
+        "approval_request_id": None,
+    }

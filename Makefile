@@ -5,7 +5,7 @@ UV := $(shell command -v uv || echo .venv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
 
 # Clients that .venv cannot hold, and node with its npm for those in JavaScript.
-CLIENTS := litellm llama_index llm llm_comply openapi schemathesis validators node
+CLIENTS := agents litellm llama_index llm llm_comply openapi schemathesis validators node
 # Servers of others, which `BENCH_PEERS=1 make bench` measures too.
 PEERS := langgraph_openai_serve litellm_proxy
 NOT_AFTER = $(shell sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)

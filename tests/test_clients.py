@@ -37,6 +37,8 @@ class Client:
     refused: Error = ("BadRequestError", 400, "context_length_exceeded")
     failed: Error = ("InternalServerError", 502, "upstream_error")
     broken: Error = ("APIError", None, "upstream_error")
+    forks: bool = False
+    """Whether it goes on after any answer, by its id."""
 
     def command(self) -> list[str]:
         """Return what starts the program, or skip the test where that is not installed."""
@@ -80,6 +82,45 @@ CLIENTS = [
         broken=("MidStreamFallbackError", 500, None),
     ),
     Client("llm (Python)", "llm_client", ENVIRONMENTS / "llm"),
+    Client("openai (Python), responses", "responses_client", broken=("APIError", None, None), forks=True),
+    Client(
+        "openai (Python, strict), responses",
+        "responses_client",
+        variables={"STRICT": "yes"},
+        broken=("APIError", None, None),
+        forks=True,
+    ),
+    Client(
+        "openai (Node), responses",
+        "responses.mjs",
+        NODE_MODULES,
+        broken=("APIError", None, "server_error"),
+        forks=True,
+    ),
+    Client(
+        "@ai-sdk/openai (Node)",
+        "ai_sdk_openai.mjs",
+        NODE_MODULES,
+        refused=("AI_APICallError", 400, "context_length_exceeded"),
+        failed=("AI_APICallError", 502, "upstream_error"),
+        broken=("AI_StreamProviderError", 500, "server_error"),
+        forks=True,
+    ),
+    Client(
+        "openai-agents (Python)",
+        "agents_client",
+        ENVIRONMENTS / "agents",
+        broken=("ModelBehaviorError", None, None),
+        forks=True,
+    ),
+    Client(
+        "langchain-openai (Python), responses",
+        "langchain_responses_client",
+        refused=("OpenAIInvalidRequestError", 400, "context_length_exceeded"),
+        failed=("OpenAIAPIError", 502, "upstream_error"),
+        broken=("ValueError", None, None),
+        forks=True,
+    ),
 ]
 
 SCENARIOS = ["text", "server_tool", "client_tool", "refused", "broken", "stop"]
@@ -107,8 +148,16 @@ def results(request: Json) -> list[str]:
 
 def model(request: Json) -> Answer:
     """Answer a scenario's name, and the results of tools by saying them."""
+    if str(request["messages"][-1]["content"]).startswith("fork"):
+        questions = [message["content"] for message in request["messages"] if message["role"] == "user"]
+        return Answer([", ".join(questions)])
     found = results(request)
     return Answer([" ".join(found)]) if found else ANSWERS[request["messages"][-1]["content"]]
+
+
+def scenarios(client: Client) -> list[str]:
+    """What a client's program is to try; it leaves the last one."""
+    return [*(["fork"] if client.forks else []), *SCENARIOS]
 
 
 @contextmanager
@@ -117,7 +166,7 @@ def running(client: Client, server: AgentServer, folder: Path) -> Iterator[subpr
     variables = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "HTTPS_PROXY": "http://127.0.0.1:9", **client.variables}
     with (folder / "errors").open("w+") as errors:
         with subprocess.Popen(
-            [*client.command(), f"{server.url}/v1", *SCENARIOS],
+            [*client.command(), f"{server.url}/v1", *scenarios(client)],
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -137,7 +186,7 @@ def test_a_client_works(weather_server: AgentServer, upstream: Upstream, tmp_pat
     upstream.otherwise = model
     with running(client, weather_server, tmp_path) as process:
         assert process.stdout
-        seen = {line["scenario"]: line for line in (json.loads(process.stdout.readline()) for _ in SCENARIOS)}
+        seen = {line["scenario"]: line for line in (json.loads(process.stdout.readline()) for _ in scenarios(client))}
         # While the process lives, so that it is the client who closed the stream.
         until(lambda: upstream.closed_early == 1, within=2.0)
         assert process.poll() is None
@@ -153,6 +202,8 @@ def test_a_client_works(weather_server: AgentServer, upstream: Upstream, tmp_pat
         assert "Which colour? Blue." in seen["client_tool"][way]["text"]
         assert seen["refused"][way]["text"] == ""
         assert_failed(seen["refused"][way], client.refused, "longer than the model's context")
+        if client.forks:
+            assert seen["fork"][way]["text"] == "fork one, fork three"
     assert seen["broken"]["whole"]["text"] == ""
     assert_failed(seen["broken"]["whole"], client.failed, "ended in the middle")
     assert seen["broken"]["streamed"]["text"] == "Half an answ"

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from graph.history import call_ids
+from graph.history import call_ids, is_our_result
 
 # OpenAI's words, in its spelling.
 ORPHAN = "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
@@ -51,9 +51,9 @@ def _check_answered(open_calls: Counter[str], at: AnyMessage | None) -> None:
 
 
 def results_at_end(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
-    """Return the tool results that the messages end with."""
+    """Return the results of the client's tools that the messages end with."""
     results = takewhile(lambda message: isinstance(message, ToolMessage), reversed(messages))
-    return [message for message in results if isinstance(message, ToolMessage)][::-1]
+    return [message for message in results if isinstance(message, ToolMessage) and not is_our_result(message)][::-1]
 
 
 def unanswered_calls(messages: Sequence[AnyMessage]) -> list[str]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 
+from graph.history import call_ids, is_our_result
 from graph.model.calls import load_call
 from server.errors import InvalidRequest
 from server.messages.convert import load_message
@@ -76,9 +77,8 @@ def load_items(given: str | Sequence[Item] | None, response_id: str) -> Input:
             if isinstance(message, SystemMessage):
                 loaded.standing.append(str(message.text))
                 continue
-            last = loaded.messages[-1] if loaded.messages else None
-            if isinstance(message, AIMessage) and isinstance(last, AIMessage):
-                message = loaded.messages[-1] = _joined(last, message)
+            if isinstance(message, AIMessage) and (place := _joined_at(loaded.messages)) is not None:
+                message = loaded.messages[place] = _joined(loaded.messages[place], message)
             else:
                 loaded.messages.append(message)
             if listed:
@@ -125,8 +125,23 @@ def _calling(name: str, arguments: str, call_id: str, new_id: str) -> AIMessage:
     return AIMessage("", invalid_tool_calls=[call], id=new_id)
 
 
-def _joined(first: AIMessage, second: AIMessage) -> AIMessage:
+def _joined_at(messages: Sequence[AnyMessage]) -> int | None:
+    """Return the place of the assistant's message that its next item is part of; None if that begins another one.
+
+    One that called tools of the client's is followed by their outputs, whatever the server's tools found meanwhile.
+    """
+    place = len(messages) - 1
+    while place >= 0 and is_our_result(messages[place]):
+        place -= 1
+    if place < 0 or not isinstance(last := messages[place], AIMessage):
+        return None
+    found = {message.tool_call_id for message in messages[place + 1 :] if isinstance(message, ToolMessage)}
+    return place if set(call_ids(last)) - found or not found else None
+
+
+def _joined(first: AnyMessage, second: AIMessage) -> AIMessage:
     """Return two messages as one, with the text that a client of chat completions gets of both."""
+    assert isinstance(first, AIMessage)
     texts = [str(message.text) for message in (first, second) if message.text]
     return AIMessage(
         MESSAGE_SEPARATOR.join(texts),

@@ -10,9 +10,15 @@ export const ASK_USER = {
   parameters: { type: "object", properties: { question: { type: "string" } }, required: ["question"] },
 };
 
-export async function run({ ask, stream, askWithTool, streamWithTool }) {
+const QUESTIONS = ["fork one", "fork two", "fork three"];
+
+export async function run({ ask, stream, askWithTool, streamWithTool, fork, streamFork }) {
+  const ways = {
+    client_tool: [askWithTool, streamWithTool],
+    fork: [() => fork(...QUESTIONS), () => streamFork(...QUESTIONS)],
+  };
   for (const scenario of SCENARIOS) {
-    const [whole, streamed] = scenario === "client_tool" ? [askWithTool, streamWithTool] : [ask, stream];
+    const [whole, streamed] = ways[scenario] ?? [ask, stream];
     const seen =
       scenario === "stop"
         ? { streamed: await stopped(stream(scenario)) }

@@ -1,7 +1,8 @@
 """What the programs in Python share: the scenarios, and one JSON line for what each shows the client's user.
 
 A way to ask takes a question and yields what the user sees of the answer, in order: `("text", …)` and `("call", …)`,
-which is the name of a tool that the client is to run.
+which is the name of a tool that the client is to run. Where a client has conversations, a way to fork asks a first
+question, a second one, and then a third one after the first, and yields what the user sees of the last answer.
 """
 
 import gc
@@ -13,9 +14,11 @@ from typing import Any
 Event = tuple[str, str]
 Events = Generator[Event, None, None]
 Way = Callable[[str], Events]
+Fork = Callable[[str, str, str], Events]
 
 BASE_URL, SCENARIOS = sys.argv[1], sys.argv[2:]
 MODEL = "test-model"
+QUESTIONS = ("fork one", "fork two", "fork three")
 
 
 def ask_user(question: str) -> str:
@@ -33,13 +36,25 @@ ASK_USER: Any = {
 }
 
 
-def run(*, ask: Way, stream: Way, ask_with_tool: Way, stream_with_tool: Way) -> None:
+def run(
+    *,
+    ask: Way,
+    stream: Way,
+    ask_with_tool: Way,
+    stream_with_tool: Way,
+    fork: Fork | None = None,
+    stream_fork: Fork | None = None,
+) -> None:
     """Print what the scenarios of the command line show, and stay until standard input ends."""
     for scenario in SCENARIOS:
         if scenario == "stop":
             seen = {"streamed": stopped(stream(scenario))}
         elif scenario == "client_tool":
             seen = {"whole": outcome(ask_with_tool(scenario)), "streamed": outcome(stream_with_tool(scenario))}
+        elif scenario == "fork":
+            assert fork
+            assert stream_fork
+            seen = {"whole": outcome(fork(*QUESTIONS)), "streamed": outcome(stream_fork(*QUESTIONS))}
         else:
             seen = {"whole": outcome(ask(scenario)), "streamed": outcome(stream(scenario))}
         print(json.dumps({"scenario": scenario, **seen}), flush=True)

@@ -1,6 +1,5 @@
 """docs/compatibility.md says of each parameter what the server does with it."""
 
-import re
 from typing import Any
 
 import pytest
@@ -9,11 +8,10 @@ from server.chat.parameters import PARAMETERS
 from server.chat.request import ChatRequest
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.client_tools import ASK
-from tests.support.compatibility_page import PAGE
+from tests.support.compatibility_page import kinds
 from tests.support.upstream import Upstream
 
-ROW = re.compile(r"^\| (`[a-z_`, ]+`) \| (honoured|refused|ignored) \|", re.MULTILINE)
-KINDS = {name: kind for names, kind in ROW.findall(PAGE) for name in re.findall(r"`(\w+)`", names)}
+KINDS = kinds("Parameters of chat completions")
 HELLO = {"role": "user", "content": "hello"}
 
 SENT: dict[str, Any] = {

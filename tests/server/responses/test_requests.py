@@ -8,6 +8,7 @@ import pytest
 from server.responses.parameters import PARAMETERS
 from server.responses.request import ResponseRequest
 from tests.support.agent_server import MODEL, AgentServer
+from tests.support.compatibility_page import kinds
 from tests.support.responses import ASK, create, output, refused, text_of, user
 from tests.support.upstream import Answer, Call, Json, Upstream
 
@@ -26,6 +27,8 @@ def system_text(upstream: Upstream) -> str:
 
 def test_the_table_has_every_parameter() -> None:
     assert PARAMETERS.table.keys() == ResponseRequest.model_fields.keys()
+    used = {name: parameter.use.replace("passed on", "honoured") for name, parameter in PARAMETERS.table.items()}
+    assert kinds("Parameters of the Responses API") == used
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,23 @@ def test_r9_every_item_that_is_ever_sent_is_taken_back(weather_server: AgentServ
         assert "5.3 °C" in weather["content"]
         assert asking["tool_calls"][0]["function"] == {"name": "ask_user", "arguments": '{"question": "Colour?"}'}
         assert (colour["tool_call_id"], colour["content"]) == (call["call_id"], "Blue.")
+
+
+def test_calls_of_one_message_stay_together(server: AgentServer, upstream: Upstream) -> None:
+    """Of a message that calls the client's tools and the server's, whose items come in the order of the calls."""
+    call = {"type": "function_call", "name": "ask_user", "arguments": "{}"}
+    mcp = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "look", "arguments": "{}", "output": "Rain."}
+    mixed = [{**call, "call_id": "a"}, mcp, {**call, "call_id": "b"}, {"role": "assistant", "content": "Which?"}]
+    results = [output("a", "Blue."), output("b", "Dark.")]
+    create(server, input=[user("paint"), *mixed, *results], store=False)
+    _, calling, *found = shown(upstream)
+    assert calling["content"] == "Which?"
+    assert [made["id"] for made in calling["tool_calls"]] == ["a", "mcp_1", "b"]
+    assert [(made["tool_call_id"], made["content"]) for made in found] == [
+        ("a", "Blue."),
+        ("mcp_1", "Rain."),
+        ("b", "Dark."),
+    ]
 
 
 def without(item: Json, *names: str) -> Json:

@@ -24,12 +24,14 @@ class EventQueue:
         self.events: list[RunEvent] = []
         self._taken = 0
         self._ahead = ahead
-        self._is_closed = self._is_stopped = False
+        self._is_closed = False
+        self.stopped: Exception | None = None
+        """Why the run was stopped, if it was."""
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:
         """Add an event; those of a stopped run are dropped."""
-        if not self._is_stopped:
+        if not self.stopped:
             self.events.append(event)
             self._news.set()
 
@@ -44,7 +46,7 @@ class EventQueue:
         Raises:
             CancelledError: the run was stopped, and a library has lost the model's cancellation.
         """
-        if self._is_stopped:
+        if self.stopped:
             raise asyncio.CancelledError
         if said.reasoning:
             self.tell(Reasoning(message_id, said.reasoning))
@@ -60,7 +62,7 @@ class EventQueue:
         Raises:
             CancelledError: the run was stopped, and a library has lost its cancellation.
         """
-        if self._is_stopped:
+        if self.stopped:
             raise asyncio.CancelledError
         await self._waiting_at_most(0)
 
@@ -78,9 +80,9 @@ class EventQueue:
         self._room.set()
         return new
 
-    def stop(self) -> None:
+    def stop(self, why: Exception) -> None:
         """Take no more events, and drop those that the reader has not taken: they count as not said."""
-        self._is_stopped = True
+        self.stopped = why
         del self.events[self._taken :]
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from server.health import router as health
 from server.http.admission import Admission, Room
 from server.http.body_limit import BodyLimit
 from server.http.error_handlers import ERROR_HANDLERS
+from server.http.event_stream import DRAIN_SECONDS
 from server.http.foreign_errors import as_api_error
 from server.http.guard import KeyGuard
 from server.http.guesses import Guesses
@@ -38,10 +39,12 @@ from server.langserve.playground import router as playground
 from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
+from server.responses.background import Background
 from server.responses.route import router as responses
 from server.sessions.dependencies import Sessions
 from server.sessions.index import open_index
 from server.sessions.limits import SessionLimits
+from server.sessions.progress import Progress
 from server.sessions.responses import Responses
 from server.sessions.route import router as sessions
 from server.sessions.runs import RunOwner
@@ -124,6 +127,8 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         index = await open_index(assembly.checkpointer, leases)
         runs = RunOwner(leases, run_timeout=settings.run_timeout)
         limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
+        progress = Progress(assembly.checkpointer.database)
+        background = app.state.background = Background(progress)
         app.state.sessions = Sessions(assembly, index, runs, leases, limits, Responses(assembly.checkpointer.database))
         app.state.models = Models(
             settings.ollama_model,
@@ -134,14 +139,16 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         )
         beside = {
             asyncio.create_task(leases.keep(runs.stop_first)),
-            asyncio.create_task(sweep(index, leases, settings)),
+            asyncio.create_task(sweep(index, progress, leases, settings)),
             asyncio.create_task(_warn_of_silent_model(assembly)),
         }
         try:
             yield
         finally:  # also if the start is cancelled, as by a second Ctrl-C
+            await background.ended(within=DRAIN_SECONDS)
             await to_the_end(end_tasks(beside))
             await to_the_end(runs.aclose())
+            await to_the_end(background.ended())
 
 
 def pages(settings: ServerSettings) -> Sequence[str]:

@@ -26,6 +26,7 @@ class SqliteDatabase(Database):
     """
 
     kind, is_shared = "sqlite", False
+    clock = "(julianday('now') - 2440587.5) * 86400.0"
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: Path | None) -> None:
         super().__init__(thread)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -104,32 +104,46 @@ class Admission:
     def __init__(self, app: ASGIApp, room: Room) -> None:
         self._app, self._room = app, room
         self._rates = Rates()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on when there is room for it."""
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in RUN_PATHS:
             await self._app(scope, receive, send)
             return
-        key = state_of(scope).key
+        state = state_of(scope)
+        key = state.key
         try:
             body = await whole_body(receive)
-            with self._room.one_more_of(key):
-                async with self._room.for_one(receive):
-                    headers = await self._rates.admit(key) if key else {}
-                    await self._answer(scope, again(body, receive), _with_headers(send, headers), key)
+            async with AsyncExitStack() as place:
+                place.enter_context(self._room.one_more_of(key))
+                await place.enter_async_context(self._room.for_one(receive))
+                headers = await self._rates.admit(key) if key else {}
+                place.push_async_callback(self._count, key)
+                await self._app(scope, again(body, receive), _with_headers(send, headers))
+                if state.goes_on:
+                    self._keep_until(state.goes_on, place.pop_all())
         except NotAdmitted as refused:
             await error_response(refused.error)(scope, receive, send)
         except InvalidRequest as refused:  # the body is larger than what is read
             await error_response(refused)(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, key: Key | None) -> None:
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            stats = STATS.get() or RequestStats()
-            stats.count_the_rest()
-            if key:
-                await self._rates.count_tokens(key, stats)
+    async def _count(self, key: Key | None) -> None:
+        stats = STATS.get() or RequestStats()
+        stats.count_the_rest()
+        if key:
+            await self._rates.count_tokens(key, stats)
+
+    def _keep_until(self, end: asyncio.Task[None], place: AsyncExitStack) -> None:
+        """Keep the place of a request that goes on after its answer."""
+
+        async def leave() -> None:
+            await asyncio.wait({end})
+            await place.aclose()
+
+        leaving = asyncio.create_task(leave())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
 
 async def whole_body(receive: Receive) -> list[Message]:

@@ -1,5 +1,6 @@
 """A request's identity: its id, its session and its principal. Every answer carries the first two."""
 
+import asyncio
 import logging
 import re
 import time
@@ -54,6 +55,8 @@ class RequestState:
     """What the log calls the principal: never the key itself."""
     key: Key | None = None
     """The key that the request came with."""
+    goes_on: asyncio.Task[None] | None = None
+    """What the request does after its answer; it is counted and logged when that has ended."""
 
     @property
     def quota(self) -> int | None:
@@ -154,14 +157,16 @@ class Identified:
             log.error("%s %s failed: %s", scope["method"], scope["path"], answer.message, exc_info=defect)
             await error_response(answer)(scope, receive, send_identified)
         finally:
-            self._metrics.count(
-                stats,
-                path=scope["path"],
-                status=status,
-                key=state.key.name if state.key else "",
-                seconds=time.monotonic() - stats.began,
-            )
-            log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
+            if state.goes_on:
+                state.goes_on.add_done_callback(lambda _: self._account(scope, state, stats, status))
+            else:
+                self._account(scope, state, stats, status)
+
+    def _account(self, scope: Scope, state: RequestState, stats: RequestStats, status: int | None) -> None:
+        """Count and log a request that has ended."""
+        key, seconds = state.key.name if state.key else "", time.monotonic() - stats.began
+        self._metrics.count(stats, path=scope["path"], status=status, key=key, seconds=seconds)
+        log_request(scope, stats, principal=state.principal_name, session_id=state.session_id, status=status)
 
     def _state(self, headers: Headers) -> RequestState:
         """Return the initial state of a request; an invalid session name is refused by the handler that reads it."""

@@ -11,8 +11,8 @@ REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 QUICK_BUCKETS = REQUEST_BUCKETS[:-2]
 # Paths by their beginnings; others count as one, since anybody can ask for any.
 ROUTES = (
-    "/v1/chat/completions", "/v1/models", "/v1/sessions", "/agent", "/docs", "/redoc", "/openapi.json", "/login",
-    "/health", "/ready", "/metrics",
+    "/v1/chat/completions", "/v1/responses", "/v1/conversations", "/v1/models", "/v1/sessions", "/agent", "/docs",
+    "/redoc", "/openapi.json", "/login", "/health", "/ready", "/metrics",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ PARAMETERS = Parameters(
         "service_tier": IGNORED,
         "safety_identifier": IGNORED,
         "prompt_cache_key": IGNORED,
-        "background": Parameter("refused", (False,)),
+        "background": HONOURED,
         "prompt": Parameter("refused", ({},)),
         "moderation": Parameter("refused"),
     }

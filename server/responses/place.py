@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from server.errors import InvalidRequest, NotFound
+from server.errors import InvalidRequest, NotFound, SessionBusy
 from server.http.identity import RequestState, SessionName, checked_id
+from server.responses.background import Background
 from server.responses.ids import response_of
 from server.responses.items import Item, MessageItem, ReferenceItem
 from server.responses.request import ResponseRequest
@@ -37,20 +38,23 @@ class Place:
 
 
 async def find_place(
-    body: ResponseRequest, headers: Mapping[str, str], state: RequestState, sessions: Sessions
+    body: ResponseRequest, headers: Mapping[str, str], state: RequestState, sessions: Sessions, background: Background
 ) -> Place:
     """Find where a request goes on.
 
     Raises:
         InvalidRequest: it follows a response that is not stored, or was not answered; or it names two sessions.
+        SessionBusy: it follows a response that is still in progress.
         NotFound: it names a conversation or an item that is not stored.
     """
     name = state.session_name or named_in_body(body.model_dump(include={"session_id", "metadata"}))
     items, referred = await _resolved(body, state.principal, sessions)
     if body.previous_response_id is not None:
-        stored = await sessions.responses.get(state.principal, body.previous_response_id)
-        turn = _continued(stored, body.previous_response_id)
-        assert stored
+        found = await sessions.responses.get(state.principal, body.previous_response_id)
+        if found is None:
+            raise unknown_parent(body.previous_response_id)
+        stored = await background.settled(found)
+        turn = _continued(stored)
         session = _only(stored.session, name, "previous_response_id")
         standing = stored.answered.standing
         return Place(name=session, mode=After(stored.answered.id), turn=turn, standing=standing, items=items)
@@ -69,13 +73,17 @@ async def find_place(
     return Place(name=name, mode=session_mode(headers, name), items=items)
 
 
-def _continued(stored: StoredResponse | None, response_id: str) -> KnownTurn:
+def _continued(stored: StoredResponse) -> KnownTurn:
     """Return the turn of a response that is to be continued."""
-    if stored is None or stored.turn is None:
-        raise unknown_parent(response_id)
-    if stored.answered.status not in CONTINUED:
-        message = f"The response '{response_id}' was {stored.answered.status}; only an answered one can be continued."
+    response_id, status = stored.answered.id, stored.answered.status
+    if status == "in_progress":
+        message = f"The response '{response_id}' is still in progress. Try again when it has ended."
+        raise SessionBusy(message, code="response_in_progress", headers={"Retry-After": "1"})
+    if status not in CONTINUED:
+        message = f"The response '{response_id}' is {status}; only an answered one can be continued."
         raise InvalidRequest(message, param="previous_response_id", code="invalid_value")
+    if stored.turn is None:
+        raise unknown_parent(response_id)
     return stored.turn
 
 

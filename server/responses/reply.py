@@ -11,7 +11,7 @@ from graph.events import joined
 from server.http.event_stream import one_line
 from server.http.foreign_errors import as_api_error
 from server.responses.output import Output
-from server.responses.resource import Resource
+from server.responses.resource import Resource, dump_error
 from server.sessions.reply import Choices
 
 Json = dict[str, Any]
@@ -29,6 +29,8 @@ class ResponseReply:
 
     def __init__(self, resource: Resource, *, is_streamed: bool) -> None:
         self._resource, self.is_streamed = resource, is_streamed
+        self.ended: Json | None = None
+        """The response at its end."""
 
     async def encode(self, choices: Choices) -> AsyncGenerator[bytes]:
         """Yield the events as frames; the last one tells how the response has ended, and [DONE] follows."""
@@ -61,12 +63,20 @@ class ResponseReply:
             for event in joined(events):
                 for told in output.of(event):
                     yield told
-        ended = self._resource.ended(output)
-        yield {"type": f"response.{ended['status']}", "response": ended}
+        self.ended = self._resource.ended(output)
+        yield last_event(self.ended)
 
     def _failed(self, output: Output, error: Exception) -> Iterator[Json]:
+        told = as_api_error(error)
         yield from output.end()
-        yield {"type": "response.failed", "response": self._resource.failed(output, as_api_error(error))}
+        self.ended = self._resource.failed(output, told)
+        yield last_event({**self.ended, "error": dump_error(told)})
+
+
+def last_event(response: Json) -> Json:
+    """Return the event that ends the stream of a response, which has ended; a cancelled one has no event of its own."""
+    kind = response["status"] if response["status"] in ("completed", "incomplete") else "failed"
+    return {"type": f"response.{kind}", "response": response}
 
 
 def frame(event: Json, number: int) -> bytes:

@@ -139,7 +139,8 @@ class ResponseRequest(Lenient):
     """Ignored."""
     prompt_cache_key: StrictStr | None = None
     """Ignored."""
-    background: Refused = None
+    background: StrictBool | None = None
+    """The answer comes at once, and the response is made after it."""
     prompt: Refused = None
     moderation: Refused = None
 

@@ -12,7 +12,7 @@ from langchain_core.messages import AnyMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from graph.events import RunEvent
-from server.errors import ApiError
+from server.errors import ApiError, RunCancelled
 from server.responses.messages import Input
 from server.responses.output import Output, output_of
 from server.responses.request import ResponseRequest
@@ -41,7 +41,6 @@ NOT_ASKED: Mapping[str, object] = {
     "max_tool_calls": None,
     "parallel_tool_calls": True,
     "truncation": "disabled",
-    "background": False,
     "service_tier": "default",
     "metadata": {},
     "safety_identifier": None,
@@ -79,19 +78,31 @@ class Resource:
 
     def failed(self, output: Output, error: ApiError) -> Json:
         """Return the response of a run that failed or was stopped."""
-        told = {"code": ERROR_CODES.get(error.code or "", "server_error"), "message": error.message}
-        return {**self._dump("failed", output), "error": told}
+        if isinstance(error, RunCancelled):
+            return self._dump("cancelled", output)
+        return {**self._dump("failed", output), "error": dump_error(error)}
 
-    def record(self, events: Sequence[RunEvent], new: Sequence[AnyMessage], is_cut: bool) -> AnsweredResponse:
-        """Return the response as it is stored with its turn; `new` are the messages that the turn adds."""
-        output = output_of(self.id, events, is_cut=is_cut)
-        resource = self._dump("cancelled", output) if is_cut else self.ended(output)
+    def record(
+        self, events: Sequence[RunEvent], new: Sequence[AnyMessage], stopped: ApiError | None
+    ) -> AnsweredResponse:
+        """Return the response as it is stored with its turn.
+
+        Args:
+            events: what the run told.
+            new: the messages that the turn adds.
+            stopped: why the run was stopped, if it was.
+        """
+        output = output_of(self.id, events, is_cut=stopped is not None)
+        return self.stored(self.failed(output, stopped) if stopped else self.ended(output), self.given.of(new))
+
+    def stored(self, resource: Json, added: Sequence[Json] = ()) -> AnsweredResponse:
+        """Return the response as it is stored, with the items that its request added."""
         return AnsweredResponse(
             id=self.id,
             status=resource["status"],
             created_at=self.created_at,
             standing=self._standing,
-            input=orjson.dumps(self.given.of(new)),
+            input=orjson.dumps(added),
             resource=orjson.dumps(resource),
         )
 
@@ -111,6 +122,11 @@ class Resource:
         }
 
 
+def dump_error(error: ApiError) -> Json:
+    """Return an error as responses have it."""
+    return {"code": ERROR_CODES.get(error.code or "", "server_error"), "message": error.message}
+
+
 def _asked(body: ResponseRequest) -> Json:
     """Return what the request asked for, with what holds where it did not say."""
     given = body.model_dump(include={"model", "tool_choice", *NOT_ASKED}, exclude_none=True)
@@ -120,6 +136,7 @@ def _asked(body: ResponseRequest) -> Json:
         "tool_choice": "auto",
         **given,
         "store": body.is_stored,
+        "background": bool(body.background),
         "tools": [_dump_tool(tool) for tool in body.functions()],
         "text": {"format": {"type": "text"}, **text},
         "reasoning": {"effort": None, "summary": None, **(body.reasoning.model_dump() if body.reasoning else {})},

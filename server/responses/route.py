@@ -1,15 +1,20 @@
 """Under /v1/responses: create, retrieve and delete a response, and list what it was made from."""
 
+from functools import partial
 from typing import Annotated, Literal
 
+import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from graph.state import TurnContext
 from server.errors import InvalidRequest, NotFound, may_fail
+from server.http.event_stream import EventStream
 from server.http.identity import SessionName, state_of
 from server.http.json_body import JsonRoute
+from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
+from server.responses.background import BackgroundDep
 from server.responses.conversation import items_before, page_of
 from server.responses.ids import new_response_id
 from server.responses.messages import load_items, unpaired
@@ -37,12 +42,12 @@ ResponseId = Annotated[str, Path(description="The response's id.", max_length=20
     responses=may_fail(400, 401, 402, 404, 409, 413, 415, 429, 500, 502, 503, 504),
 )
 async def create_response(
-    body: ResponseRequest, request: Request, sessions: SessionsDep, models: ModelsDep
+    body: ResponseRequest, request: Request, sessions: SessionsDep, models: ModelsDep, background: BackgroundDep
 ) -> Response:
     """Answer a conversation, as one JSON object or, with `stream`, as server-sent events."""
     state = state_of(request.scope)
     check_supported(body)
-    place = await find_place(body, request.headers, state, sessions)
+    place = await find_place(body, request.headers, state, sessions, background)
     name, response_id = place.name, new_response_id()
     session = claim_session(request, name.id if name else state.session_id)
     given = load_items(place.items, response_id)
@@ -69,6 +74,14 @@ async def create_response(
         quota=state.quota,
         record=resource.record,
     )
+    if body.background and is_kept:
+        recording = await background.begin(
+            resource, session, partial(sessions.start, turn), is_streamed=bool(body.stream)
+        )
+        state.goes_on = recording.task
+        if body.stream:
+            return EventStream(recording.follow(-1), f"The stream of {response_id}")
+        return Response(orjson.dumps(resource.begun()), media_type="application/json")
     run = sessions.start(turn) if is_kept else await _start_unstored(turn, place, sessions)
     return await run_response([run], ResponseReply(resource, is_streamed=bool(body.stream)), request.receive)
 
@@ -85,30 +98,51 @@ async def retrieve_response(
     response_id: ResponseId,
     request: Request,
     sessions: SessionsDep,
+    background: BackgroundDep,
     stream: Annotated[bool, Query(description="Only of a response that was made in the background.")] = False,
-    starting_after: Annotated[int | None, Query(description="With `stream`: the last event that is known.")] = None,
+    starting_after: Annotated[
+        int, Query(description="With `stream`: the number of the last event that is known.", ge=-1, le=MAX_INTEGER)
+    ] = -1,
 ) -> Response:
-    """Return a stored response."""
-    stored = await _stored(response_id, request, sessions)
-    if stream or starting_after is not None:
+    """Return a stored response, or its events from the first one, or after one, to the end."""
+    stored = await background.settled(await _stored(response_id, request, sessions))
+    if not stream:
+        return Response(stored.answered.resource, media_type="application/json")
+    if not stored.is_streamed:
         message = "Only a response that was made in the background, as a stream, can be streamed again."
         raise InvalidRequest(message, param="stream", code="invalid_value")
-    return Response(stored.answered.resource, media_type="application/json")
+    again = partial(_stored, response_id, request, sessions)
+    return EventStream(background.follow(stored, starting_after, again), f"The stream of {response_id}")
 
 
 @router.delete("/{response_id}", responses=may_fail(400, 401, 404))
-async def delete_response(response_id: ResponseId, request: Request, sessions: SessionsDep) -> ResponseDeleted:
+async def delete_response(
+    response_id: ResponseId, request: Request, sessions: SessionsDep, background: BackgroundDep
+) -> ResponseDeleted:
     """Delete a response; its turn stays in its session, and so do the responses that follow it."""
-    stored = await _stored(response_id, request, sessions)
+    stored = await background.settled(await _stored(response_id, request, sessions))
+    if stored.answered.status == "in_progress":
+        message = "The response is still in progress. Cancel it first: POST /v1/responses/{id}/cancel."
+        raise InvalidRequest(message, param="response_id", code="response_in_progress")
     await sessions.responses.delete(stored)
     return ResponseDeleted(id=stored.answered.id)
 
 
 @router.post("/{response_id}/cancel", response_model=ResponseObject, responses=may_fail(400, 401, 404))
-async def cancel_response(response_id: ResponseId, request: Request, sessions: SessionsDep) -> Response:
-    """Cancel a response that is made in the background."""
-    await _stored(response_id, request, sessions)
-    raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id", code="invalid_value")
+async def cancel_response(
+    response_id: ResponseId, request: Request, sessions: SessionsDep, background: BackgroundDep
+) -> Response:
+    """Cancel a response that is made in the background; what was said until then is kept."""
+    again = partial(_stored, response_id, request, sessions)
+    stored = await background.settled(await again())
+    if not stored.resource["background"]:
+        raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id", code="invalid_value")
+    if stored.answered.status == "in_progress":
+        stored = await background.cancel(stored, again)
+    if stored.answered.status != "cancelled":
+        message = f"Cannot cancel a response that is {stored.answered.status}."
+        raise InvalidRequest(message, param="response_id", code="invalid_value")
+    return Response(stored.answered.resource, media_type="application/json")
 
 
 @router.get("/{response_id}/input_items", responses=may_fail(400, 401, 404))

@@ -18,6 +18,9 @@ def check_supported(request: ResponseRequest) -> None:
         [tool.name if isinstance(tool, FunctionTool) else None for tool in request.tools or ()], "tools[{}].name"
     )
     check_choice(request.tool_choice, request.chosen_names(), [tool.name for tool in request.functions()])
+    if request.background and not request.is_stored:
+        message = "A response in the background must be stored: leave 'store' out."
+        raise InvalidRequest(message, param="background", code="invalid_value")
     if request.stream_options and not request.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"

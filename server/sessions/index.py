@@ -25,7 +25,7 @@ from server.sessions.migrations import migrate
 from server.sessions.naming import Session
 from server.sessions.reconcile import After, KnownTurn, Mode, reconcile
 from server.sessions.records import IDLE, RECORD, AnsweredTurn, Found, SessionRecord, session_record, unknown_session
-from server.sessions.responses import count_bytes, enter_response
+from server.sessions.responses import TABLES, count_bytes, enter_response
 from server.sessions.transcript import Transcript
 from tools.tasks import to_the_end
 
@@ -191,7 +191,7 @@ class SessionIndex:
         """Forget all turns of a session and keep its id."""
         used = "UPDATE sessions SET updated_at = :now WHERE thread_id = :thread"
         await self._db.write(partial(self._db.execute, used, thread=session.thread_id, now=time.time()))
-        await to_the_end(self._delete(session, [*self._saver.tables.names, "responses"]))
+        await to_the_end(self._delete(session, [*self._saver.tables.names, *TABLES]))
 
     def _forget_lost_turns(self, session: Session) -> None:
         for statement in (*FORGET_LOST_TURNS, count_bytes(self._saver.tables)):
@@ -199,7 +199,7 @@ class SessionIndex:
 
     async def delete(self, session: Session) -> None:
         """Delete all of a session; no copy stays in the database's files."""
-        await to_the_end(self._delete(session, [*self._saver.tables.names, "responses", "sessions"]))
+        await to_the_end(self._delete(session, [*self._saver.tables.names, *TABLES, "sessions"]))
 
     async def _delete(self, session: Session, tables: Sequence[str]) -> None:
         """Delete a session's turns and its rows in the tables; other turns need not wait for all of it.

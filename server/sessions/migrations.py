@@ -87,10 +87,24 @@ CREATE TABLE responses (
     created_at REAL NOT NULL,
     standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
     input BLOB NOT NULL,           -- JSON: the items that its request added
-    resource BLOB NOT NULL         -- JSON: what its client got
+    resource BLOB NOT NULL,        -- JSON: what its client got
+    beat REAL,                       -- when its process was last seen; only of those made in the background
+    ended_at REAL,                   -- in the database's time, as the beat is
+    is_streamed INTEGER NOT NULL DEFAULT 0,  -- whether its events can be had
+    is_cancelled INTEGER NOT NULL DEFAULT 0
 )
     """,
     "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    # What the stream of a response in the background has told, for readers that come later.
+    """
+CREATE TABLE response_events (
+    thread_id TEXT NOT NULL,
+    response TEXT NOT NULL,
+    first INTEGER NOT NULL,        -- the number of the first event in `frames`
+    frames BLOB NOT NULL,
+    PRIMARY KEY (thread_id, response, first)
+)
+    """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
@@ -159,10 +173,24 @@ CREATE TABLE responses (
     created_at DOUBLE PRECISION NOT NULL,
     standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
     input BYTEA NOT NULL,          -- JSON: the items that its request added
-    resource BYTEA NOT NULL        -- JSON: what its client got
+    resource BYTEA NOT NULL,       -- JSON: what its client got
+    beat DOUBLE PRECISION,           -- when its process was last seen; only of those made in the background
+    ended_at DOUBLE PRECISION,       -- in the database's time, as the beat is
+    is_streamed BOOLEAN NOT NULL DEFAULT FALSE,  -- whether its events can be had
+    is_cancelled BOOLEAN NOT NULL DEFAULT FALSE
 )
     """,
     "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    # What the stream of a response in the background has told, for readers that come later.
+    """
+CREATE TABLE response_events (
+    thread_id TEXT NOT NULL,
+    response TEXT NOT NULL,
+    first INTEGER NOT NULL,        -- the number of the first event in `frames`
+    frames BYTEA NOT NULL,
+    PRIMARY KEY (thread_id, response, first)
+)
+    """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
@@ -175,6 +203,8 @@ MIGRATIONS: Mapping[str, Sequence[Sequence[str]]] = {
 
 def migrate(db: Database) -> None:
     """Make the tables of the index, or bring existing ones up to date, in a transaction.
+
+    In a database of one process no response is made any more that was in progress.
 
     Raises:
         CheckpointUrlError: a newer version of chat-agent has changed them.
@@ -192,3 +222,5 @@ def migrate(db: Database) -> None:
         for statement in statements:
             db.execute(statement)
         db.execute("INSERT INTO migrations VALUES (:number, :now)", number=number, now=time.time())
+    if not db.is_shared:
+        db.execute("UPDATE responses SET beat = NULL WHERE status = 'in_progress'")

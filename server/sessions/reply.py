@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from graph.events import RunEvent
+from server.errors import RunCancelled
 from server.http.event_stream import PING_INTERVAL, EventStream, on_disconnect
 from server.sessions.runs import Run
 
@@ -41,7 +43,7 @@ async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> R
     async with AsyncExitStack() as ending:
         for run in runs:
             await ending.enter_async_context(aclosing(run))
-        async with on_disconnect(receive, *(run.stop for run in runs)):
+        async with on_disconnect(receive, *(partial(run.stop, RunCancelled()) for run in runs)):
             choices = [run.events() for run in runs]
             if not reply.is_streamed:
                 return await reply.collect(choices)
@@ -60,7 +62,7 @@ class RunStream(EventStream):
     def reader_left(self) -> None:
         """Stop the runs."""
         for run in self._runs:
-            run.stop()
+            run.stop(RunCancelled())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, and stop the runs if their reader leaves first."""

@@ -19,7 +19,11 @@ Json = dict[str, Any]
 ENTER = """
 INSERT INTO responses (id, principal, thread_id, session, status, created_at, standing, input, resource)
 VALUES (:id, :principal, :thread, :session, :status, :created_at, :standing, :input, :resource)
+ON CONFLICT (id) DO UPDATE SET status = excluded.status, standing = excluded.standing, input = excluded.input,
+    resource = excluded.resource
 """
+# What belongs to a session, and is deleted with it.
+TABLES = ("responses", "response_events")
 # A turn and all before it on its branch, the first one first.
 CHAIN = f"""
 WITH RECURSIVE chain (turn, parent) AS (
@@ -43,6 +47,8 @@ class StoredResponse:
     session: Session
     turn: KnownTurn | None
     answered: AnsweredResponse
+    is_streamed: bool
+    """Whether the events of its stream can be had."""
 
     @property
     def resource(self) -> Json:
@@ -108,6 +114,11 @@ class Responses:
         self._db.execute("UPDATE turns SET response = NULL WHERE response = :id", id=response.id)
         self._db.execute("DELETE FROM responses WHERE id = :id", id=response.id)
         self._db.execute(
+            "DELETE FROM response_events WHERE thread_id = :thread AND response = :id",
+            thread=stored.session.thread_id,
+            id=response.id,
+        )
+        self._db.execute(
             "UPDATE sessions SET bytes = bytes - CAST(:size AS BIGINT) WHERE thread_id = :thread",
             size=response.size,
             thread=stored.session.thread_id,
@@ -124,7 +135,7 @@ def count_bytes(tables: ThreadTables) -> str:
 
 
 def enter_response(db: Database, session: Session, response: AnsweredResponse) -> None:
-    """Enter a response into the database, in the transaction that stores its turn."""
+    """Enter a response into the database: when it begins in the background, or with its turn."""
     db.execute(
         ENTER,
         id=response.id,
@@ -149,7 +160,7 @@ def _stored(row: Row) -> StoredResponse:
         **columns,
     )
     turn = known_turn(row) if row["turn"] is not None else None
-    return StoredResponse(Session(row["principal"], row["session"]), turn, answered)
+    return StoredResponse(Session(row["principal"], row["session"]), turn, answered, bool(row["is_streamed"]))
 
 
 def _items(row: Row) -> Sequence[Json] | None:

@@ -86,7 +86,7 @@ class Run:
         """Cancel the run; its reader is told why. The first reason counts, however often it is asked."""
         if self._stopped_with is None and not self.task.done():
             self._stopped_with = told or run_stopped()
-            self._queue.stop()
+            self._queue.stop(self._stopped_with)
             self._cancel()
 
     async def ended(self) -> None:

@@ -10,6 +10,7 @@ from server.sessions.clock import Clock
 from server.sessions.index import SessionIndex
 from server.sessions.leases import Leases
 from server.sessions.naming import Session
+from server.sessions.progress import Progress
 from server.sessions.records import SessionRecord
 from server.settings import ServerSettings
 
@@ -25,7 +26,7 @@ NEVER = 0.0
 SWEEPING = Session("sweeper\n", "")
 
 
-async def sweep(index: SessionIndex, leases: Leases, settings: ServerSettings) -> None:
+async def sweep(index: SessionIndex, progress: Progress, leases: Leases, settings: ServerSettings) -> None:
     """Delete idle sessions for as long as the server runs."""
     lifetimes, clock = [settings.session_ttl_single, settings.session_ttl], Clock()
     pause, doubt = min([LONGEST_PAUSE, *filter(None, lifetimes)]), min([LONGEST_DOUBT, *filter(None, lifetimes)])
@@ -38,6 +39,7 @@ async def sweep(index: SessionIndex, leases: Leases, settings: ServerSettings) -
                 await index.clean_up()
             if is_right:
                 async with leases.held(SWEEPING, wait=0):
+                    await progress.forget_old(max(one_turn, more_turns))
                     await delete_a_round(index, leases, one_turn, more_turns)
         except SessionBusy:
             continue  # another process is at it

@@ -13,7 +13,8 @@ from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import MESSAGES, OUR_AGENT, TurnContext
 from graph.storage.run_saver import Loaded, RunSaver
-from server.errors import ApiError, NotFound
+from server.errors import ApiError, NotFound, RunCancelled
+from server.http.foreign_errors import as_api_error
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
@@ -36,8 +37,8 @@ from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"
 
-Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], bool], AnsweredResponse]
-"""Makes a response of a turn's events, its new messages, and whether it was cut short."""
+Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], ApiError | None], AnsweredResponse]
+"""Makes a response of a turn's events, its new messages, and why it was stopped, if it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class Turn:
             await self._agent.run(place.given, self._request.context, queue, after=place.position, saver=saver)
             await queue.all_taken()
         except asyncio.CancelledError as cancelled:
-            await to_the_end(self._store_cut(place, saver, queue.events, left_over(cancelled)))
+            await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
         await to_the_end(self._store(place, saver, queue.events))
 
@@ -145,11 +146,13 @@ class Turn:
     def _saver_at(self, place: Place) -> RunSaver:
         return RunSaver(self._agent.saver, place.start, place.position.checkpoint_id)
 
-    async def _store(self, place: Place, saver: RunSaver, events: Sequence[RunEvent], *, is_cut: bool = False) -> None:
-        """Store what the run wrote, as a turn of the session; one that was cut short waits for no results."""
+    async def _store(
+        self, place: Place, saver: RunSaver, events: Sequence[RunEvent], stopped: ApiError | None = None
+    ) -> None:
+        """Store what the run wrote, as a turn of the session; one that was stopped waits for no results."""
         assert saver.last_checkpoint_id is not None
         speech, record = Speech.of(events), self._request.record
-        waiting = [] if is_cut else [event.call_id for event in events if isinstance(event, ClientCall)]
+        waiting = [] if stopped else [event.call_id for event in events if isinstance(event, ClientCall)]
         calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
         turn = AnsweredTurn(
             step=place.step,
@@ -159,19 +162,19 @@ class Turn:
             checkpoint_id=saver.last_checkpoint_id,
             agent=self._request.agent,
             habit=place.habit,
-            response=record(events, place.step.messages, is_cut) if record else None,
+            response=record(events, place.step.messages, stopped) if record else None,
         )
         await self._index.store(self._session, turn, saver.puts)
 
     async def _store_cut(
-        self, place: Place, saver: RunSaver, events: Sequence[RunEvent], still_ending: Sequence[asyncio.Task[object]]
+        self, place: Place, saver: RunSaver, queue: EventQueue, still_ending: Sequence[asyncio.Task[object]]
     ) -> None:
         """Store a turn that was stopped: the request, the text that was sent, a result for every call.
 
         LangGraph's state of a stopped run contains messages that only its next step would have stored, so the whole
         turn is written again; messages with the same ids are replaced.
         """
-        speech = Speech.of(events)
+        speech = Speech.of(queue.events)
         if still_ending:
             await asyncio.wait(still_ending)
         if saver.last_checkpoint_id is None:  # stopped before the graph had taken the request in
@@ -182,7 +185,7 @@ class Turn:
             turn = [message for message in await self._agent.read(position, saver) if message.id not in before]
         as_said = [self._as_said(message, place, speech) for message in turn]
         await self._agent.amend(position, self._closed(as_said, speech), saver)
-        await self._store(place, saver, events, is_cut=True)
+        await self._store(place, saver, queue.events, as_api_error(queue.stopped or RunCancelled()))
 
     def _as_said(self, message: AnyMessage, place: Place, speech: Speech) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""

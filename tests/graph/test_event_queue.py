@@ -49,7 +49,7 @@ async def test_what_was_not_taken_of_a_stopped_run_counts_as_not_said() -> None:
     queue.tell(A)
     await queue.take()
     queue.tell(B)
-    queue.stop()
+    queue.stop(Exception("stopped"))
     queue.tell(B)  # as a tool may, from a task that is not the run's
     with pytest.raises(asyncio.CancelledError):
         await queue.hear("m", Said("b"))

@@ -26,6 +26,16 @@ def select(url: str, query: str) -> list[Any]:
         return connection.execute(query.encode()).fetchall()
 
 
+def change(url: str, statement: str) -> None:
+    """Change a database behind the server's back."""
+    if url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+            database.execute(statement)
+    else:
+        with psycopg.connect(url) as connection:
+            connection.execute(statement.encode())
+
+
 def empty_database(request: pytest.FixtureRequest, kind: str) -> str:
     """Return the address of an empty database."""
     match kind:

@@ -293,12 +293,14 @@ def test_a_client_that_leaves_cancels_its_response(server: AgentServer, upstream
     upstream.script(Answer(["Once ", "upon"], hold=True))
     body = {"model": MODEL, "input": "hello", "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/responses", json=body) as answer:
-        for line in answer.iter_lines():
+        lines = answer.iter_lines()  # which closes the stream when it is gone
+        for line in lines:
             if 'upon"' in line:
                 break
             if line.startswith("data:") and "response.created" in line:
                 name, response_id = session_of(answer), line.split('"id":"')[1].split('"')[0]
         assert get(server, response_id).status_code == 404, "it is not stored before its end"
+        del lines
     until(lambda: get(server, response_id).status_code == 200, within=5.0)
     kept = get(server, response_id).json()
     assert (kept["status"], text_of(kept)) == ("cancelled", "Once upon")

@@ -31,7 +31,8 @@ from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
 from server.sessions.runs import Work
 from server.sessions.transcript import Transcript
-from server.sessions.turn import Turn, TurnRequest
+from server.sessions.turn import Turn
+from server.sessions.turn_request import TurnRequest
 from server.settings import ServerSettings
 from tests.support.loopback import served
 from tests.support.upstream import Answer, Call, Json, Upstream

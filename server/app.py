@@ -40,7 +40,10 @@ from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
 from server.responses.background import Background
+from server.responses.conversations import router as conversations
+from server.responses.document import describe_responses
 from server.responses.route import router as responses
+from server.sessions.conversations import Conversations
 from server.sessions.dependencies import Sessions
 from server.sessions.index import open_index
 from server.sessions.limits import SessionLimits
@@ -59,7 +62,8 @@ OpenAgents = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 
 PROTOCOLS = (
     Protocol(chat, describe_completions),
-    Protocol(responses),
+    Protocol(responses, describe_responses),
+    Protocol(conversations),
     Protocol(models),
     Protocol(sessions),
     Protocol(health),
@@ -129,7 +133,10 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
         progress = Progress(assembly.checkpointer.database)
         background = app.state.background = Background(progress)
-        app.state.sessions = Sessions(assembly, index, runs, leases, limits, Responses(assembly.checkpointer.database))
+        database = assembly.checkpointer.database
+        app.state.sessions = Sessions(
+            assembly, index, runs, leases, limits, Responses(database), Conversations(database)
+        )
         app.state.models = Models(
             settings.ollama_model,
             [name for name in assembly.agents if name != OUR_AGENT],

@@ -8,55 +8,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from server.chat.response import AgentEvent, Answer, Choice, Chunk, Completion, Usage
-from server.errors import (
-    InvalidRequest,
-    NotFound,
-    RunTimedOut,
-    SessionBusy,
-    Unauthorized,
-    Unavailable,
-    UpstreamError,
-)
-from server.http.complaints import wrong_type
-from server.http.foreign_errors import as_api_error
-from server.http.identity import ID_OR_BLANK, OWN_HEADER
-from server.sessions.naming import MODE_HEADER
+from server.sessions.document import describe_run
 
 Json = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
 COMPLETIONS = "/v1/chat/completions"
-
-SESSION_PARAMETERS = [
-    {
-        "in": "header",
-        "name": OWN_HEADER,
-        "description": "The session that the request belongs to; without one it is a new session, named in the answer.",
-        "schema": {"type": "string", "pattern": ID_OR_BLANK},
-    },
-    {
-        "in": "header",
-        "name": MODE_HEADER,
-        "description": "`append`: the messages are all new; `full`: they are the whole conversation.",
-        "schema": {"enum": ["auto", "append", "full"], "default": "auto"},
-    },
-]
-
-# One for each status of a completion.
-EXAMPLE_ERRORS = (
-    InvalidRequest("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"),
-    Unauthorized("Incorrect API key provided.", code="invalid_api_key"),
-    UpstreamError("The account at the model endpoint has no credit left.", code="insufficient_quota", status=402),
-    NotFound("The model `gpt-9` does not exist or you do not have access to it.", code="model_not_found"),
-    SessionBusy("The session is busy with another request. Try again when that is done.", code="session_busy"),
-    InvalidRequest("The request is larger than 20000000 bytes.", code="request_too_large", status=413),
-    wrong_type("text/plain"),
-    UpstreamError("The model endpoint is rate limited. Try again later.", code="upstream_rate_limited", status=429),
-    as_api_error(Exception()),
-    UpstreamError("The model endpoint answered with status 500.", code="upstream_error"),
-    Unavailable("The run was stopped before it was done.", code="run_stopped"),
-    RunTimedOut(),
-)
 
 AN_ANSWER = Completion(
     id="chatcmpl-1",
@@ -129,28 +86,11 @@ def describe_completions(document: Json, model: str) -> None:
     """Complete the operation in the API's document, with examples for this model."""
     chunk = TypeAdapter(Chunk | AgentEvent).json_schema(mode="serialization", ref_template=f"{SCHEMAS}{{model}}")
     document["components"]["schemas"] |= chunk.pop("$defs")
-    completions = document["paths"][COMPLETIONS]["post"]
-    completions["parameters"] = SESSION_PARAMETERS
-    completions["requestBody"]["content"]["application/json"]["examples"] = {
-        name: {"value": {"model": model, **body}} for name, body in EXAMPLES.items()
-    }
-    for error in EXAMPLE_ERRORS:
-        completions["responses"][str(error.status_code)]["content"]["application/json"]["example"] = error.envelope()
-    answer = AN_ANSWER.model_copy(update={"model": model}).model_dump(exclude_unset=True)
-    completions["responses"]["200"]["content"]["application/json"]["example"] = answer
-    completions["responses"]["200"]["content"]["text/event-stream"] = {
-        "schema": {
-            "description": "With `stream`: server-sent events. The data of each is a chunk, and of the last `[DONE]`.",
-            "type": "object",
-            "properties": {
-                "data": {
-                    "anyOf": [
-                        {"type": "string", "contentMediaType": "application/json", "contentSchema": chunk},
-                        {"const": "[DONE]"},
-                    ]
-                }
-            },
-            "required": ["data"],
-        },
-        "example": A_STREAM.replace("MODEL", model),
-    }
+    describe_run(
+        document["paths"][COMPLETIONS]["post"],
+        requests={name: {"model": model, **body} for name, body in EXAMPLES.items()},
+        answer=AN_ANSWER.model_copy(update={"model": model}).model_dump(exclude_unset=True),
+        events="server-sent events. The data of each is a chunk, and of the last `[DONE]`.",
+        event={"type": "string", "contentMediaType": "application/json", "contentSchema": chunk},
+        stream=A_STREAM.replace("MODEL", model),
+    )

@@ -20,7 +20,7 @@ from server.models import ModelsDep
 from server.sessions.dependencies import SessionsDep, claim_session
 from server.sessions.naming import is_side_task, is_temporary, named_in_body, session_mode
 from server.sessions.reply import run_response
-from server.sessions.turn import TurnRequest
+from server.sessions.turn_request import TurnRequest
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 

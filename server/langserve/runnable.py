@@ -29,7 +29,7 @@ from server.sessions.dependencies import Sessions, claim_session
 from server.sessions.naming import session_mode
 from server.sessions.runs import Run
 from server.sessions.speech import Speech
-from server.sessions.turn import TurnRequest
+from server.sessions.turn_request import TurnRequest
 
 PATH = "/agent"
 

@@ -47,7 +47,12 @@ class Input:
     standing: list[str] = field(default_factory=list)
     """What system messages say; it stands for the whole chain."""
     items: dict[str, list[Json]] = field(default_factory=dict)
-    """The items that each message was made of, by the message's id, in the form in which they are listed."""
+    """The items that each message was made of, by the message's id, in the form in which they are listed.
+
+    System messages are listed with the message that follows them.
+    """
+    tail: list[Json] = field(default_factory=list)
+    """The items after the last message."""
 
     def of(self, messages: Sequence[AnyMessage]) -> list[Json]:
         """Return the items of some of the messages; results that the server added itself are items too."""
@@ -58,11 +63,16 @@ class Input:
             elif isinstance(message, ToolMessage):
                 output = {"call_id": message.tool_call_id, "output": str(message.text), "status": "incomplete"}
                 listed.append({"type": "function_call_output", **output})
-        return listed
+        return [*listed, *self.tail]
 
 
-def load_items(given: str | Sequence[Item] | None, response_id: str) -> Input:
+def load_items(given: str | Sequence[Item] | None, response_id: str, param: str = "input") -> Input:
     """Return the input; consecutive items of the assistant are one message, as they were when it said them.
+
+    Args:
+        given: the items, or a user's message.
+        response_id: the response, which names items that have no id.
+        param: where in the request they are.
 
     Raises:
         InvalidRequest: an item lacks what its type needs.
@@ -70,10 +80,9 @@ def load_items(given: str | Sequence[Item] | None, response_id: str) -> Input:
     items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given or ()
     loaded, request = Input(), uuid4().hex
     for at, item in enumerate(items):
-        listed = None
         if not isinstance(item, OtherItem | ReferenceItem):
-            listed = dump_item(item, item_id(response_id, item.type, at, "i"))
-        for message in _messages_of(item, f"input[{at}]", f"{request}-{at}"):
+            loaded.tail.append(dump_item(item, item_id(response_id, item.type, at, "i")))
+        for message in _messages_of(item, f"{param}[{at}]", f"{request}-{at}"):
             if isinstance(message, SystemMessage):
                 loaded.standing.append(str(message.text))
                 continue
@@ -81,18 +90,18 @@ def load_items(given: str | Sequence[Item] | None, response_id: str) -> Input:
                 message = loaded.messages[place] = _joined(loaded.messages[place], message)
             else:
                 loaded.messages.append(message)
-            if listed:
-                loaded.items.setdefault(str(message.id), []).append(listed)
-                listed = None
+            if loaded.tail:
+                loaded.items.setdefault(str(message.id), []).extend(loaded.tail)
+                loaded.tail = []
     return loaded
 
 
-def unpaired(error: UnpairedMessage) -> InvalidRequest:
+def unpaired(error: UnpairedMessage, param: str = "input") -> InvalidRequest:
     """Return the error for calls and outputs in the input that do not fit together."""
     call = error.calls[0]
     if error.is_orphan:
-        return InvalidRequest(f"No tool call found for function call output with call_id {call}.", param="input")
-    return InvalidRequest(f"No tool output found for function call {call}.", param="input")
+        return InvalidRequest(f"No tool call found for function call output with call_id {call}.", param=param)
+    return InvalidRequest(f"No tool output found for function call {call}.", param=param)
 
 
 def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:

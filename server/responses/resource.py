@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from langchain_core.messages import AnyMessage
 from langchain_core.messages.ai import UsageMetadata
 
@@ -97,14 +96,7 @@ class Resource:
 
     def stored(self, resource: Json, added: Sequence[Json] = ()) -> AnsweredResponse:
         """Return the response as it is stored, with the items that its request added."""
-        return AnsweredResponse(
-            id=self.id,
-            status=resource["status"],
-            created_at=self.created_at,
-            standing=self._standing,
-            input=orjson.dumps(added),
-            resource=orjson.dumps(resource),
-        )
+        return AnsweredResponse.of(self.id, resource, added, self._standing)
 
     def _dump(self, status: str, output: Output) -> Json:
         reason = output.incomplete_reason if status == "incomplete" else None

@@ -227,6 +227,6 @@ class ItemList(Shape):
 
     object: Literal["list"] = "list"
     data: list[Annotated[dict[str, Any], Field(description="An item, as the API takes it and gives it.")]]
-    first_id: str | None
-    last_id: str | None
+    first_id: str
+    last_id: str
     has_more: bool

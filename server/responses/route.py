@@ -15,8 +15,8 @@ from server.http.json_body import JsonRoute
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
 from server.responses.background import BackgroundDep
-from server.responses.conversation import items_before, page_of
 from server.responses.ids import new_response_id
+from server.responses.item_list import items_before, page_of
 from server.responses.messages import load_items, unpaired
 from server.responses.place import Place, find_place
 from server.responses.reply import ResponseReply
@@ -29,7 +29,8 @@ from server.sessions.naming import is_side_task, is_temporary
 from server.sessions.reply import run_response
 from server.sessions.responses import StoredResponse
 from server.sessions.runs import Run
-from server.sessions.turn import TurnRequest, after_stored_turn
+from server.sessions.turn import after_stored_turn
+from server.sessions.turn_request import TurnRequest
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=JsonRoute)
 

@@ -14,14 +14,16 @@ from server.errors import InvalidRequest, RunCancelled
 from server.http.identity import state_of
 from server.http.stats import STATS
 from server.messages.tool_results import UnpairedMessage, check_paired
+from server.sessions.conversations import Conversations
 from server.sessions.index import SessionIndex
 from server.sessions.leases import Leases
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
-from server.sessions.records import SessionRecord
+from server.sessions.records import SessionRecord, unknown_session
 from server.sessions.responses import Responses
 from server.sessions.runs import Run, RunOwner
-from server.sessions.turn import Turn, TurnRequest
+from server.sessions.turn import Turn
+from server.sessions.turn_request import TurnRequest
 from tools.trace import CONVERSATION
 
 
@@ -35,11 +37,22 @@ class Sessions:
     leases: Leases
     limits: SessionLimits
     responses: Responses
+    conversations: Conversations
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""
         _note(request)
         return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.limits).run)
+
+    async def add(self, request: TurnRequest) -> None:
+        """Add messages to a session without an answer.
+
+        Raises:
+            ApiError: they do not fit there, or the session may not go on.
+            SessionBusy: the session was not free in time.
+        """
+        async with self.leases.held(request.session):
+            await Turn(request, self.assembly, self.index, self.limits).add()
 
     def start_unstored(self, request: TurnRequest, n: int = 1) -> list[Run]:
         """Start `n` runs at once of a turn that is not stored.
@@ -92,6 +105,21 @@ class Sessions:
         """Return those of the sessions in which a run is in progress, here or in another process."""
         here = {session for session in sessions if self.runs.of(session.thread_id)}
         return here.union(await self.leases.running_elsewhere(sessions))
+
+    async def delete(self, session: Session) -> None:
+        """Stop a session's runs, and delete all that was kept of it.
+
+        Raises:
+            NotFound: there is no such session.
+            SessionBusy: its runs did not end in time.
+        """
+        for run in self.runs.of(session.thread_id):
+            run.stop(RunCancelled())
+        await self.leases.cancel(session)
+        async with self.leases.held(session):
+            if await self.get(session) is None:
+                raise unknown_session(session)
+            await self.index.delete(session)
 
     async def stop_run(self, session: Session) -> None:
         """Stop the session's run in progress, if there is one, and wait for its end."""

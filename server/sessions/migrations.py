@@ -106,6 +106,7 @@ CREATE TABLE response_events (
 )
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
+    "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
 
@@ -192,6 +193,7 @@ CREATE TABLE response_events (
 )
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
+    "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
 

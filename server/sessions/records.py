@@ -1,7 +1,10 @@
 """What is told of sessions, and what is stored with an answered turn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from graph.storage.database import Row
 from graph.storage.run_saver import Loaded
@@ -9,6 +12,8 @@ from server.errors import InvalidRequest, NotFound
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, Step
 
+# The status of what was added to a conversation without an answer.
+ADDED = "added"
 # The columns of a session and its newest turn.
 RECORD = """
 principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
@@ -57,6 +62,20 @@ class AnsweredResponse:
     input: bytes
     """The items that its request added to the conversation."""
     resource: bytes
+
+    @classmethod
+    def of(
+        cls, response_id: str, resource: Mapping[str, Any], added: Sequence[Any], standing: Sequence[str]
+    ) -> "AnsweredResponse":
+        """Make one of a response as its client gets it, and of the items that its request added."""
+        return cls(
+            id=response_id,
+            status=resource["status"],
+            created_at=resource["created_at"],
+            standing=standing,
+            input=orjson.dumps(added),
+            resource=orjson.dumps(resource),
+        )
 
     @property
     def size(self) -> int:

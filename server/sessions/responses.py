@@ -11,7 +11,7 @@ from graph.storage.thread_rows import ThreadTables
 from server.sessions.known_turns import TURN, known_turn
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn
-from server.sessions.records import AnsweredResponse
+from server.sessions.records import ADDED, AnsweredResponse
 from tools.tasks import to_the_end
 
 Json = dict[str, Any]
@@ -83,7 +83,7 @@ class Responses:
         self._db = database
 
     async def among(self, principal: str, ids: Sequence[str]) -> Mapping[str, StoredResponse]:
-        """Return those of the principal's responses that have these ids."""
+        """Return what is stored of a principal under these ids, by the id."""
         query = (
             f"SELECT responses.*, {TURN} FROM responses LEFT JOIN turns ON turns.response = responses.id "
             "WHERE responses.id IN (:listed) AND principal = :principal"
@@ -92,8 +92,9 @@ class Responses:
         return {row["id"]: _stored(row) for row in rows}
 
     async def get(self, principal: str, response_id: str) -> StoredResponse | None:
-        """Return a principal's response, or None if there is no such one."""
-        return (await self.among(principal, [response_id])).get(response_id)
+        """Return a principal's response, or None if there is no such one; what was added without an answer is none."""
+        found = (await self.among(principal, [response_id])).get(response_id)
+        return found if found and found.answered.status != ADDED else None
 
     async def newest(self, session: Session) -> tuple[KnownTurn | None, Sequence[str]]:
         """Return the newest turn of a session, and what system messages of its chain have said."""

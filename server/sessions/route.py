@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
-from server.errors import NotFound, RunCancelled, may_fail
+from server.errors import NotFound, may_fail
 from server.http.identity import ID, checked_id, state_of
 from server.messages.convert import dump_messages
 from server.messages.shapes import Message
@@ -130,13 +130,7 @@ async def cancel_run(session_id: SessionId, request: Request, sessions: Sessions
 @router.delete("/{session_id}", responses=may_fail(400, 401, 404, 409))
 async def delete_session(session_id: SessionId, request: Request, sessions: SessionsDep) -> SessionDeleted:
     """Stop the session's runs and delete all that was kept of the session."""
-    session = _session(session_id, request)
-    for run in sessions.runs.of(session.thread_id):
-        run.stop(RunCancelled())
-    await sessions.leases.cancel(session)
-    async with sessions.leases.held(session):
-        await _record(session, sessions)
-        await sessions.index.delete(session)
+    await sessions.delete(_session(session_id, request))
     return SessionDeleted(id=session_id)
 
 

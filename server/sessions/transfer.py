@@ -22,14 +22,14 @@ from server.sessions.responses import count_bytes
 
 # Sessions whose names are read at once.
 AT_ONCE = 500
-SESSION = "thread_id, principal, id, habit, created_at, updated_at, branches"
+SESSION = "thread_id, principal, id, habit, created_at, updated_at, branches, metadata"
 TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response"
 RESPONSE = "id, principal, thread_id, session, status, created_at, standing, input, resource"
 WRITE = "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type"
 
 ENTER_SESSION = f"""
 INSERT INTO sessions ({SESSION}, newest)
-VALUES (:thread_id, :principal, :id, :habit, :created_at, :updated_at, :branches, CAST(:newest AS BIGINT))
+VALUES (:thread_id, :principal, :id, :habit, :created_at, :updated_at, :branches, :metadata, CAST(:newest AS BIGINT))
 """
 ENTER_TURN = f"""
 INSERT INTO turns ({TURN}) VALUES (

@@ -1,7 +1,7 @@
 """One turn of a session: find where it goes on, run the graph there, store the result."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
@@ -11,7 +11,7 @@ from graph.event_queue import EventQueue
 from graph.events import ClientCall, RunEvent
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
-from graph.state import MESSAGES, OUR_AGENT, TurnContext
+from graph.state import MESSAGES
 from graph.storage.run_saver import Loaded, RunSaver
 from server.errors import ApiError, NotFound, RunCancelled
 from server.http.foreign_errors import as_api_error
@@ -19,44 +19,14 @@ from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
 from server.sessions.naming import Session
-from server.sessions.reconcile import (
-    After,
-    Habit,
-    Knowledge,
-    KnownTurn,
-    Mode,
-    Step,
-    habit_after,
-    reconcile,
-    whole_transcript,
-)
-from server.sessions.records import AnsweredResponse, AnsweredTurn
+from server.sessions.reconcile import After, Habit, Knowledge, KnownTurn, Step, habit_after, reconcile, whole_transcript
+from server.sessions.records import AnsweredTurn
 from server.sessions.speech import Speech
 from server.sessions.transcript import Transcript
+from server.sessions.turn_request import TurnRequest
 from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"
-
-Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], ApiError | None], AnsweredResponse]
-"""Makes a response of a turn's events, its new messages, and why it was stopped, if it was."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnRequest:
-    """A request in native terms: its session, its messages without system ones, and the context of the turn."""
-
-    agent: str = OUR_AGENT
-    """The agent that is asked."""
-    session: Session
-    mode: Mode | After
-    messages: Sequence[AnyMessage]
-    context: TurnContext
-    refuse: Callable[[UnpairedMessage], ApiError]
-    """Makes the protocol's error for calls and results that do not fit."""
-    quota: int | None
-    """Bytes that the principal's sessions may store; None for any number."""
-    record: Record | None = None
-    """Makes the response that is stored with the turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +43,11 @@ class Place:
     """The checkpoint that the run follows."""
     start: Loaded
     """The same checkpoint, read."""
+
+    def digest_with(self, speech: Speech, calls: Sequence[str] = ()) -> bytes:
+        """Return the digest of the conversation with an answer that says this and calls the client's tools."""
+        made = [ToolCall(name="", args={}, id=call, type="tool_call") for call in calls]
+        return self.transcript.with_answer(AIMessage(speech.text, tool_calls=made))
 
 
 class Turn:
@@ -109,7 +84,20 @@ class Turn:
         except asyncio.CancelledError as cancelled:
             await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
-        await to_the_end(self._store(place, saver, queue.events))
+        waiting = [event.call_id for event in queue.events if isinstance(event, ClientCall)]
+        digest = place.digest_with(Speech.of(queue.events), waiting)
+        await to_the_end(self._store(place, saver, queue.events, digest, waiting))
+
+    async def add(self) -> None:
+        """Add the messages to the session as a turn that is not answered.
+
+        Raises:
+            ApiError: as when it is run.
+        """
+        place = await self._find()
+        saver = self._saver_at(place)
+        await self._agent.amend(place.position, place.given, saver)
+        await to_the_end(self._store(place, saver, (), place.transcript.digest))
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
@@ -147,17 +135,21 @@ class Turn:
         return RunSaver(self._agent.saver, place.start, place.position.checkpoint_id)
 
     async def _store(
-        self, place: Place, saver: RunSaver, events: Sequence[RunEvent], stopped: ApiError | None = None
+        self,
+        place: Place,
+        saver: RunSaver,
+        events: Sequence[RunEvent],
+        digest: bytes,
+        waiting: Sequence[str] = (),
+        stopped: ApiError | None = None,
     ) -> None:
-        """Store what the run wrote, as a turn of the session; one that was stopped waits for no results."""
+        """Store what was written, as a turn of the session; it waits for the results of these calls."""
         assert saver.last_checkpoint_id is not None
-        speech, record = Speech.of(events), self._request.record
-        waiting = [] if stopped else [event.call_id for event in events if isinstance(event, ClientCall)]
-        calls = [ToolCall(name="", args={}, id=call, type="tool_call") for call in waiting]
+        record = self._request.record
         turn = AnsweredTurn(
             step=place.step,
             asked=place.transcript.digest,
-            digest=place.transcript.with_answer(AIMessage(speech.text, tool_calls=calls)),
+            digest=digest,
             waiting=waiting,
             checkpoint_id=saver.last_checkpoint_id,
             agent=self._request.agent,
@@ -185,7 +177,8 @@ class Turn:
             turn = [message for message in await self._agent.read(position, saver) if message.id not in before]
         as_said = [self._as_said(message, place, speech) for message in turn]
         await self._agent.amend(position, self._closed(as_said, speech), saver)
-        await self._store(place, saver, queue.events, as_api_error(queue.stopped or RunCancelled()))
+        stopped = as_api_error(queue.stopped or RunCancelled())
+        await self._store(place, saver, queue.events, place.digest_with(speech), stopped=stopped)
 
     def _as_said(self, message: AnyMessage, place: Place, speech: Speech) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""
@@ -207,20 +200,6 @@ class Turn:
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
 
 
-async def after_stored_turn(request: TurnRequest, turn: KnownTurn, assembly: Assembly) -> TurnRequest:
-    """Return a request that is not stored with the conversation up to a stored turn before its messages.
-
-    Raises:
-        ApiError: tool results without their calls, or only some of those that are waited for.
-        NotFound: the agent that answered the turn no longer exists.
-    """
-    try:
-        step = reconcile(Knowledge(newest=turn), Transcript.of(request.messages), After())
-    except UnpairedMessage as error:
-        raise request.refuse(error) from error
-    return replace(request, messages=[*await turn_messages(assembly, request.session, turn), *step.messages])
-
-
 async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:
     """Return all messages up to and with a turn.
 
@@ -237,3 +216,17 @@ async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -
 def left_over(cancelled: asyncio.CancelledError) -> list[asyncio.Task[object]]:
     """Return LangGraph's tasks that still end a run whose end was cancelled too: it hands them on in the exception."""
     return [left for left in cancelled.args if isinstance(left, asyncio.Task)]
+
+
+async def after_stored_turn(request: TurnRequest, turn: KnownTurn, assembly: Assembly) -> TurnRequest:
+    """Return a request that is not stored with the conversation up to a stored turn before its messages.
+
+    Raises:
+        ApiError: tool results without their calls, or only some of those that are waited for.
+        NotFound: the agent that answered the turn no longer exists.
+    """
+    try:
+        step = reconcile(Knowledge(newest=turn), Transcript.of(request.messages), After())
+    except UnpairedMessage as error:
+        raise request.refuse(error) from error
+    return replace(request, messages=[*await turn_messages(assembly, request.session, turn), *step.messages])

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httpx
 import jsonschema_rs
 import pytest
+from openai.types.responses import Response
 from playwright.sync_api import expect
 from pydantic import TypeAdapter
 
@@ -20,6 +21,7 @@ from server.errors import ErrorEnvelope
 from tests.support.agent_server import HELLO, MODEL, AgentServer, agent_server
 from tests.support.browser import chromium
 from tests.support.project import ROOT
+from tests.support.responses import event_of
 from tests.support.upstream import Json, Upstream
 
 ENVIRONMENT = ROOT / ".venv-clients" / "openapi"
@@ -66,6 +68,21 @@ def test_its_examples_are_answered(server: AgentServer, upstream: Upstream) -> N
     *chunks, done = operation["responses"]["200"]["content"]["text/event-stream"]["example"].strip().split("\n\n")
     assert done == "data: [DONE]"
     assert all(Chunk.model_validate(json.loads(chunk.removeprefix("data: "))) for chunk in chunks)
+
+
+def test_the_examples_of_responses_are_answered(server: AgentServer, upstream: Upstream) -> None:
+    operation = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/v1/responses"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    answers = [httpx.post(f"{server.url}/v1/responses", json=example["value"]) for example in examples.values()]
+    assert [answer.status_code for answer in answers] == [200] * len(examples)
+    assert {request["model"] for request in upstream.requests} == {MODEL}
+    told = operation["responses"]["200"]["content"]
+    assert Response.model_validate(told["application/json"]["example"]).output_text == "It is 5.3 °C in Seoul."
+    *frames, done = told["text/event-stream"]["example"].strip().split("\n\n")
+    assert done == "data: [DONE]"
+    events = [event_of(frame) for frame in frames]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["response"] == told["application/json"]["example"]
 
 
 def test_it_says_that_a_key_is_needed_only_where_one_is(server: AgentServer, upstream_url: str) -> None:

@@ -30,6 +30,13 @@ async def items_before(stored: StoredResponse, sessions: Sessions) -> list[Json]
     return [*await _items_of(before, stored.session, sessions), *own]
 
 
+async def items_of_session(session: Session, sessions: Sessions) -> list[Json]:
+    """Return the items of a session up to its newest turn."""
+    newest, _ = await sessions.responses.newest(session)
+    chain = await sessions.responses.chain(session, newest) if newest else ()
+    return await _items_of(chain, session, sessions)
+
+
 async def _items_of(chain: Sequence[Link], session: Session, sessions: Sessions) -> list[Json]:
     """Return the items of turns that follow one another from the first on; turns without a response are read."""
     items: list[Json] = []
@@ -108,5 +115,5 @@ def page_of(items: Sequence[Json], *, limit: int, order: Literal["asc", "desc"],
         if not start:
             raise InvalidRequest(f"Item with id '{after}' not found.", param="after", code="invalid_value")
     page = ordered[start : start + limit]
-    first_id, last_id = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+    first_id, last_id = (page[0]["id"], page[-1]["id"]) if page else ("", "")
     return ItemList(data=page, first_id=first_id, last_id=last_id, has_more=len(ordered) > start + limit)

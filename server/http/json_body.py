@@ -6,11 +6,13 @@ as NaN, are refused. So are very many values, before they are parsed: making obj
 """
 
 import asyncio
+import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import orjson
 from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
@@ -102,6 +104,14 @@ def decoded(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError:
         return from_json(_with_whole_characters(body), allow_inf_nan=False)
+
+
+def encoded(value: object) -> bytes:
+    """Return a value as JSON in UTF-8; what clients send may have integers of any size."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _with_whole_characters(body: bytes) -> str:

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Depends, Request
 
 from server.errors import RunCancelled, Unavailable
 from server.http.foreign_errors import as_api_error
+from server.http.json_body import encoded
 from server.responses.reply import DONE, ResponseReply, frame, last_event
 from server.responses.resource import Resource, dump_error
 from server.responses.told import events_in, items_told
@@ -136,7 +136,7 @@ class Background:
         told = [event async for event in self._told(stored)]
         error = dump_error(Unavailable("The server was stopped before the response was complete."))
         failed = {**stored.resource, "status": "failed", "output": items_told(told), "error": error}
-        answered = replace(stored.answered, status="failed", resource=orjson.dumps(failed))
+        answered = replace(stored.answered, status="failed", resource=encoded(failed))
         number = told[-1]["sequence_number"] + 1 if told else 0
         await self._progress.end(stored.session, answered, number, frame(last_event(failed), number))
         return replace(stored, turn=None, answered=answered)

@@ -92,8 +92,11 @@ class ConversationDeleted(Shape):
 
 
 @router.post("", responses=may_fail(400, 401, 413, 415, 429, 503))
-async def create_conversation(body: NewConversation, request: Request, sessions: SessionsDep) -> ConversationObject:
+async def create_conversation(
+    request: Request, sessions: SessionsDep, body: NewConversation | None = None
+) -> ConversationObject:
     """Begin a conversation, which responses go on in by its id."""
+    body = body or NewConversation()
     session = claim_session(request, f"conv_{uuid4().hex}")
     await sessions.conversations.make(session, body.metadata or {})
     try:
@@ -182,10 +185,10 @@ async def _add(
     items: Sequence[Item], session: Session, request: Request, sessions: Sessions, mode: Mode | After = AT_THE_END
 ) -> list[Json]:
     """Add items to a session without an answer, and return them as they are listed."""
-    if not items and isinstance(mode, After):
-        return []
     response_id = new_response_id()
     given = load_items(items, response_id, "items")
+    if not given.of(given.messages) and isinstance(mode, After):
+        return []
     newest, standing = await sessions.responses.newest(session)
 
     def record(_: object, new: Sequence[Any], __: object) -> AnsweredResponse:

@@ -12,7 +12,7 @@ from server.messages.shapes import Lenient, text_or_parts
 PART_TYPES = ["input_text", "output_text", "text", "refusal", "input_image", "input_file", "input_audio"]
 
 
-class Audio(Lenient):
+class Audio(BaseModel):
     """A sound, as base64."""
 
     data: StrictStr
@@ -97,6 +97,8 @@ class McpCallItem(Lenient):
     """A call of one of the server's own tools, with its result."""
 
     type: Literal["mcp_call"]
+    server_label: StrictStr = ""
+    """The MCP server."""
     name: StrictStr
     arguments: StrictStr = ""
     """JSON as text."""

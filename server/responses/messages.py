@@ -60,9 +60,9 @@ class Input:
         for message in messages:
             if message.id in self.items:
                 listed += self.items[message.id]
-            elif isinstance(message, ToolMessage):
+            elif isinstance(message, ToolMessage) and not is_our_result(message):
                 output = {"call_id": message.tool_call_id, "output": str(message.text), "status": "incomplete"}
-                listed.append({"type": "function_call_output", **output})
+                listed.append({"id": f"fco_{uuid4().hex}", "type": "function_call_output", **output})
         return [*listed, *self.tail]
 
 
@@ -201,13 +201,16 @@ def dump_item(item: Item, new_id: str) -> Json:
         case MessageItem():
             kind = "output_text" if item.role == "assistant" else "input_text"
             parts = [Part(type=kind, text=item.content)] if isinstance(item.content, str) else item.content
-            phase = {"phase": item.phase} if item.phase else {}
+            phase = {"phase": item.phase} if item.phase in ("commentary", "final_answer") else {}
             return {**listed, "role": item.role, "content": [*map(_dump_part, parts)], **phase}
         case OutputItem(output=list() as parts):
             return {**listed, "call_id": item.call_id, "output": [*map(_dump_part, parts)]}
-    return {**item.model_dump(exclude_none=True), **listed}
+        case McpCallItem():
+            known = {"server_label", "name", "arguments", "output"}
+            return {"error": None, "approval_request_id": None, **item.model_dump(include=known), **listed}
+    return {**item.model_dump(include={*type(item).model_fields}, exclude_none=True), **listed}
 
 
 def _dump_part(part: Part) -> Json:
     always: Json = {"output_text": {"annotations": [], "logprobs": []}, "input_image": {"detail": "auto"}}
-    return {**always.get(part.type, {}), **part.model_dump(exclude_none=True)}
+    return {**always.get(part.type, {}), **part.model_dump(include={*Part.model_fields}, exclude_none=True)}

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
-import orjson
 from starlette.responses import Response
 
 from graph.events import joined
 from server.http.event_stream import one_line
 from server.http.foreign_errors import as_api_error
+from server.http.json_body import encoded
 from server.responses.output import Output
 from server.responses.resource import Resource, dump_error
 from server.sessions.reply import Choices
@@ -48,7 +48,7 @@ class ResponseReply:
         output = Output(self._resource.id)
         async for event in self._events(choices, output):
             last = event
-        return Response(orjson.dumps(last["response"]), media_type="application/json")
+        return Response(encoded(last["response"]), media_type="application/json")
 
     async def _events(self, choices: Choices, output: Output) -> AsyncIterator[Json]:
         """Yield the events of the stream, without their numbers.
@@ -82,10 +82,4 @@ def last_event(response: Json) -> Json:
 def frame(event: Json, number: int) -> bytes:
     """Encode an event of the stream, under its type as its name."""
     name: str = event["type"]
-    return (
-        b"event: "
-        + name.encode()
-        + b"\ndata: "
-        + one_line(orjson.dumps({**event, "sequence_number": number}))
-        + b"\n\n"
-    )
+    return b"event: " + name.encode() + b"\ndata: " + one_line(encoded({**event, "sequence_number": number})) + b"\n\n"

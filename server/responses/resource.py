@@ -44,7 +44,6 @@ NOT_ASKED: Mapping[str, object] = {
     "metadata": {},
     "safety_identifier": None,
     "prompt_cache_key": None,
-    "user": None,
 }
 
 
@@ -127,6 +126,7 @@ def _asked(body: ResponseRequest) -> Json:
         **NOT_ASKED,
         "tool_choice": "auto",
         **given,
+        **({"user": body.user} if body.user else {}),
         "store": body.is_stored,
         "background": bool(body.background),
         "tools": [_dump_tool(tool) for tool in body.functions()],

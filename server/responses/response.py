@@ -207,7 +207,7 @@ class ResponseObject(Shape):
     """As the request said it; ignored."""
     metadata: dict[str, str]
     """As the request said it."""
-    user: str | None
+    user: str | None = None
     safety_identifier: str | None
     """As the request said it; ignored."""
     prompt_cache_key: str | None

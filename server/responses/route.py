@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Annotated, Literal
 
-import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
@@ -11,7 +10,7 @@ from graph.state import TurnContext
 from server.errors import InvalidRequest, NotFound, may_fail
 from server.http.event_stream import EventStream
 from server.http.identity import SessionName, state_of
-from server.http.json_body import JsonRoute
+from server.http.json_body import JsonRoute, encoded
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
 from server.responses.background import BackgroundDep
@@ -82,7 +81,7 @@ async def create_response(
         state.goes_on = recording.task
         if body.stream:
             return EventStream(recording.follow(-1), f"The stream of {response_id}")
-        return Response(orjson.dumps(resource.begun()), media_type="application/json")
+        return Response(encoded(resource.begun()), media_type="application/json")
     run = sessions.start(turn) if is_kept else await _start_unstored(turn, place, sessions)
     return await run_response([run], ResponseReply(resource, is_streamed=bool(body.stream)), request.receive)
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from graph.storage.database import Row
 from graph.storage.run_saver import Loaded
 from server.errors import InvalidRequest, NotFound
+from server.http.json_body import encoded
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, Step
 
@@ -73,8 +72,8 @@ class AnsweredResponse:
             status=resource["status"],
             created_at=resource["created_at"],
             standing=standing,
-            input=orjson.dumps(added),
-            resource=orjson.dumps(resource),
+            input=encoded(added),
+            resource=encoded(resource),
         )
 
     @property

@@ -11,7 +11,8 @@ from tests.support.project import ROOT
 from tests.support.upstream import Upstream
 
 ENVIRONMENT = ROOT / ".venv-clients" / "schemathesis"
-EXAMPLES = 200
+# For each operation.
+EXAMPLES, NIGHTLY_EXAMPLES = 50, 200
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -28,31 +29,32 @@ def environment() -> Path:
     return ENVIRONMENT / "bin"
 
 
-def run(environment: Path, *arguments: str) -> None:
+def run(environment: Path, *arguments: str, examples: int) -> None:
     ended = subprocess.run(
         [
             *(str(environment / "schemathesis"), "run", *arguments, "--no-color"),
-            *("--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES), "--checks", ",".join(CHECKS)),
+            *("--phases", "coverage,fuzzing", "--max-examples", str(examples), "--checks", ",".join(CHECKS)),
         ],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.clients.envelope_check", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@pytest.mark.timeout(300)
-def test_our_own_document_is_true(upstream: Upstream, upstream_url: str, environment: Path) -> None:
+@pytest.mark.timeout(1300)
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(NIGHTLY_EXAMPLES, marks=pytest.mark.nightly)])
+def test_our_own_document_is_true(upstream: Upstream, upstream_url: str, environment: Path, examples: int) -> None:
     options = {"ollama_base_url": upstream_url, "use_mcp_tools": False, "model_aliases": f"*={MODEL}"}
     with agent_server(**options) as server:
-        run(environment, f"{server.url}/openapi.json")
-    assert len(upstream.requests) > EXAMPLES / 4, "not all of them were refused"
+        run(environment, f"{server.url}/openapi.json", examples=examples)
+    assert len(upstream.requests) > examples / 4, "not all of them were refused"
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1300)
 def test_openai_s_document_is_true_of_this_server(
     upstream: Upstream, upstream_url: str, environment: Path, tmp_path: Path
 ) -> None:
@@ -61,5 +63,7 @@ def test_openai_s_document_is_true_of_this_server(
         program = [str(environment / "python"), "-m", "tests.clients.openai_document", MODEL]
         subprocess.run(program, cwd=ROOT, stdout=file, check=True)
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as server:
-        run(environment, str(document), "--url", f"{server.url}/v1")
-    assert len(upstream.requests) > EXAMPLES / 10, "not all of them were refused, though most ask for what we have not"
+        run(environment, str(document), "--url", f"{server.url}/v1", examples=NIGHTLY_EXAMPLES)
+    assert len(upstream.requests) > NIGHTLY_EXAMPLES / 10, (
+        "not all of them were refused, though most ask for what we have not"
+    )

@@ -130,6 +130,22 @@ def test_calls_and_outputs_are_added_and_taken_out_together(server: AgentServer,
     assert call(server, "DELETE", f"/{made['id']}/items/{output['id']}").status_code == 400
 
 
+def test_calls_of_the_server_s_tools_are_added_with_their_results(server: AgentServer, upstream: Upstream) -> None:
+    found = {
+        "type": "mcp_call",
+        "id": "mcp_1",
+        "server_label": "s",
+        "name": "look",
+        "arguments": "{}",
+        "output": "Rain.",
+    }
+    made = call(server, "POST", "", items=[user("weather?"), found]).json()
+    items = call(server, "GET", f"/{made['id']}/items?order=asc").json()["data"]
+    assert [item["type"] for item in items] == ["message", "mcp_call"]
+    create(server, input="and now?", conversation=made["id"])
+    assert texts(upstream)[2:] == ["Rain.", "and now?"]
+
+
 def test_a_waiting_call_is_answered_over_the_conversation(server: AgentServer, upstream: Upstream) -> None:
     made = call(server, "POST", "", metadata={}).json()
     upstream.script(Answer(calls=[Call("ask_user", "{}")]))

@@ -329,10 +329,16 @@ def test_r24_all_keys_are_there(server: AgentServer) -> None:
         "store": True,
         "service_tier": "default",
         "metadata": {"a": "b"},
-        "user": None,
         "safety_identifier": "s",
         "prompt_cache_key": "k",
     }
+
+
+def test_numbers_of_any_size_come_back(server: AgentServer) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 10**30}}}
+    message = {**user("hello"), "more": 10**30}
+    response = create(server, input=[message], tools=[{**ASK, "parameters": schema}])
+    assert response["tools"][0]["parameters"] == schema
 
 
 @pytest.mark.parametrize(("reason", "told"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])

@@ -152,7 +152,7 @@ class Output:
 
     def _about(self, place: int, told: Iterator[Json]) -> Iterator[Json]:
         for event in told:
-            yield {"item_id": self.items[place]["id"], "output_index": place, **event}
+            yield {"type": event["type"], "item_id": self.items[place]["id"], "output_index": place, **event}
 
 
 class _Message:

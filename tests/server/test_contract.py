@@ -5,8 +5,8 @@ import re
 
 from tests.support.project import ROOT
 
-RULES = re.findall(r"^- \*\*([A-F]\d+)\*\* ", (ROOT / "docs" / "contract.md").read_text(), re.MULTILINE)
-NAMED = re.compile(r"test((?:_[a-f]\d+)+)_")
+RULES = re.findall(r"^- \*\*([A-FR]\d+)\*\* ", (ROOT / "docs" / "contract.md").read_text(), re.MULTILINE)
+NAMED = re.compile(r"test((?:_[a-fr]\d+)+)_")
 
 
 def test_every_rule_is_named_by_a_test() -> None:

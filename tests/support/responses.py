@@ -17,10 +17,12 @@ ASK: Json = {
 }
 
 
-def post(server: AgentServer, *, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+def post(
+    server: AgentServer, *, headers: dict[str, str] | None = None, timeout: float = 30, **fields: Any
+) -> httpx.Response:
     """Post a request for a response."""
     body = {"model": MODEL, "input": "hello", **fields}
-    return httpx.post(f"{server.url}/v1/responses", json=body, headers=headers, timeout=30, verify=CERTIFICATES)
+    return httpx.post(f"{server.url}/v1/responses", json=body, headers=headers, timeout=timeout, verify=CERTIFICATES)
 
 
 def create(server: AgentServer, *, headers: dict[str, str] | None = None, **fields: Any) -> Json:

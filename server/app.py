@@ -40,6 +40,7 @@ from server.langserve.route import router as langserve
 from server.models import Models
 from server.models import router as models
 from server.responses.background import Background
+from server.responses.compact import router as compact
 from server.responses.conversations import router as conversations
 from server.responses.document import describe_responses
 from server.responses.route import router as responses
@@ -63,6 +64,7 @@ OpenAgents = Callable[[AgentSettings], AbstractAsyncContextManager[Assembly]]
 PROTOCOLS = (
     Protocol(chat, describe_completions),
     Protocol(responses, describe_responses),
+    Protocol(compact),
     Protocol(conversations),
     Protocol(models),
     Protocol(sessions),

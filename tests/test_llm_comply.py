@@ -23,7 +23,8 @@ def model(request: Json) -> Answer:
     return Answer(["Hello ", "there."], reasoning=["Let me think."] if request.get("reasoning_effort") else ())
 
 
-def test_every_check_passes(upstream: Upstream, upstream_url: str) -> None:
+@pytest.mark.parametrize(("form", "checks"), [("openai-chat", 9), ("open-responses", 13)])
+def test_every_check_passes(upstream: Upstream, upstream_url: str, form: str, checks: int) -> None:
     if not PROGRAM.exists():
         pytest.skip("llm-comply is not installed: run `make clients`")
     upstream.otherwise = model
@@ -31,12 +32,12 @@ def test_every_check_passes(upstream: Upstream, upstream_url: str) -> None:
     with agent_server(**options) as server:
         address = ["--base-url", f"{server.url}/v1", "--api-key", "none", "--model", MODEL]
         ended = subprocess.run(
-            [PROGRAM, "--json", "--format", "openai-chat", *address],
+            [PROGRAM, "--json", "--format", form, *address],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
     report = json.loads(ended.stdout)
-    assert report["summary"] == {"total": 9, "passed": 9, "failed": 0, "skipped": 0}
+    assert report["summary"] == {"total": checks, "passed": checks, "failed": 0, "skipped": 0}
     assert [result for result in report["results"] if result.get("warnings")] == []

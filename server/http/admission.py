@@ -20,6 +20,7 @@ from server.http.stats import STATS, RequestStats
 RUN_PATHS = (
     "/v1/chat/completions",
     "/v1/responses",
+    "/v1/responses/compact",
     "/agent/invoke",
     "/agent/stream",
     "/agent/stream_log",

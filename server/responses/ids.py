@@ -16,6 +16,7 @@ PREFIXES = {
     "custom_tool_call": "ctc",
     "custom_tool_call_output": "ctco",
     "mcp_call": "mcp",
+    "compaction": "cmp",
 }
 ITEM_ID = re.compile(rf"(?:{'|'.join(PREFIXES.values())})_(?P<response>[0-9a-f]{{32}})_[io][0-9]{{1,6}}")
 

@@ -5,7 +5,7 @@ Source: OpenAI's published OpenAPI document, `InputItem`; Open Responses, `ItemP
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Discriminator, StrictStr, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, StrictStr, Tag, WithJsonSchema
 
 from server.messages.shapes import Lenient, text_or_parts
 
@@ -14,6 +14,8 @@ PART_TYPES = ["input_text", "output_text", "text", "refusal", "input_image", "in
 
 class Audio(BaseModel):
     """A sound, as base64."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     data: StrictStr
     """Base64."""
@@ -107,6 +109,15 @@ class McpCallItem(Lenient):
     id: StrictStr | None = None
 
 
+class CompactionItem(Lenient):
+    """A summary that this server made of a conversation; what was before it is not known any more."""
+
+    type: Literal["compaction"]
+    encrypted_content: StrictStr
+    """The summary, in base64."""
+    id: StrictStr | None = None
+
+
 class ReferenceItem(Lenient):
     """An item of a stored response, by its id."""
 
@@ -128,6 +139,7 @@ TAGS = {
     "function_call_output": "as an output",
     "custom_tool_call_output": "as an output",
     "mcp_call": "as a mcp call",
+    "compaction": "as a compaction",
     "item_reference": "as a reference",
 }
 
@@ -149,6 +161,7 @@ Item = Annotated[
     | Annotated[CustomCallItem, Tag("as a custom call")]
     | Annotated[OutputItem, Tag("as an output")]
     | Annotated[McpCallItem, Tag("as a mcp call")]
+    | Annotated[CompactionItem, Tag("as a compaction")]
     | Annotated[ReferenceItem, Tag("as a reference")]
     | Annotated[OtherItem, Tag("as an other")],
     Discriminator(_tag),

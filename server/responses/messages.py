@@ -2,21 +2,24 @@
 
 import json
 import logging
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
 from graph.history import call_ids, is_our_result
 from graph.model.calls import load_call
+from graph.summary import SUMMARY
 from server.errors import InvalidRequest
 from server.messages.convert import load_message
 from server.messages.shapes import ContentPart, File, ImageUrl, InputAudio, Message
 from server.messages.tool_results import UnpairedMessage
 from server.responses.ids import item_id
 from server.responses.items import (
+    CompactionItem,
     CustomCallItem,
     FunctionCallItem,
     Item,
@@ -122,9 +125,19 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
             output = item.output if item.output is not None else NO_RESULT
             result = ToolMessage(output, tool_call_id=call_id, name=item.name, id=f"{new_id}-result")
             return [_calling(item.name, item.arguments, call_id, new_id), result]
+        case CompactionItem():
+            return [HumanMessage(SUMMARY + _summary(item, param), id=new_id)]
         case OtherItem() if item.type not in LEFT_OUT_SILENTLY:
             log.info("Items of the type %r are not known; %s is left out.", item.type[:100], param)
     return []
+
+
+def _summary(item: CompactionItem, param: str) -> str:
+    try:
+        return b64decode(item.encrypted_content, validate=True).decode()
+    except ValueError as error:
+        message = f"Invalid '{param}.encrypted_content': this summary was not made by this server."
+        raise InvalidRequest(message, param=f"{param}.encrypted_content", code="invalid_value") from error
 
 
 def _calling(name: str, arguments: str, call_id: str, new_id: str) -> AIMessage:

@@ -10,7 +10,7 @@ from server.errors import InvalidRequest, NotFound, SessionBusy
 from server.http.identity import RequestState, SessionName, checked_id
 from server.responses.background import Background
 from server.responses.ids import response_of
-from server.responses.items import Item, MessageItem, ReferenceItem
+from server.responses.items import CompactionItem, Item, MessageItem, ReferenceItem
 from server.responses.request import ResponseRequest
 from server.sessions.dependencies import Sessions
 from server.sessions.naming import Session, named_in_body, session_mode
@@ -57,6 +57,8 @@ async def find_place(
         turn = _continued(stored)
         session = _only(stored.session, name, "previous_response_id")
         standing = stored.answered.standing
+        if any(isinstance(item, CompactionItem) for item in items):  # it stands for the chain
+            return Place(name=session, mode="full", standing=standing, items=items)
         return Place(name=session, mode=After(stored.answered.id), turn=turn, standing=standing, items=items)
     if body.conversation_id is not None:
         session_id = checked_id(body.conversation_id, "conversation")

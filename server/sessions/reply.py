@@ -1,7 +1,7 @@
 """Answer a request with runs, streamed or collected; the runs end with the request."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from functools import partial
 from typing import Protocol
 
@@ -40,16 +40,30 @@ async def run_response(runs: Sequence[Run], reply: Reply, receive: Receive) -> R
 
     When the client leaves, the runs are stopped; they have ended when this returns or raises.
     """
+    if not reply.is_streamed:
+        return await collected(runs, reply.collect, receive)
     async with AsyncExitStack() as ending:
         for run in runs:
             await ending.enter_async_context(aclosing(run))
-        async with on_disconnect(receive, *(partial(run.stop, RunCancelled()) for run in runs)):
-            choices = [run.events() for run in runs]
-            if not reply.is_streamed:
-                return await reply.collect(choices)
+        async with _stopped_by_leaving(runs, receive):
             await runs[0].begun(within=PING_INTERVAL)
         ending.pop_all()  # from here on the stream ends the runs
-        return RunStream(runs, reply.encode(choices))
+    return RunStream(runs, reply.encode([run.events() for run in runs]))
+
+
+async def collected(
+    runs: Sequence[Run], collect: Callable[[Choices], Awaitable[Response]], receive: Receive
+) -> Response:
+    """Answer with what is collected from the runs; they end with this, also when the client leaves."""
+    async with AsyncExitStack() as ending:
+        for run in runs:
+            await ending.enter_async_context(aclosing(run))
+        async with _stopped_by_leaving(runs, receive):
+            return await collect([run.events() for run in runs])
+
+
+def _stopped_by_leaving(runs: Sequence[Run], receive: Receive) -> AbstractAsyncContextManager[None]:
+    return on_disconnect(receive, *(partial(run.stop, RunCancelled()) for run in runs))
 
 
 class RunStream(EventStream):

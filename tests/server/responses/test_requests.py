@@ -353,3 +353,39 @@ def test_r40_an_answer_that_is_cut_is_incomplete(
     upstream.script(Answer([" a time."]))
     create(server, input="go on", previous_response_id=response["id"])
     assert [message["content"] for message in shown(upstream)] == ["hello", "Once upon", "go on"]
+
+
+def compacted(server: AgentServer, **fields: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/responses/compact", json={"model": MODEL, **fields})
+
+
+def test_r61_a_conversation_becomes_an_item(server: AgentServer, upstream: Upstream) -> None:
+    first = create(server, input="My name is Mina.")
+    upstream.script(Answer(["Her name is ", "Mina."]))
+    answer = compacted(server, previous_response_id=first["id"], input="I live in Seoul.", instructions="Be short.")
+    system, told = upstream.last["messages"]
+    assert system["content"].endswith("\n\nBe short.")
+    expected = "User: My name is Mina.\nAssistant: You said: My name is Mina.\nUser: I live in Seoul."
+    assert told["content"] == expected
+    assert "tools" not in upstream.last
+    window = answer.json()
+    assert (window["object"], window["usage"]["output_tokens"]) == ("response.compaction", 5)
+    [item] = window["output"]
+    assert (item["type"], set(item)) == ("compaction", {"type", "id", "encrypted_content"})
+    create(server, input=[item, user("Who am I?")])
+    assert [message["content"] for message in shown(upstream)] == [
+        "Summary of the conversation so far:\nHer name is Mina.",
+        "Who am I?",
+    ]
+    create(server, input=[item, user("Who am I?")], previous_response_id=first["id"])
+    assert len(shown(upstream)) == 2, "the summary stands for the chain"
+
+
+def test_r61_what_cannot_be_compacted(server: AgentServer, upstream: Upstream) -> None:
+    assert httpx.post(f"{server.url}/v1/responses/compact", json={"input": "x"}).status_code == 400
+    assert compacted(server).json()["error"]["param"] == "input"
+    assert compacted(server, previous_response_id="resp_1").json()["error"]["code"] == "previous_response_not_found"
+    upstream.script(Answer(status=400, error="This model's maximum context length is 4096 tokens."))
+    assert compacted(server, input="x").json()["error"]["code"] == "context_length_exceeded"
+    foreign = {"type": "compaction", "encrypted_content": "gAAAAA=not ours"}
+    assert refused(server, input=[foreign]) == (400, "input[0].encrypted_content", "invalid_value")

@@ -27,6 +27,8 @@ class EventQueue:
         self._is_closed = False
         self.stopped: Exception | None = None
         """Why the run was stopped, if it was."""
+        self.is_complete = False
+        """Whether all was told and taken."""
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:
@@ -84,6 +86,10 @@ class EventQueue:
         """Take no more events, and drop those that the reader has not taken: they count as not said."""
         self.stopped = why
         del self.events[self._taken :]
+
+    def complete(self) -> None:
+        """Say that all was told and taken: what is left is to keep it, and cannot be stopped."""
+        self.is_complete = True
 
     def close(self) -> None:
         """Say that no more will come."""

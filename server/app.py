@@ -133,11 +133,16 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
         index = await open_index(assembly.checkpointer, leases)
         runs = RunOwner(leases, run_timeout=settings.run_timeout)
         limits = SessionLimits(settings.session_max_messages, settings.session_max_bytes)
-        progress = Progress(assembly.checkpointer.database)
+        progress = Progress(assembly.checkpointer)
         background = app.state.background = Background(progress)
-        database = assembly.checkpointer.database
         app.state.sessions = Sessions(
-            assembly, index, runs, leases, limits, Responses(database), Conversations(database)
+            assembly,
+            index,
+            runs,
+            leases,
+            limits,
+            Responses(assembly.checkpointer),
+            Conversations(assembly.checkpointer.database),
         )
         app.state.models = Models(
             settings.ollama_model,

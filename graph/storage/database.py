@@ -44,6 +44,8 @@ class Database(ABC):
     kind: ClassVar[Literal["sqlite", "postgresql"]]
     clock: ClassVar[str]
     """SQL for the database's own time, in Unix seconds."""
+    blob: ClassVar[str]
+    """Its type for bytes."""
     is_shared: ClassVar[bool]
     """Whether several processes may use it at once."""
 

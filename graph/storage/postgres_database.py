@@ -56,7 +56,7 @@ class PostgresDatabase(Database):
     """A database that several processes may use."""
 
     kind, is_shared = "postgresql", True
-    clock = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+    clock, blob = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)", "BYTEA"
 
     def __init__(
         self, pool: ConnectionPool[Connection], threads: ThreadPoolExecutor, urgent_thread: ThreadPoolExecutor

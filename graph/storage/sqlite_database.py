@@ -26,7 +26,7 @@ class SqliteDatabase(Database):
     """
 
     kind, is_shared = "sqlite", False
-    clock = "(julianday('now') - 2440587.5) * 86400.0"
+    clock, blob = "(julianday('now') - 2440587.5) * 86400.0", "BLOB"
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: Path | None) -> None:
         super().__init__(thread)

@@ -18,6 +18,8 @@ class Parameter:
 
     use: Use
     nothing: tuple[object, ...] = ()
+    moved_to: str = ""
+    """What this protocol has in place of a parameter of another one."""
 
 
 HONOURED, PASSED_ON, IGNORED = Parameter("honoured"), Parameter("passed on"), Parameter("ignored")
@@ -51,7 +53,8 @@ class Parameters:
         """
         for name in self.refused:
             if getattr(request, name) is not None:
-                message = f"'{name}' is not supported by this server."
+                moved = self.table[name].moved_to
+                message = f"'{name}' is not supported by this {'API. Use ' + repr(moved) if moved else 'server'}."
                 raise InvalidRequest(message, param=name, code="unsupported_parameter")
 
 

@@ -5,6 +5,7 @@ another process.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
@@ -12,14 +13,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from server.errors import RunCancelled, Unavailable
+from graph.storage.database import DatabaseUnavailable
+from server.errors import NotFound, RunCancelled, Unavailable
 from server.http.foreign_errors import as_api_error
 from server.http.json_body import encoded
 from server.responses.reply import DONE, ResponseReply, frame, last_event
-from server.responses.resource import Resource, dump_error
-from server.responses.told import events_in, items_told
+from server.responses.resource import KNOWN_CODES, Resource, dump_error
+from server.responses.told import events_in, items_told, split
 from server.sessions.naming import Session
 from server.sessions.progress import BEAT, Progress
+from server.sessions.records import AnsweredResponse
 from server.sessions.responses import StoredResponse
 from server.sessions.runs import Run
 
@@ -45,6 +48,7 @@ class Recording:
         self._run, self._resource, self._session, self._progress = run, resource, session, progress
         self._frames: list[bytes] = []
         self._kept = 0  # frames that are in the database
+        self._has_ended = False
         self._news = asyncio.Event()
         self.task = asyncio.create_task(self._record(), name=f"recording of {resource.id}")
 
@@ -60,12 +64,21 @@ class Recording:
             beating.cancel()
             await asyncio.wait({beating})
         assert reply.ended
-        ended, frames = self._resource.stored(reply.ended), b"".join(self._frames[self._kept :])
         try:
-            await self._progress.end(self._session, ended, self._kept, frames)
+            await self._end(self._resource.stored(reply.ended, self._resource.given.items_of_all()))
         finally:
-            self._frames.append(DONE)
+            self._has_ended = True
             self._tell()
+
+    async def _end(self, ended: AnsweredResponse) -> None:
+        """Store the end, as soon as the database answers."""
+        while True:
+            try:
+                frames = b"".join(self._frames[self._kept :])
+                return await self._progress.end(self._session, ended, self._kept, frames)
+            except DatabaseUnavailable as error:
+                log.warning("The end of %s is not stored yet. %s", ended.id, error)
+                await asyncio.sleep(BEAT)
 
     async def _beat(self) -> None:
         """Say now and then that the response is still made, and stop it if somebody asks for that."""
@@ -73,11 +86,13 @@ class Recording:
             await asyncio.sleep(BEAT)
             kept, frames = self._kept, self._frames[self._kept :]
             try:
-                if await self._progress.note(self._session, self._resource.id, kept, b"".join(frames)):
-                    self._run.stop(RunCancelled())
-                self._kept = kept + len(frames)
+                is_stopped = await self._progress.note(self._session, self._resource.id, kept, b"".join(frames))
             except Exception as error:  # the next beat tells more
                 log.warning("How far %s is could not be stored. %s", self._resource.id, as_api_error(error).message)
+                continue
+            self._kept = kept + len(frames)
+            if is_stopped:
+                self._run.stop(RunCancelled())
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -91,10 +106,11 @@ class Recording:
             if frames := self._frames[place:]:
                 place += len(frames)
                 yield b"".join(frames)
-            elif self._frames[-1:] == [DONE]:
-                return
+            elif self._has_ended:
+                break
             else:
                 await news.wait()
+        yield DONE
 
     async def cancel(self) -> None:
         """Stop the run, and wait until its end is stored."""
@@ -117,7 +133,8 @@ class Background:
         self, resource: Resource, session: Session, start: Callable[[], Run], *, is_streamed: bool
     ) -> Recording:
         """Enter a response, start its run and record it."""
-        await self._progress.begin(session, resource.stored(resource.begun()), is_streamed=is_streamed)
+        begun = resource.stored(resource.begun(), resource.given.items_of_all())
+        await self._progress.begin(session, begun, is_streamed=is_streamed)
         recording = self._recordings[resource.id] = Recording(start(), resource, session, self._progress)
         recording.task.add_done_callback(lambda _: self._forget(resource.id, recording))
         return recording
@@ -128,18 +145,24 @@ class Background:
             log.error("The end of %s could not be stored.", response_id, exc_info=error)
 
     async def settled(self, stored: StoredResponse) -> StoredResponse:
-        """Return a stored response; one whose process is gone has failed, with what it has told until then."""
+        """Return a stored response; one whose process is gone has failed, with what it has told until then.
+
+        If that process has stored its turn, only the end of its stream is told.
+        """
         response_id = stored.answered.id
-        is_open = stored.answered.status == "in_progress" and response_id not in self._recordings
-        if not is_open or not await self._progress.is_lost(response_id):
+        if not stored.is_open or response_id in self._recordings or not await self._progress.is_lost(response_id):
             return stored
-        told = [event async for event in self._told(stored)]
-        error = dump_error(Unavailable("The server was stopped before the response was complete."))
-        failed = {**stored.resource, "status": "failed", "output": items_told(told), "error": error}
-        answered = replace(stored.answered, status="failed", resource=encoded(failed))
-        number = told[-1]["sequence_number"] + 1 if told else 0
-        await self._progress.end(stored.session, answered, number, frame(last_event(failed), number))
-        return replace(stored, turn=None, answered=answered)
+        answered = stored.answered
+        pieces = await self._progress.told(stored.session, response_id)
+        told = [event for _, frames in pieces for event in events_in(frames)]
+        if answered.status == "in_progress":
+            gone = Unavailable("The server was stopped before the response was complete.")
+            failed = {"status": "failed", "output": items_told(told), "error": dump_error(gone, KNOWN_CODES)}
+            answered = replace(answered, status="failed", resource=encoded({**stored.resource, **failed}))
+        number = len(told)
+        last = frame(last_event(json.loads(answered.resource)), number)
+        await self._progress.end(stored.session, answered, number, last)
+        return replace(stored, answered=answered, is_open=False)
 
     async def cancel(self, stored: StoredResponse, again: Callable[[], Awaitable[StoredResponse]]) -> StoredResponse:
         """Stop a response in progress, wherever it is made, and return it at its end."""
@@ -162,26 +185,26 @@ class Background:
                 yield frames
             return
         while True:
-            # Looked at before the events: all of them are there if it has ended by then.
-            stored = await self.settled(await again())
-            is_over, last = stored.answered.status != "in_progress", None
-            async for event in self._told(stored):
-                last = event
-                if event["sequence_number"] > after:
-                    after = event["sequence_number"]
-                    yield frame(event, after)
-            if is_over:
+            try:
+                # Looked at before the events: all of them are there if it has ended by then.
+                stored = await self.settled(await again())
+                pieces = await self._progress.told(stored.session, stored.answered.id, after)
+            except DatabaseUnavailable:
+                await asyncio.sleep(PAUSE)
+                continue
+            except NotFound as error:  # deleted, with its session
+                gone = {"status": "failed", "error": dump_error(error, KNOWN_CODES)}
+                yield frame(last_event({**stored.resource, **gone}), after + 1)
+                break
+            for first, frames in pieces:
+                told = split(frames)
+                if new := told[max(after + 1 - first, 0) :]:
+                    after = first + len(told) - 1
+                    yield b"".join(new)
+            if not stored.is_open:
                 break
             await asyncio.sleep(PAUSE)
-        if last is None or not last["type"].endswith(("completed", "incomplete", "failed")):
-            yield frame(last_event(stored.resource), after + 1)  # its process was killed before it could tell
         yield DONE
-
-    async def _told(self, stored: StoredResponse) -> AsyncGenerator[Json]:
-        """Yield the events that are in the database."""
-        for frames in await self._progress.told(stored.session, stored.answered.id):
-            for event in events_in(frames):
-                yield event
 
     async def ended(self, *, within: float | None = None) -> None:
         """Wait until all responses of this process have ended, for so many seconds at the most."""

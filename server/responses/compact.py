@@ -32,7 +32,7 @@ from server.responses.response import ResponseUsage, Shape
 from server.responses.support import check_supported
 from server.sessions.dependencies import SessionsDep, claim_session
 from server.sessions.reply import Choices, collected
-from server.sessions.turn import after_stored_turn
+from server.sessions.stored_messages import after_stored_turn
 from server.sessions.turn_request import TurnRequest
 
 router = APIRouter(tags=["responses"], route_class=JsonRoute)
@@ -97,15 +97,17 @@ async def compact_response(
     turn = TurnRequest(
         agent=chosen.agent,
         session=session,
-        mode=place.mode,
+        mode=place.mode_of(given),
         messages=given.messages,
-        context=TurnContext(parameters={"model": chosen.model}),
+        context=TurnContext(
+            instructions=tuple(filter(None, [body.instructions, *given.standing])), parameters={"model": chosen.model}
+        ),
         refuse=unpaired,
         quota=state.quota,
     )
     whole = await after_stored_turn(turn, place.turn, sessions.assembly) if place.turn else turn
-    instructions = [*place.standing, *given.standing, *filter(None, [body.instructions])]
-    work = partial(summarize, sessions.assembly.model, whole.messages, instructions, whole.context.parameters)
+    told = whole.context
+    work = partial(summarize, sessions.assembly.model, whole.messages, told.instructions, told.parameters)
     runs = sessions.runs.start_together([work])
     return await collected(runs, partial(_compacted, response_id), request.receive)
 

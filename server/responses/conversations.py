@@ -9,23 +9,26 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
+from langchain_core.messages import AnyMessage
 from pydantic import Field, TypeAdapter
 
-from graph.state import TurnContext
+from graph.state import OUR_AGENT, TurnContext
 from server.errors import ApiError, NotFound, may_fail
-from server.http.identity import ID, checked_id, state_of
+from server.http.identity import ID, state_of
 from server.http.json_body import JsonRoute
 from server.messages.shapes import Lenient
 from server.messages.values import Metadata
 from server.responses.ids import new_response_id
-from server.responses.item_list import items_of_session, page_of
+from server.responses.item_list import AfterItem, Limit, Order, items_of_session, page_of, without
 from server.responses.items import Item
-from server.responses.messages import load_items, unpaired
+from server.responses.messages import Input, load_items, unpaired
+from server.responses.place import known_conversation, resolved
 from server.responses.response import ItemList, Shape
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
+from server.sessions.limits import check_quota
 from server.sessions.naming import Session
-from server.sessions.reconcile import After, Mode
+from server.sessions.reconcile import Addition
 from server.sessions.records import ADDED, AnsweredResponse
 from server.sessions.turn_request import TurnRequest
 
@@ -33,7 +36,6 @@ router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_cla
 
 Json = dict[str, Any]
 
-AT_THE_END = After()
 ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 ConversationId = Annotated[
     str, Path(description="The conversation's id: that of a session.", json_schema_extra={"pattern": ID})
@@ -97,7 +99,9 @@ async def create_conversation(
 ) -> ConversationObject:
     """Begin a conversation, which responses go on in by its id."""
     body = body or NewConversation()
-    session = claim_session(request, f"conv_{uuid4().hex}")
+    session, quota = claim_session(request, f"conv_{uuid4().hex}"), state_of(request.scope).quota
+    if quota:
+        await check_quota(sessions.index, session, quota)
     await sessions.conversations.make(session, body.metadata or {})
     try:
         await _add(body.items or (), session, request, sessions)
@@ -140,9 +144,9 @@ async def list_conversation_items(
     conversation_id: ConversationId,
     request: Request,
     sessions: SessionsDep,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    order: Annotated[Literal["asc", "desc"], Query(description="From the first, or from the last.")] = "desc",
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: AfterItem = None,
 ) -> ItemList:
     """List the items of the newest branch."""
     session = await _known(conversation_id, request, sessions)
@@ -174,49 +178,54 @@ async def delete_conversation_item(
     conversation_id: ConversationId, item_id: ItemId, request: Request, sessions: SessionsDep
 ) -> ConversationObject:
     """Take an item out: the conversation goes on without it. Responses that were made with it stay as they are."""
-    session = await _known(conversation_id, request, sessions)
-    items = await items_of_session(session, sessions)
-    del items[_place_of(item_id, items)]
-    await _add(ITEMS.validate_python(items), session, request, sessions, mode="full")
+    session, response_id = await _known(conversation_id, request, sessions), new_response_id()
+    async with sessions.leases.held(session):
+        items = await items_of_session(session, sessions)
+        left = without(items, _place_of(item_id, items))
+        given = load_items(ITEMS.validate_python(left), response_id, "items", listed=left)
+        await sessions.add(await _addition(given, response_id, Addition(is_whole=True), session, request, sessions))
     return await _described(session, sessions)
 
 
-async def _add(
-    items: Sequence[Item], session: Session, request: Request, sessions: Sessions, mode: Mode | After = AT_THE_END
-) -> list[Json]:
-    """Add items to a session without an answer, and return them as they are listed."""
+async def _add(items: Sequence[Item], session: Session, request: Request, sessions: Sessions) -> list[Json]:
+    """Add items to the end of a session without an answer, and return them as they are listed."""
     response_id = new_response_id()
-    given = load_items(items, response_id, "items")
-    if not given.of(given.messages) and isinstance(mode, After):
+    found = await resolved(items, "items", session.principal, sessions)
+    given = load_items(found, response_id, "items")
+    if not given.items_of_all():
         return []
-    newest, standing = await sessions.responses.newest(session)
+    async with sessions.leases.held(session):
+        await sessions.add(await _addition(given, response_id, Addition(), session, request, sessions))
+    return given.items_of_all()
 
-    def record(_: object, new: Sequence[Any], __: object) -> AnsweredResponse:
-        kept = [*standing, *given.standing] if isinstance(mode, After) else given.standing
+
+async def _addition(
+    given: Input, response_id: str, mode: Addition, session: Session, request: Request, sessions: Sessions
+) -> TurnRequest:
+    """Return what is added to a session, which is held, in the words of its newest agent."""
+    newest = await sessions.responses.newest(session)
+
+    def record(_: object, new: Sequence[AnyMessage], __: object) -> AnsweredResponse:
         resource = {"status": ADDED, "created_at": time.time(), "output": []}
-        return AnsweredResponse.of(response_id, resource, given.of(new), kept)
+        return AnsweredResponse.of(response_id, resource, given.of(new))
 
-    await sessions.add(
-        TurnRequest(
-            **({"agent": newest.agent} if newest else {}),
-            session=session,
-            mode=mode,
-            messages=given.messages,
-            context=TurnContext(),
-            refuse=partial(unpaired, param="items"),
-            quota=state_of(request.scope).quota,
-            record=record,
-        )
+    return TurnRequest(
+        agent=newest.agent if newest else OUR_AGENT,
+        session=session,
+        mode=mode,
+        messages=given.messages,
+        context=TurnContext(),
+        refuse=partial(unpaired, param="items"),
+        standing=given.standing,
+        quota=state_of(request.scope).quota,
+        record=record,
     )
-    return given.of(given.messages)
 
 
 async def _known(conversation_id: str, request: Request, sessions: Sessions) -> Session:
-    session = claim_session(request, checked_id(conversation_id, "conversation_id"))
-    if await sessions.get(session) is None:
-        message = f"Conversation with id '{conversation_id}' not found."
-        raise NotFound(message, param="conversation_id", code="conversation_not_found")
-    return session
+    principal = state_of(request.scope).principal
+    session = await known_conversation(conversation_id, "conversation_id", principal, sessions)
+    return claim_session(request, session.id)
 
 
 async def _described(session: Session, sessions: Sessions) -> ConversationObject:

@@ -34,7 +34,7 @@ AN_ANSWER: tuple[RunEvent, ...] = (Text("1", "It is 5.3 °C in Seoul."), Message
 
 def describe_responses(document: Json, model: str) -> None:
     """Complete the operations in the API's document, with examples for this model."""
-    resource = Resource(f"resp_{'0' * 32}", ResponseRequest(model=model), Input(), ())
+    resource = Resource(f"resp_{'0' * 32}", ResponseRequest(model=model), Input())
     resource.created_at, output, numbers = 1, Output(resource.id), count()
     begun = resource.begun()
     events: list[Json] = [{"type": f"response.{kind}", "response": begun} for kind in ("created", "in_progress")]

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
+from fastapi import Query
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import all_calls, client_calls, is_our_result
@@ -16,9 +17,14 @@ from server.sessions.dependencies import Sessions
 from server.sessions.naming import Session
 from server.sessions.reconcile import KnownTurn
 from server.sessions.responses import Link, StoredResponse
-from server.sessions.turn import turn_messages
+from server.sessions.stored_messages import agent_of, turn_messages
 
 Json = dict[str, Any]
+
+# Which items a request lists.
+Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
+Order = Annotated[Literal["asc", "desc"], Query(description="From the first, or from the last.")]
+AfterItem = Annotated[str | None, Query(description="The last id of the page before.")]
 
 
 async def items_before(stored: StoredResponse, sessions: Sessions) -> list[Json]:
@@ -32,7 +38,7 @@ async def items_before(stored: StoredResponse, sessions: Sessions) -> list[Json]
 
 async def items_of_session(session: Session, sessions: Sessions) -> list[Json]:
     """Return the items of a session up to its newest turn."""
-    newest, _ = await sessions.responses.newest(session)
+    newest = await sessions.responses.newest(session)
     chain = await sessions.responses.chain(session, newest) if newest else ()
     return await _items_of(chain, session, sessions)
 
@@ -46,7 +52,7 @@ async def _items_of(chain: Sequence[Link], session: Session, sessions: Sessions)
         if is_told:
             items += [item for link in group for item in link.items or ()]
         else:
-            agent = sessions.assembly.agents[group[-1].turn.agent]
+            agent = agent_of(sessions.assembly, group[-1].turn.agent)
             items += dump_items(await _messages_between(last, group[-1].turn, session, sessions), agent.server_of)
         last = group[-1].turn
     return items
@@ -117,3 +123,14 @@ def page_of(items: Sequence[Json], *, limit: int, order: Literal["asc", "desc"],
     page = ordered[start : start + limit]
     first_id, last_id = (page[0]["id"], page[-1]["id"]) if page else ("", "")
     return ItemList(data=page, first_id=first_id, last_id=last_id, has_more=len(ordered) > start + limit)
+
+
+def without(items: Sequence[Json], place: int) -> list[Json]:
+    """Return items without one; of a call and its outputs, what would be left alone goes with it."""
+    gone, rest = items[place], [item for at, item in enumerate(items) if at != place]
+    call_id = gone.get("call_id")
+    if gone["type"] == "function_call":
+        return [item for item in rest if item.get("call_id") != call_id]
+    if gone["type"] == "function_call_output" and rest and rest[-1].get("call_id") != call_id:
+        return [item for item in rest if item.get("call_id") != call_id]
+    return rest

@@ -3,7 +3,7 @@
 Source: OpenAI's published OpenAPI document, `InputItem`; Open Responses, `ItemParam`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, StrictStr, Tag, WithJsonSchema
 
@@ -106,6 +106,8 @@ class McpCallItem(Lenient):
     """JSON as text."""
     output: StrictStr | None = None
     """The text of its result."""
+    error: Annotated[Any, WithJsonSchema({"type": ["object", "string", "null"]})] = None
+    """Why it failed."""
     id: StrictStr | None = None
 
 

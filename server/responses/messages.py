@@ -3,7 +3,7 @@
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,7 @@ from server.responses.items import (
     Part,
     ReferenceItem,
 )
+from server.responses.listed import dump_item
 from server.sessions.speech import MESSAGE_SEPARATOR
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,14 @@ class Input:
     tail: list[Json] = field(default_factory=list)
     """The items after the last message."""
 
+    def known(self, ids: Collection[str]) -> Collection[str]:
+        """Return the ids of the messages that were made of items with these ids alone."""
+        return {message for message, items in self.items.items() if items and all(item["id"] in ids for item in items)}
+
+    def items_of_all(self) -> list[Json]:
+        """Return all items."""
+        return self.of(self.messages)
+
     def of(self, messages: Sequence[AnyMessage]) -> list[Json]:
         """Return the items of some of the messages; results that the server added itself are items too."""
         listed: list[Json] = []
@@ -69,21 +78,34 @@ class Input:
         return [*listed, *self.tail]
 
 
-def load_items(given: str | Sequence[Item] | None, response_id: str, param: str = "input") -> Input:
+def load_items(
+    given: str | Sequence[Item] | None,
+    response_id: str,
+    param: str = "input",
+    listed: Sequence[Json] | None = None,
+) -> Input:
     """Return the input; consecutive items of the assistant are one message, as they were when it said them.
 
     Args:
         given: the items, or a user's message.
         response_id: the response, which names items that have no id.
         param: where in the request they are.
+        listed: the items in the form in which they are listed, where they have been before.
 
     Raises:
         InvalidRequest: an item lacks what its type needs.
     """
     items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given or ()
     loaded, request = Input(), uuid4().hex
+    left_out: set[str] = set()  # calls of tools that are not known
     for at, item in enumerate(items):
-        if not isinstance(item, OtherItem | ReferenceItem):
+        if isinstance(item, OtherItem):
+            left_out.add(str((item.model_extra or {}).get("call_id")))
+        if isinstance(item, OutputItem) and item.call_id in left_out:
+            continue
+        if listed is not None:
+            loaded.tail.append(listed[at])
+        elif not isinstance(item, OtherItem | ReferenceItem):
             loaded.tail.append(dump_item(item, item_id(response_id, item.type, at, "i")))
         for message in _messages_of(item, f"{param}[{at}]", f"{request}-{at}"):
             if isinstance(message, SystemMessage):
@@ -122,7 +144,7 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
         case McpCallItem():
             # It has a name, by which results of the server's tools are told from the client's.
             call_id = item.id or new_id
-            output = item.output if item.output is not None else NO_RESULT
+            output = item.output if item.output is not None else _failure(item) or NO_RESULT
             result = ToolMessage(output, tool_call_id=call_id, name=item.name, id=f"{new_id}-result")
             return [_calling(item.name, item.arguments, call_id, new_id), result]
         case CompactionItem():
@@ -130,6 +152,16 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
         case OtherItem() if item.type not in LEFT_OUT_SILENTLY:
             log.info("Items of the type %r are not known; %s is left out.", item.type[:100], param)
     return []
+
+
+def _failure(item: McpCallItem) -> str:
+    """Return what a call's error says: ours has parts of text, those of others a message."""
+    match item.error:
+        case str(text) | {"message": str(text)}:
+            return text
+        case {"content": [*parts]}:
+            return "\n".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
+    return ""
 
 
 def _summary(item: CompactionItem, param: str) -> str:
@@ -205,25 +237,3 @@ def _part(part: Part, param: str) -> ContentPart:
     known = "'input_text', 'output_text', 'refusal', 'input_image', 'input_file' and 'input_audio'"
     message = f"Invalid value: '{part.type[:100]}'. Supported values are: {known}."
     raise InvalidRequest(message, param=f"{param}.type", code="invalid_value")
-
-
-def dump_item(item: Item, new_id: str) -> Json:
-    """Return an item in the form in which it is listed, with an id: its own, or a new one."""
-    listed: Json = {"id": item.id or new_id, "type": item.type, "status": "completed"}
-    match item:
-        case MessageItem():
-            kind = "output_text" if item.role == "assistant" else "input_text"
-            parts = [Part(type=kind, text=item.content)] if isinstance(item.content, str) else item.content
-            phase = {"phase": item.phase} if item.phase in ("commentary", "final_answer") else {}
-            return {**listed, "role": item.role, "content": [*map(_dump_part, parts)], **phase}
-        case OutputItem(output=list() as parts):
-            return {**listed, "call_id": item.call_id, "output": [*map(_dump_part, parts)]}
-        case McpCallItem():
-            known = {"server_label", "name", "arguments", "output"}
-            return {"error": None, "approval_request_id": None, **item.model_dump(include=known), **listed}
-    return {**item.model_dump(include={*type(item).model_fields}, exclude_none=True), **listed}
-
-
-def _dump_part(part: Part) -> Json:
-    always: Json = {"output_text": {"annotations": [], "logprobs": []}, "input_image": {"detail": "auto"}}
-    return {**always.get(part.type, {}), **part.model_dump(include={*Part.model_fields}, exclude_none=True)}

@@ -5,6 +5,7 @@ what its client was sent.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -26,9 +27,11 @@ class Output:
 
     Args:
         response_id: the response, which names its items.
+        encrypts: whether reasoning has content that is not for readers, which clients send back.
     """
 
-    def __init__(self, response_id: str) -> None:
+    def __init__(self, response_id: str, *, encrypts: bool = False) -> None:
+        self._encrypts = encrypts
         self.items: list[Json] = []
         self.usage: UsageMetadata | None = None
         self.incomplete_reason: str | None = None
@@ -50,7 +53,8 @@ class Output:
             case MessageEnded():
                 self.usage = add_usage(self.usage, event.usage)
                 self.incomplete_reason = REASONS.get(event.finish_reason or "")
-                kept: Kept = "incomplete" if self.incomplete_reason else "completed"
+                # The last item is the one that is incomplete.
+                kept: Kept = "incomplete" if self.incomplete_reason and not event.has_calls else "completed"
                 yield from self._close(kept, "commentary" if event.has_calls else "final_answer")
             case ClientCall():
                 yield from self._client_call(event)
@@ -59,8 +63,17 @@ class Output:
             case ToolEnded():
                 yield from self._tool_ended(event)
 
+    def after(self, events: Sequence[RunEvent]) -> "Output":
+        """Return it after all events of a run, at its end."""
+        for event in events:
+            for _ in self.of(event):
+                pass
+        for _ in self.end():
+            pass
+        return self
+
     def end(self) -> Iterator[Json]:
-        """Yield what ends the items that are still open: the run was cut short."""
+        """Yield what ends the items that are still open, as where the run was cut short."""
         yield from self._close("incomplete", "final_answer")
         for place in self._calls.values():
             self.items[place] = {**self.items[place], "status": "incomplete"}
@@ -91,6 +104,8 @@ class Output:
             place = self._open.place
             yield from self._about(place, self._open.end())
             self.items[place] = {**self.items[place], **self._open.whole(status, phase)}
+            if self._encrypts and self.items[place]["type"] == "reasoning":
+                self.items[place]["encrypted_content"] = _encoded(self.items[place]["summary"][0]["text"])
             yield self._done(place)
             self._open = None
         if self._late:
@@ -103,7 +118,8 @@ class Output:
         place = self._place("function_call", {**item, "status": "in_progress"})
         yield self._added()
         yield from self._arguments(place, "response.function_call_arguments", call.arguments, name=call.name)
-        self.items[place] = {**self.items[place], "arguments": call.arguments, "status": "completed"}
+        status = "incomplete" if self.incomplete_reason else "completed"
+        self.items[place] = {**self.items[place], "arguments": call.arguments, "status": status}
         yield self._done(place)
 
     def _tool_started(self, call: ToolStarted) -> Iterator[Json]:
@@ -226,16 +242,9 @@ def _part(kind: str, text: str) -> Json:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
 def _summary(text: str) -> Json:
     return {"type": "summary_text", "text": text}
-
-
-def output_of(response_id: str, events: Sequence[RunEvent], *, is_cut: bool) -> Output:
-    """Return the output of a run that has ended."""
-    output = Output(response_id)
-    for event in events:
-        for _ in output.of(event):
-            pass
-    for _ in output.end() if is_cut else ():
-        pass
-    return output

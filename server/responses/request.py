@@ -130,7 +130,7 @@ class ResponseRequest(Lenient):
     truncation: Literal["auto", "disabled"] | None = None
     """Ignored."""
     include: list[StrictStr] | None = None
-    """Ignored."""
+    """`reasoning.encrypted_content`: reasoning comes with content to be sent back. Others are ignored."""
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20), INTEGRAL] | None = None
     """Ignored."""
     service_tier: StrictStr | None = None
@@ -141,6 +141,11 @@ class ResponseRequest(Lenient):
     """Ignored."""
     background: StrictBool | None = None
     """The answer comes at once, and the response is made after it."""
+    messages: Refused = None
+    response_format: Refused = None
+    max_tokens: Refused = None
+    max_completion_tokens: Refused = None
+    reasoning_effort: Refused = None
     prompt: Refused = None
     moderation: Refused = None
 

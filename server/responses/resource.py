@@ -13,21 +13,22 @@ from langchain_core.messages.ai import UsageMetadata
 from graph.events import RunEvent
 from server.errors import ApiError, RunCancelled
 from server.responses.messages import Input
-from server.responses.output import Output, output_of
+from server.responses.output import Output
 from server.responses.request import ResponseRequest
 from server.responses.tools import FunctionTool
 from server.sessions.records import AnsweredResponse
 
 Json = dict[str, Any]
 
-# What SDKs know of our codes; Codex acts on the first three.
-ERROR_CODES = {
+# Our codes in OpenAI's words: those that its SDK's types know, and those that Codex acts on in a stream beside them.
+KNOWN_CODES = {"upstream_rate_limited": "rate_limit_exceeded", "invalid_image_url": "invalid_image_url"}
+STREAMED_CODES = {
+    **KNOWN_CODES,
     "context_length_exceeded": "context_length_exceeded",
     "insufficient_quota": "insufficient_quota",
-    "upstream_rate_limited": "rate_limit_exceeded",
-    "invalid_image_url": "invalid_image_url",
-    "content_filter": "invalid_prompt",
 }
+# What a request includes to get reasoning that it can send back.
+ENCRYPTED = "reasoning.encrypted_content"
 NOT_ASKED: Mapping[str, object] = {
     "previous_response_id": None,
     "instructions": None,
@@ -54,18 +55,22 @@ class Resource:
         response_id: its id.
         body: the request.
         given: the request's input.
-        standing: what system messages of its chain say, those of the request included.
+        is_kept: whether it is stored.
     """
 
-    def __init__(self, response_id: str, body: ResponseRequest, given: Input, standing: Sequence[str]) -> None:
+    def __init__(self, response_id: str, body: ResponseRequest, given: Input, *, is_kept: bool = True) -> None:
         self.id, self.created_at = response_id, int(time.time())
-        self.given, self._standing = given, standing
-        self._asked = _asked(body)
+        self.given, self._shows_reasoning = given, ENCRYPTED in (body.include or ())
+        self._asked = _asked(body, is_kept=is_kept)
         self._completed_at: int | None = None
+
+    def output(self) -> Output:
+        """Return its output, which is empty."""
+        return Output(self.id, encrypts=self._shows_reasoning)
 
     def begun(self) -> Json:
         """Return the response while it is in progress."""
-        return self._dump("in_progress", Output(self.id))
+        return self._dump("in_progress", self.output())
 
     def ended(self, output: Output) -> Json:
         """Return the response at the end of its run."""
@@ -78,7 +83,7 @@ class Resource:
         """Return the response of a run that failed or was stopped."""
         if isinstance(error, RunCancelled):
             return self._dump("cancelled", output)
-        return {**self._dump("failed", output), "error": dump_error(error)}
+        return {**self._dump("failed", output), "error": dump_error(error, KNOWN_CODES)}
 
     def record(
         self, events: Sequence[RunEvent], new: Sequence[AnyMessage], stopped: ApiError | None
@@ -90,12 +95,12 @@ class Resource:
             new: the messages that the turn adds.
             stopped: why the run was stopped, if it was.
         """
-        output = output_of(self.id, events, is_cut=stopped is not None)
+        output = self.output().after(events)
         return self.stored(self.failed(output, stopped) if stopped else self.ended(output), self.given.of(new))
 
     def stored(self, resource: Json, added: Sequence[Json] = ()) -> AnsweredResponse:
         """Return the response as it is stored, with the items that its request added."""
-        return AnsweredResponse.of(self.id, resource, added, self._standing)
+        return AnsweredResponse.of(self.id, resource, added)
 
     def _dump(self, status: str, output: Output) -> Json:
         reason = output.incomplete_reason if status == "incomplete" else None
@@ -109,26 +114,28 @@ class Resource:
             "incomplete_details": {"reason": reason} if reason else None,
             **self._asked,
             "output": output.items,
-            "usage": None if status == "in_progress" else dump_usage(output.usage),
+            "usage": dump_usage(output.usage) if output.usage or status in ("completed", "incomplete") else None,
         }
 
 
-def dump_error(error: ApiError) -> Json:
-    """Return an error as responses have it."""
-    return {"code": ERROR_CODES.get(error.code or "", "server_error"), "message": error.message}
+def dump_error(error: ApiError, codes: Mapping[str, str]) -> Json:
+    """Return an error as responses have it, with the code that it has among these."""
+    other = "server_error" if error.status_code >= 500 else "invalid_prompt"
+    return {"code": codes.get(error.code or "", other), "message": error.message}
 
 
-def _asked(body: ResponseRequest) -> Json:
+def _asked(body: ResponseRequest, *, is_kept: bool) -> Json:
     """Return what the request asked for, with what holds where it did not say."""
-    given = body.model_dump(include={"model", "tool_choice", *NOT_ASKED}, exclude_none=True)
+    said = {"model", "tool_choice", *NOT_ASKED} & ResponseRequest.model_fields.keys()
+    given = body.model_dump(include=said, exclude_none=True)
     text = body.text.model_dump(exclude_none=True, by_alias=True) if body.text else {}
     return {
         **NOT_ASKED,
         "tool_choice": "auto",
         **given,
         **({"user": body.user} if body.user else {}),
-        "store": body.is_stored,
-        "background": bool(body.background),
+        "store": is_kept,
+        "background": bool(body.background) and is_kept,
         "tools": [_dump_tool(tool) for tool in body.functions()],
         "text": {"format": {"type": "text"}, **text},
         "reasoning": {"effort": None, "summary": None, **(body.reasoning.model_dump() if body.reasoning else {})},

@@ -1,21 +1,21 @@
 """Under /v1/responses: create, retrieve and delete a response, and list what it was made from."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from graph.state import TurnContext
-from server.errors import InvalidRequest, NotFound, may_fail
+from server.errors import ApiError, InvalidRequest, NotFound, may_fail
 from server.http.event_stream import EventStream
-from server.http.identity import SessionName, state_of
+from server.http.identity import RequestState, SessionName, state_of
 from server.http.json_body import JsonRoute, encoded
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
-from server.responses.background import BackgroundDep
+from server.responses.background import Background, BackgroundDep
 from server.responses.ids import new_response_id
-from server.responses.item_list import items_before, page_of
+from server.responses.item_list import AfterItem, Limit, Order, items_before, page_of
 from server.responses.messages import load_items, unpaired
 from server.responses.place import Place, find_place
 from server.responses.reply import ResponseReply
@@ -24,11 +24,12 @@ from server.responses.resource import Resource
 from server.responses.response import ItemList, ResponseDeleted, ResponseObject
 from server.responses.support import check_supported
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
+from server.sessions.limits import check_quota
 from server.sessions.naming import is_side_task, is_temporary
 from server.sessions.reply import run_response
 from server.sessions.responses import StoredResponse
 from server.sessions.runs import Run
-from server.sessions.turn import after_stored_turn
+from server.sessions.stored_messages import after_stored_turn
 from server.sessions.turn_request import TurnRequest
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=JsonRoute)
@@ -55,35 +56,54 @@ async def create_response(
         name, session = SessionName(waiting.id), claim_session(request, waiting.id)
     chosen = await models.resolve(body.model)
     sessions.check_tools(chosen.agent, body.client_tools())
-    standing = [*place.standing, *given.standing]
-    resource = Resource(response_id, body, given, standing)
     is_kept = body.is_stored and not is_side_task(given.messages, name) and not is_temporary(name)
+    resource = Resource(response_id, body, given, is_kept=is_kept)
     turn = TurnRequest(
         agent=chosen.agent,
         session=session,
-        mode=place.mode,
+        mode=place.mode_of(given),
         messages=given.messages,
         context=TurnContext(
-            instructions=tuple(filter(None, [*place.standing, body.instructions, *given.standing])),
+            instructions=tuple(filter(None, [body.instructions, *given.standing])),
             client_tools=tuple(body.client_tools()),
             tool_choice=body.choice(),
             max_tool_calls=body.max_tool_calls,
             parameters={**body.parameters(), "model": chosen.model},
         ),
         refuse=unpaired,
+        standing=given.standing,
         quota=state.quota,
         record=resource.record,
     )
     if body.background and is_kept:
-        recording = await background.begin(
-            resource, session, partial(sessions.start, turn), is_streamed=bool(body.stream)
-        )
-        state.goes_on = recording.task
-        if body.stream:
-            return EventStream(recording.follow(-1), f"The stream of {response_id}")
-        return Response(encoded(resource.begun()), media_type="application/json")
+        return await _begin(turn, resource, body, state, sessions, background)
     run = sessions.start(turn) if is_kept else await _start_unstored(turn, place, sessions)
-    return await run_response([run], ResponseReply(resource, is_streamed=bool(body.stream)), request.receive)
+    keep = partial(sessions.responses.keep_failed, session) if is_kept else None
+    reply = ResponseReply(resource, is_streamed=bool(body.stream), keep=keep)
+    try:
+        return await run_response([run], reply, request.receive)
+    except ApiError as error:
+        error.param = "input" if error.param == "messages" else error.param
+        raise
+
+
+async def _begin(
+    turn: TurnRequest,
+    resource: Resource,
+    body: ResponseRequest,
+    state: RequestState,
+    sessions: Sessions,
+    background: Background,
+) -> Response:
+    """Answer with a response that is made after the answer, or with its stream, which its reader may leave."""
+    if turn.quota:
+        await check_quota(sessions.index, turn.session, turn.quota)
+    start = partial(sessions.start, turn)
+    recording = await background.begin(resource, turn.session, start, is_streamed=bool(body.stream))
+    state.goes_on = recording.task
+    if body.stream:
+        return EventStream(recording.follow(-1), f"The stream of {resource.id}")
+    return Response(encoded(resource.begun()), media_type="application/json")
 
 
 async def _start_unstored(turn: TurnRequest, place: Place, sessions: Sessions) -> Run:
@@ -150,9 +170,9 @@ async def list_input_items(
     response_id: ResponseId,
     request: Request,
     sessions: SessionsDep,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    order: Annotated[Literal["asc", "desc"], Query(description="From the first, or from the last.")] = "desc",
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: AfterItem = None,
 ) -> ItemList:
     """List what a response was made from: the conversation before it, and its own input."""
     stored = await _stored(response_id, request, sessions)
@@ -160,7 +180,7 @@ async def list_input_items(
 
 
 async def _stored(response_id: str, request: Request, sessions: Sessions) -> StoredResponse:
-    stored = await sessions.responses.get(state_of(request.scope).principal, response_id)
+    stored = await sessions.response(state_of(request.scope).principal, response_id)
     if stored is None:
         raise NotFound(f"Response with id '{response_id}' not found.", param="response_id", code="response_not_found")
     claim_session(request, stored.session.id)

@@ -4,7 +4,7 @@ from server.errors import InvalidRequest
 from server.messages.tools import check_choice, check_names
 from server.responses.parameters import PARAMETERS
 from server.responses.request import ResponseRequest
-from server.responses.tools import FunctionTool
+from server.responses.tools import FunctionTool, ToolByName
 
 
 def check_supported(request: ResponseRequest) -> None:
@@ -17,6 +17,7 @@ def check_supported(request: ResponseRequest) -> None:
     check_names(
         [tool.name if isinstance(tool, FunctionTool) else None for tool in request.tools or ()], "tools[{}].name"
     )
+    _check_choice_of_kind(request)
     check_choice(request.tool_choice, request.chosen_names(), [tool.name for tool in request.functions()])
     if request.background and not request.is_stored:
         message = "A response in the background must be stored: leave 'store' out."
@@ -41,3 +42,15 @@ def check_supported(request: ResponseRequest) -> None:
             param="input",
             code="missing_required_parameter",
         )
+
+
+def _check_choice_of_kind(request: ResponseRequest) -> None:
+    """Refuse a choice that names no tool, or can only be met by tools that are left out."""
+    if isinstance(request.tool_choice, ToolByName) and request.tool_choice.type == "function":
+        if request.tool_choice.name is None:
+            message = "Missing required parameter: 'tool_choice.name'."
+            raise InvalidRequest(message, param="tool_choice.name", code="missing_required_parameter")
+    elif request.tools and not request.functions() and request.tool_choice not in (None, "auto", "none"):
+        kinds = ", ".join(sorted({repr(tool.type[:100]) for tool in request.tools}))
+        message = f"'tool_choice' cannot be met: tools of the type {kinds} are not supported by this server."
+        raise InvalidRequest(message, param="tool_choice", code="unsupported_value")

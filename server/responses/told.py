@@ -6,12 +6,18 @@ from typing import Any
 
 Json = dict[str, Any]
 
+END = b"\n\n"
+
+
+def split(frames: bytes) -> list[bytes]:
+    """Return each of several frames."""
+    return [encoded + END for encoded in frames.split(END) if encoded]
+
 
 def events_in(frames: bytes) -> Iterator[Json]:
     """Yield the events of frames."""
-    for encoded in frames.split(b"\n\n"):
-        if encoded:
-            yield json.loads(encoded.partition(b"\ndata: ")[2])
+    for encoded in split(frames):
+        yield json.loads(encoded.partition(b"\ndata: ")[2])
 
 
 def items_told(events: Iterable[Json]) -> list[Json]:
@@ -26,6 +32,12 @@ def items_told(events: Iterable[Json]) -> list[Json]:
             case {"type": "response.output_text.delta" | "response.refusal.delta", "delta": piece}:
                 part = items[event["output_index"]]["content"][-1]
                 part["text" if part["type"] == "output_text" else "refusal"] += piece
+            case {"type": "response.reasoning_summary_part.added", "part": part}:
+                items[event["output_index"]]["summary"].append(part)
+            case {"type": "response.reasoning_summary_text.delta", "delta": piece}:
+                items[event["output_index"]]["summary"][-1]["text"] += piece
+            case {"arguments": str(arguments)}:
+                items[event["output_index"]]["arguments"] = arguments
     return [_broken_off(item) for _, item in sorted(items.items())]
 
 

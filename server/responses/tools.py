@@ -19,7 +19,7 @@ class FunctionTool(Lenient):
     description: StrictStr | None = None
     parameters: dict[str, JsonValue] | None = None
     strict: StrictBool | None = None
-    """`true` unless it is said."""
+    """Whether the endpoint holds the arguments to the schema; sent to it where it is said."""
 
 
 class OtherTool(Lenient):

@@ -3,13 +3,15 @@
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
 
 from graph.storage.database import Database
 from server.sessions.naming import Session
 
 ENTER = """
 INSERT INTO sessions (thread_id, principal, id, created_at, updated_at, metadata)
-VALUES (:thread, :principal, :id, :now, :now, :metadata)
+VALUES (:thread, :principal, :id, :now, :now, :metadata) ON CONFLICT (thread_id) DO NOTHING
 """
 
 
@@ -21,8 +23,7 @@ class Conversations:
 
     async def make(self, session: Session, metadata: Mapping[str, str]) -> None:
         """Make a session without turns."""
-        named = {"thread": session.thread_id, "principal": session.principal, "id": session.id}
-        await self._db.do(f"{ENTER} RETURNING id", **named, now=time.time(), metadata=json.dumps(metadata))
+        await self._db.write(partial(enter_session, self._db, session, metadata))
 
     async def metadata(self, session: Session) -> Mapping[str, str]:
         """Return what is noted of a session."""
@@ -38,3 +39,9 @@ class Conversations:
             thread=session.thread_id,
             metadata=json.dumps(metadata),
         )
+
+
+def enter_session(db: Database, session: Session, metadata: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Enter a session into the database, in a transaction, unless it is there."""
+    named = {"thread": session.thread_id, "principal": session.principal, "id": session.id}
+    db.execute(ENTER, **named, now=time.time(), metadata=json.dumps(dict(metadata)))

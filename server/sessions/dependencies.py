@@ -19,8 +19,8 @@ from server.sessions.index import SessionIndex
 from server.sessions.leases import Leases
 from server.sessions.limits import SessionLimits
 from server.sessions.naming import Session
-from server.sessions.records import SessionRecord, unknown_session
-from server.sessions.responses import Responses
+from server.sessions.records import ADDED, SessionRecord, unknown_session
+from server.sessions.responses import Responses, StoredResponse
 from server.sessions.runs import Run, RunOwner
 from server.sessions.turn import Turn
 from server.sessions.turn_request import TurnRequest
@@ -45,14 +45,12 @@ class Sessions:
         return self.runs.start(request.session, Turn(request, self.assembly, self.index, self.limits).run)
 
     async def add(self, request: TurnRequest) -> None:
-        """Add messages to a session without an answer.
+        """Add messages to a session, which is held, without an answer.
 
         Raises:
             ApiError: they do not fit there, or the session may not go on.
-            SessionBusy: the session was not free in time.
         """
-        async with self.leases.held(request.session):
-            await Turn(request, self.assembly, self.index, self.limits).add()
+        await Turn(request, self.assembly, self.index, self.limits).add()
 
     def start_unstored(self, request: TurnRequest, n: int = 1) -> list[Run]:
         """Start `n` runs at once of a turn that is not stored.
@@ -105,6 +103,21 @@ class Sessions:
         """Return those of the sessions in which a run is in progress, here or in another process."""
         here = {session for session in sessions if self.runs.of(session.thread_id)}
         return here.union(await self.leases.running_elsewhere(sessions))
+
+    async def response(self, principal: str, response_id: str) -> StoredResponse | None:
+        """Return a principal's response, or None if there is no such one."""
+        found = (await self.responses_among(principal, [response_id])).get(response_id)
+        return found if found and found.answered.status != ADDED else None
+
+    async def responses_among(self, principal: str, ids: Sequence[str]) -> Mapping[str, StoredResponse]:
+        """Return what is stored of a principal under these ids; what is stored just now, since it was stopped, too."""
+        found = await self.responses.among(principal, ids)
+        stopping = [run for run in self.runs.in_sessions_of(principal) if run.is_stopping]
+        if len(found) == len(ids) or not stopping:
+            return found
+        for run in stopping:
+            await run.ended()
+        return await self.responses.among(principal, ids)
 
     async def delete(self, session: Session) -> None:
         """Stop a session's runs, and delete all that was kept of it.

@@ -23,7 +23,7 @@ from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_T
 from server.sessions.leases import Leases
 from server.sessions.migrations import migrate
 from server.sessions.naming import Session
-from server.sessions.reconcile import After, KnownTurn, Mode, reconcile
+from server.sessions.reconcile import KnownTurn, Place, reconcile
 from server.sessions.records import IDLE, RECORD, AnsweredTurn, Found, SessionRecord, session_record, unknown_session
 from server.sessions.responses import TABLES, count_bytes, enter_response
 from server.sessions.transcript import Transcript
@@ -52,7 +52,7 @@ class SessionIndex:
         """Whether the database's log is free of deleted data."""
 
     async def find(
-        self, session: Session, transcript: Transcript, mode: Mode | After, agent: str, saver: BaseCheckpointSaver[str]
+        self, session: Session, transcript: Transcript, mode: Place, agent: str, saver: BaseCheckpointSaver[str]
     ) -> Found:
         """Reconcile a request's messages with what its session knows of them, and load the checkpoint there.
 
@@ -77,7 +77,7 @@ class SessionIndex:
         return found
 
     def _find(
-        self, session: Session, transcript: Transcript, mode: Mode | After, agent: str, saver: ThreadSaver
+        self, session: Session, transcript: Transcript, mode: Place, agent: str, saver: ThreadSaver
     ) -> Found | None:
         """Return where a request goes on; None if the checkpoint there was deleted by others."""
         self._db.check_file()
@@ -120,6 +120,7 @@ class SessionIndex:
             checkpoint=turn.checkpoint_id,
             agent=turn.agent,
             response=turn.response and turn.response.id,
+            standing=json.dumps(list(turn.standing)) if turn.standing else None,
         )
         self._db.execute(
             ENTER_SESSION, **_key(session), digest=turn.digest, habit=turn.habit, bytes=stored, now=time.time()

@@ -9,11 +9,11 @@ from langchain_core.messages import AnyMessage
 from graph.storage.database import Database, Row
 from server.messages.tool_results import results_at_end, unanswered_calls
 from server.sessions.naming import Session
-from server.sessions.reconcile import After, Knowledge, KnownTurn, Mode
+from server.sessions.reconcile import After, Knowledge, KnownTurn, Place
 from server.sessions.records import unknown_parent, unknown_session
 from server.sessions.transcript import Transcript
 
-TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting"
+TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting, standing"
 # One row, also for a thread that is no session.
 KNOWN = f"""
 SELECT principal, id, habit, bytes, {TURN}, (
@@ -31,7 +31,7 @@ FROM turns WHERE thread_id = :thread AND waits_for IN (:listed)
 # The first turn that follows another stays on its branch; any other begins one.
 ENTER_TURN = """
 INSERT INTO turns (
-    thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response
+    thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing
 ) VALUES (
     :thread, CAST(:parent AS BIGINT),
     CASE
@@ -40,7 +40,7 @@ INSERT INTO turns (
         THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
         ELSE (SELECT branch FROM turns WHERE turn = CAST(:parent AS BIGINT))
     END,
-    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent, :response
+    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent, :response, :standing
 )
 """
 # Right after the turn, which is the newest with this digest.
@@ -62,7 +62,7 @@ FORGET_LOST_TURNS = (
 )
 
 
-def recall(db: Database, session: Session, transcript: Transcript, place: Mode | After) -> tuple[Knowledge, str | None]:
+def recall(db: Database, session: Session, transcript: Transcript, place: Place) -> tuple[Knowledge, str | None]:
     """Return what the session knows of a request's messages, and its thread's latest checkpoint, if it has one.
 
     Raises:
@@ -74,6 +74,10 @@ def recall(db: Database, session: Session, transcript: Transcript, place: Mode |
     assert row is not None
     latest: str | None = row["latest"]
     if row["id"] is None:
+        if isinstance(place, After) and place.response:  # it was there when the request came
+            raise unknown_parent(place.response)
+        if not isinstance(place, str):
+            raise unknown_session(session)
         return Knowledge(), latest
     if (row["principal"], row["id"]) != (session.principal, session.id):
         raise unknown_session(session)
@@ -82,7 +86,7 @@ def recall(db: Database, session: Session, transcript: Transcript, place: Mode |
         newest = _turn_of(db, thread, place.response)
     known = Knowledge(
         newest=newest,
-        turns=_longest_known(db, thread, transcript),
+        turns={} if isinstance(place, After) else _longest_known(db, thread, transcript),
         paused=_paused(db, thread, transcript.messages),
         habit=row["habit"],
         stored=row["bytes"],
@@ -117,7 +121,8 @@ def _turn_of(db: Database, thread: str, response_id: str) -> KnownTurn:
 def known_turn(row: Row) -> KnownTurn:
     """Return the turn of a row with the columns of TURN."""
     columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id", "agent")}
-    return KnownTurn(id=row["turn"], waiting=tuple(json.loads(row["waiting"])), **columns)
+    waiting, standing = (tuple(json.loads(row[name] or "[]")) for name in ("waiting", "standing"))
+    return KnownTurn(id=row["turn"], waiting=waiting, standing=standing, **columns)
 
 
 def storable(call_id: str) -> str:

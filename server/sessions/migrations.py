@@ -85,7 +85,6 @@ CREATE TABLE responses (
     session TEXT NOT NULL,         -- its id; a response may be older than its session's first turn
     status TEXT NOT NULL,
     created_at REAL NOT NULL,
-    standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
     input BLOB NOT NULL,           -- JSON: the items that its request added
     resource BLOB NOT NULL,        -- JSON: what its client got
     beat REAL,                       -- when its process was last seen; only of those made in the background
@@ -95,6 +94,7 @@ CREATE TABLE responses (
 )
     """,
     "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    "CREATE INDEX responses_by_end ON responses (ended_at) WHERE is_streamed",
     # What the stream of a response in the background has told, for readers that come later.
     """
 CREATE TABLE response_events (
@@ -106,6 +106,7 @@ CREATE TABLE response_events (
 )
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
+    "ALTER TABLE turns ADD COLUMN standing TEXT",  # JSON: what system messages said that stand for its chain
     "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
@@ -172,7 +173,6 @@ CREATE TABLE responses (
     session TEXT NOT NULL,         -- its id; a response may be older than its session's first turn
     status TEXT NOT NULL,
     created_at DOUBLE PRECISION NOT NULL,
-    standing TEXT NOT NULL,        -- JSON: what system messages of its chain have said
     input BYTEA NOT NULL,          -- JSON: the items that its request added
     resource BYTEA NOT NULL,       -- JSON: what its client got
     beat DOUBLE PRECISION,           -- when its process was last seen; only of those made in the background
@@ -182,6 +182,7 @@ CREATE TABLE responses (
 )
     """,
     "CREATE INDEX responses_of_a_thread ON responses (thread_id)",
+    "CREATE INDEX responses_by_end ON responses (ended_at) WHERE is_streamed",
     # What the stream of a response in the background has told, for readers that come later.
     """
 CREATE TABLE response_events (
@@ -193,6 +194,7 @@ CREATE TABLE response_events (
 )
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
+    "ALTER TABLE turns ADD COLUMN standing TEXT",  # JSON: what system messages said that stand for its chain
     "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
@@ -225,4 +227,4 @@ def migrate(db: Database) -> None:
             db.execute(statement)
         db.execute("INSERT INTO migrations VALUES (:number, :now)", number=number, now=time.time())
     if not db.is_shared:
-        db.execute("UPDATE responses SET beat = NULL WHERE status = 'in_progress'")
+        db.execute("UPDATE responses SET beat = 0 WHERE ended_at IS NULL AND beat IS NOT NULL")

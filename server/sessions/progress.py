@@ -7,10 +7,11 @@ long is lost: it failed, and what it told is known.
 from collections.abc import Sequence
 from functools import partial
 
-from graph.storage.database import Database
+from graph.storage.saver import ThreadSaver
+from server.sessions.conversations import enter_session
 from server.sessions.naming import Session
 from server.sessions.records import AnsweredResponse
-from server.sessions.responses import enter_response
+from server.sessions.responses import count_bytes, delete_events, enter_response
 from tools.tasks import to_the_end
 
 # Seconds between two beats, and without one until a response is lost.
@@ -22,14 +23,15 @@ KEPT = 600.0
 class Progress:
     """The responses of a database that are made in the background, and those that were."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, saver: ThreadSaver) -> None:
+        self._saver, self._db = saver, saver.database
 
     async def begin(self, session: Session, response: AnsweredResponse, *, is_streamed: bool) -> None:
-        """Enter a response that begins; its events can be had later if it is streamed."""
+        """Enter a response that begins, and its session; its events can be had later if it is streamed."""
         await self._db.write(partial(self._begin, session, response, is_streamed))
 
     def _begin(self, session: Session, response: AnsweredResponse, is_streamed: bool) -> None:
+        enter_session(self._db, session)
         enter_response(self._db, session, response)
         self._db.execute(
             f"UPDATE responses SET beat = {self._db.clock}, is_streamed = :is_streamed WHERE id = :id",
@@ -42,28 +44,37 @@ class Progress:
         return await to_the_end(self._db.write(partial(self._note, session, response_id, first, frames)))
 
     def _note(self, session: Session, response_id: str, first: int, frames: bytes) -> bool:
-        row = self._db.one("SELECT is_cancelled FROM responses WHERE id = :id", id=response_id)
-        if row is None:  # deleted, with its session
+        beat = (
+            f"UPDATE responses SET beat = {self._db.clock} WHERE id = :id AND ended_at IS NULL RETURNING is_cancelled"
+        )
+        row = self._db.one(beat, id=response_id)
+        if row is None:  # deleted with its session, or given up by another process
             return True
-        self._db.execute(f"UPDATE responses SET beat = {self._db.clock} WHERE id = :id", id=response_id)
         self._enter_frames(session, response_id, first, frames)
         return bool(row["is_cancelled"])
 
     async def end(self, session: Session, response: AnsweredResponse, first: int, frames: bytes) -> None:
-        """Note the end of a response; the transaction that has stored its turn, if there is one, has told more."""
+        """Note the end of a response, unless another process has; a turn that was stored tells its status."""
         await to_the_end(self._db.write(partial(self._end, session, response, first, frames)))
 
     def _end(self, session: Session, response: AnsweredResponse, first: int, frames: bytes) -> None:
-        if self._db.one("SELECT 1 FROM responses WHERE id = :id", id=response.id) is None:
-            return
-        self._db.execute(
-            "UPDATE responses SET status = :status, resource = :resource WHERE id = :id AND status = 'in_progress'",
+        # One statement, so that only one of several has an effect.
+        ended = self._db.one(
+            f"UPDATE responses SET ended_at = {self._db.clock}, "
+            "resource = CASE WHEN status = 'in_progress' THEN CAST(:resource AS {blob}) ELSE resource END, "
+            "status = CASE WHEN status = 'in_progress' THEN CAST(:status AS TEXT) ELSE status END "
+            "WHERE id = :id AND ended_at IS NULL RETURNING is_streamed".format(blob=self._db.blob),
             id=response.id,
             status=response.status,
             resource=response.resource,
         )
-        self._db.execute(f"UPDATE responses SET ended_at = {self._db.clock} WHERE id = :id", id=response.id)
-        self._enter_frames(session, response.id, first, frames)
+        if ended is None:
+            return
+        self._db.execute(count_bytes(self._saver.tables), thread=session.thread_id)
+        if ended["is_streamed"]:
+            self._enter_frames(session, response.id, first, frames)
+        else:
+            delete_events(self._db, session, response.id)
 
     def _enter_frames(self, session: Session, response_id: str, first: int, frames: bytes) -> None:
         if frames:
@@ -76,35 +87,39 @@ class Progress:
                 frames=frames,
             )
 
-    async def told(self, session: Session, response_id: str) -> Sequence[bytes]:
-        """Return what the stream of a response has told: its frames, in pieces."""
-        query = "SELECT frames FROM response_events WHERE thread_id = :thread AND response = :id ORDER BY first"
-        rows = await self._db.rows(query, thread=session.thread_id, id=response_id)
-        return [bytes(row["frames"]) for row in rows]
+    async def told(self, session: Session, response_id: str, after: int = -1) -> Sequence[tuple[int, bytes]]:
+        """Return what the stream of a response has told, in pieces: the number of the first event, and the frames.
+
+        Pieces that only have events up to `after` are left out.
+        """
+        query = (
+            "SELECT first, frames FROM response_events WHERE thread_id = :thread AND response = :id AND first >= "
+            "(SELECT coalesce(max(first), 0) FROM response_events "
+            "WHERE thread_id = :thread AND response = :id AND first <= :next) ORDER BY first"
+        )
+        rows = await self._db.rows(query, thread=session.thread_id, id=response_id, next=after + 1)
+        return [(row["first"], bytes(row["frames"])) for row in rows]
 
     async def cancel(self, response_id: str) -> None:
         """Ask whichever process makes a response to stop it."""
         await self._db.do("UPDATE responses SET is_cancelled = TRUE WHERE id = :id RETURNING id", id=response_id)
 
     async def is_lost(self, response_id: str) -> bool:
-        """Say whether a response is in progress, but its process has not been seen for long."""
+        """Say whether the end of a response was not told, and its process has not been seen for long."""
         query = (
-            "SELECT 1 FROM responses WHERE id = :id AND status = 'in_progress' "
-            f"AND (beat IS NULL OR beat < {self._db.clock} - :lost)"
+            "SELECT 1 FROM responses WHERE id = :id AND ended_at IS NULL "
+            f"AND beat < {self._db.clock} - CAST(:lost AS DOUBLE PRECISION)"
         )
         return bool(await self._db.rows(query, id=response_id, lost=LOST))
 
-    async def forget_old(self, before: float) -> None:
-        """Delete events that are kept no longer, and responses from before a Unix time that came to no session."""
-        await self._db.write(partial(self._forget_old, before))
+    async def forget_old(self) -> None:
+        """Delete events that are kept no longer."""
+        await self._db.write(self._forget_old)
 
-    def _forget_old(self, before: float) -> None:
-        old = f"SELECT id FROM responses WHERE is_streamed AND ended_at < {self._db.clock} - {KEPT}"
-        self._db.execute(f"DELETE FROM response_events WHERE response IN ({old})")
-        self._db.execute(f"UPDATE responses SET is_streamed = FALSE WHERE id IN ({old})")
-        orphans = (
-            "SELECT id FROM responses WHERE created_at < :before "
-            "AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.thread_id = responses.thread_id)"
+    def _forget_old(self) -> None:
+        old = f"is_streamed AND ended_at < {self._db.clock} - {KEPT}"
+        self._db.execute(
+            "DELETE FROM response_events WHERE (thread_id, response) IN "
+            f"(SELECT thread_id, id FROM responses WHERE {old})"
         )
-        self._db.execute(f"DELETE FROM response_events WHERE response IN ({orphans})", before=before)
-        self._db.execute(f"DELETE FROM responses WHERE id IN ({orphans})", before=before)
+        self._db.execute(f"UPDATE responses SET is_streamed = FALSE WHERE {old}")

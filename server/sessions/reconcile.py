@@ -7,8 +7,8 @@ newest part; the rules for them are below, in the order in which they are applie
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
@@ -28,6 +28,19 @@ class After:
     """The request says itself which turn it follows: that of a response, or without one the session's newest."""
 
     response: str | None = None
+    known: Collection[str] = ()
+    """The ids of messages that are there already, by the ids of their items."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Nobody answers the messages: all are new at the end of the session, or they are the whole conversation."""
+
+    is_whole: bool = False
+
+
+Place = Mode | After | Addition
+"""What a request says of where it goes on."""
 
 
 CANCELLED = "This tool call was cancelled by the user."
@@ -49,6 +62,8 @@ class KnownTurn:
     """The agent that answered it."""
     waiting: tuple[str, ...] = ()
     """The client's tool calls that its answer ended with."""
+    standing: tuple[str, ...] = ()
+    """What system messages said that stand for all that follows, in the Responses API."""
     is_followed: bool = False
     """Whether another turn follows it, so that its calls no longer wait; set for paused turns only."""
 
@@ -67,6 +82,8 @@ class Knowledge:
     """What the session's client was seen to send: the whole conversation, or only what is new."""
     stored: int = 0
     """Bytes that its turns have stored."""
+    may_wait: bool = False
+    """Whether calls at the end of the messages may be open, since nobody answers them."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +93,11 @@ class Step:
     after: KnownTurn | None
     messages: Sequence[AnyMessage]
     """The new messages of the request."""
+    asked: Transcript | None = None
+    """The conversation up to and with the request, where that is not the request's own transcript."""
 
 
-def reconcile(known: Knowledge, transcript: Transcript, mode: Mode | After = "auto") -> Step:
+def reconcile(known: Knowledge, transcript: Transcript, mode: Place = "auto") -> Step:
     """Decide where a request's messages, without system ones, go on in the tree, and which of them are new.
 
     Raises:
@@ -86,7 +105,16 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode | After = "au
     """
     messages = transcript.messages
     if isinstance(mode, After):
-        return _append(known, not_repeated(known.newest, transcript) if known.newest else messages)
+        return _follow(known, _not_repeated(known.newest, transcript, mode.known) if known.newest else messages)
+    if isinstance(mode, Addition):
+        waiting = replace(known, may_wait=True)
+        return _found(waiting, transcript, "full") if mode.is_whole else _follow(waiting, messages)
+    return _found(known, transcript, mode)
+
+
+def _found(known: Knowledge, transcript: Transcript, mode: Mode) -> Step:
+    """Find where messages go on that do not say so themselves."""
+    messages = transcript.messages
     if not messages and mode != "append":  # the empty beginning, before the first turn
         return Step(None, ())
     if paused := _paused(known, messages):
@@ -107,24 +135,34 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Mode | After = "au
     return _append(known, messages)
 
 
-def whole_transcript(step: Step, transcript: Transcript, mode: Mode | After) -> Transcript:
+def whole_transcript(step: Step, transcript: Transcript) -> Transcript:
     """Return a request's transcript, with what came before it if the request does not repeat that."""
-    if step.after is None:
-        return transcript
-    if isinstance(mode, After):
-        return Transcript.of(not_repeated(step.after, transcript), step.after.digest)
-    return Transcript.of(transcript.messages, step.after.digest) if _alone(step, transcript.messages) else transcript
+    if step.asked or step.after is None or not _alone(step, transcript.messages):
+        return step.asked or transcript
+    return Transcript.of(transcript.messages, step.after.digest)
 
 
-def not_repeated(turn: KnownTurn, transcript: Transcript) -> Sequence[AnyMessage]:
-    """Return the messages without what they repeat of the conversation up to a turn: all of it, or the turn's answer.
+def _follow(known: Knowledge, new: Sequence[AnyMessage]) -> Step:
+    """Return new messages after the newest turn, first the results that it waits for, wherever they come."""
+    if known.newest is None:
+        return _new_root(known, new)
+    waiting = known.newest.waiting
+    results = [message for message in new if isinstance(message, ToolMessage) and message.tool_call_id in waiting]
+    new = [*results, *(message for message in new if message not in results)]
+    return replace(_append(known, new), asked=Transcript.of(new, known.newest.digest))
 
-    Clients repeat an answer, or only the calls in it, before their results of these calls.
+
+def _not_repeated(turn: KnownTurn, transcript: Transcript, known: Collection[str]) -> Sequence[AnyMessage]:
+    """Return the messages without what they repeat of the conversation up to a turn.
+
+    That may be all of it, messages that are known by their ids, or the turn's answer, which clients repeat before their
+    results of the calls in it.
     """
     messages = transcript.messages
     for beginning in reversed(transcript.beginnings):
         if beginning.digest == turn.digest:
             return messages[beginning.length :]
+    messages = [message for message in messages if message.id not in known]
     answer = list(takewhile(lambda message: isinstance(message, AIMessage) or is_our_result(message), messages))
     called = {call for message in answer if isinstance(message, AIMessage) for call in call_ids(message)}
     is_repeated = called & set(turn.waiting) or (answer and digest_of(answer, turn.asked) == turn.digest)
@@ -188,5 +226,5 @@ def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] 
             closed += [ToolMessage(CANCELLED, tool_call_id=call, status="error") for call in left]
             open_calls = Counter(call_ids(message)) if isinstance(message, AIMessage) else Counter()
         closed.append(message)
-    check_paired(closed, waiting)
+    check_paired(closed, waiting, may_wait=known.may_wait)
     return closed

@@ -16,12 +16,14 @@ ADDED = "added"
 # The columns of a session and its newest turn.
 RECORD = """
 principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
-waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent
+waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent,
+response IS NOT NULL OR id LIKE 'conv!_%' ESCAPE '!' AS is_lasting
 """
 # Sessions that were not used for as long as they are kept.
 IDLE = """
 SELECT principal, id FROM sessions LEFT JOIN turns ON turn = newest WHERE updated_at < :latest AND updated_at <
-CASE WHEN newest IS NULL THEN :latest WHEN number = 1 AND branches <= 1 THEN :one_turn ELSE :more_turns END
+CASE WHEN response IS NOT NULL OR id LIKE 'conv!_%' ESCAPE '!' THEN :more_turns WHEN newest IS NULL THEN :latest
+WHEN number = 1 AND branches <= 1 THEN :one_turn ELSE :more_turns END
 ORDER BY updated_at LIMIT :limit
 """
 
@@ -42,6 +44,8 @@ class SessionRecord:
     waiting: bool
     agent: str
     """The agent that answered last."""
+    is_lasting: bool = False
+    """Whether it is kept for longer than one question and its answer: the Responses API's promise to its clients."""
 
     @property
     def is_single(self) -> bool:
@@ -56,22 +60,17 @@ class AnsweredResponse:
     id: str
     status: str
     created_at: float
-    standing: Sequence[str]
-    """What system messages of its chain have said up to here."""
     input: bytes
     """The items that its request added to the conversation."""
     resource: bytes
 
     @classmethod
-    def of(
-        cls, response_id: str, resource: Mapping[str, Any], added: Sequence[Any], standing: Sequence[str]
-    ) -> "AnsweredResponse":
+    def of(cls, response_id: str, resource: Mapping[str, Any], added: Sequence[Any]) -> "AnsweredResponse":
         """Make one of a response as its client gets it, and of the items that its request added."""
         return cls(
             id=response_id,
             status=resource["status"],
             created_at=resource["created_at"],
-            standing=standing,
             input=encoded(added),
             resource=encoded(resource),
         )
@@ -95,6 +94,7 @@ class AnsweredTurn:
     habit: Habit | None
     response: AnsweredResponse | None
     """The response that told its client of it, in the Responses API."""
+    standing: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,12 @@ class Found:
 def session_record(row: Row) -> SessionRecord:
     """Return the record of a row with the columns of RECORD."""
     columns = {name: row[name] for name in ("created_at", "updated_at", "turns", "branches", "bytes", "agent")}
-    return SessionRecord(session=Session(row["principal"], row["id"]), waiting=bool(row["waiting"]), **columns)
+    return SessionRecord(
+        session=Session(row["principal"], row["id"]),
+        waiting=bool(row["waiting"]),
+        is_lasting=bool(row["is_lasting"]),
+        **columns,
+    )
 
 
 def unknown_session(session: Session) -> NotFound:

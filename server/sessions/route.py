@@ -13,7 +13,7 @@ from server.messages.shapes import Message
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
 from server.sessions.naming import Session
 from server.sessions.records import SessionRecord, unknown_session
-from server.sessions.turn import turn_messages
+from server.sessions.stored_messages import turn_messages
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

@@ -83,11 +83,16 @@ class Run:
         self._raise_failure()
 
     def stop(self, told: ApiError | None = None) -> None:
-        """Cancel the run; its reader is told why. The first reason counts, however often it is asked."""
-        if self._stopped_with is None and not self.task.done():
+        """Cancel the run, unless it is being stored already; its reader is told why. The first reason counts."""
+        if self._stopped_with is None and not self.task.done() and not self._queue.is_complete:
             self._stopped_with = told or run_stopped()
             self._queue.stop(self._stopped_with)
             self._cancel()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was stopped and has not ended yet."""
+        return self._stopped_with is not None and not self.task.done()
 
     async def ended(self) -> None:
         """Wait until the run has ended, in whatever way."""

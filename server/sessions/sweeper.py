@@ -39,7 +39,7 @@ async def sweep(index: SessionIndex, progress: Progress, leases: Leases, setting
                 await index.clean_up()
             if is_right:
                 async with leases.held(SWEEPING, wait=0):
-                    await progress.forget_old(max(one_turn, more_turns))
+                    await progress.forget_old()
                     await delete_a_round(index, leases, one_turn, more_turns)
         except SessionBusy:
             continue  # another process is at it
@@ -80,6 +80,8 @@ async def delete_idle(index: SessionIndex, leases: Leases, one_turn: float, more
 
 def _limit_of(record: SessionRecord, one_turn: float, more_turns: float) -> float:
     """Return the time before which a session must have been used last; one is empty where its deletion was cut off."""
+    if record.is_lasting:
+        return more_turns
     if not record.turns:
         return max(one_turn, more_turns)
     return one_turn if record.is_single else more_turns

@@ -23,8 +23,8 @@ from server.sessions.responses import count_bytes
 # Sessions whose names are read at once.
 AT_ONCE = 500
 SESSION = "thread_id, principal, id, habit, created_at, updated_at, branches, metadata"
-TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response"
-RESPONSE = "id, principal, thread_id, session, status, created_at, standing, input, resource"
+TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing"
+RESPONSE = "id, principal, thread_id, session, status, created_at, input, resource"
 WRITE = "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type"
 
 ENTER_SESSION = f"""
@@ -34,7 +34,7 @@ VALUES (:thread_id, :principal, :id, :habit, :created_at, :updated_at, :branches
 ENTER_TURN = f"""
 INSERT INTO turns ({TURN}) VALUES (
     :thread_id, CAST(:parent AS BIGINT), :branch, :number, :asked, :digest, :waiting, :waits_for, :checkpoint_id,
-    :agent, :response
+    :agent, :response, :standing
 )
 """
 ENTER_RESPONSE = f"INSERT INTO responses ({RESPONSE}) VALUES (:{RESPONSE.replace(', ', ', :')})"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 
@@ -13,17 +13,17 @@ from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import MESSAGES
 from graph.storage.run_saver import Loaded, RunSaver
-from server.errors import ApiError, NotFound, RunCancelled
+from server.errors import ApiError, RunCancelled
 from server.http.foreign_errors import as_api_error
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
-from server.sessions.naming import Session
-from server.sessions.reconcile import After, Habit, Knowledge, KnownTurn, Step, habit_after, reconcile, whole_transcript
+from server.sessions.reconcile import Habit, Step, habit_after, whole_transcript
 from server.sessions.records import AnsweredTurn
 from server.sessions.speech import Speech
+from server.sessions.stored_messages import agent_of, turn_messages
 from server.sessions.transcript import Transcript
-from server.sessions.turn_request import TurnRequest
+from server.sessions.turn_request import TurnRequest, inheriting, standing_after
 from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"
@@ -46,8 +46,7 @@ class Place:
 
     def digest_with(self, speech: Speech, calls: Sequence[str] = ()) -> bytes:
         """Return the digest of the conversation with an answer that says this and calls the client's tools."""
-        made = [ToolCall(name="", args={}, id=call, type="tool_call") for call in calls]
-        return self.transcript.with_answer(AIMessage(speech.text, tool_calls=made))
+        return self.transcript.with_answer(calling(calls, speech.text))
 
 
 class Turn:
@@ -63,7 +62,7 @@ class Turn:
     def __init__(self, request: TurnRequest, assembly: Assembly, index: SessionIndex, limits: SessionLimits) -> None:
         self._request, self._session, self._limits = request, request.session, limits
         self._assembly, self._index = assembly, index
-        self._agent = assembly.agents[request.agent]
+        self._agent = agent_of(assembly, request.agent)
 
     async def run(self, queue: EventQueue) -> None:
         """Run the turn; when it ends, the reader of the queue has taken all events, and the turn is on disk.
@@ -79,13 +78,15 @@ class Turn:
         place = await self._find()
         saver = self._saver_at(place)
         try:
-            await self._agent.run(place.given, self._request.context, queue, after=place.position, saver=saver)
+            context = inheriting(self._request, place.step.after)
+            await self._agent.run(place.given, context, queue, after=place.position, saver=saver)
             await queue.all_taken()
         except asyncio.CancelledError as cancelled:
             await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
         waiting = [event.call_id for event in queue.events if isinstance(event, ClientCall)]
         digest = place.digest_with(Speech.of(queue.events), waiting)
+        queue.complete()
         await to_the_end(self._store(place, saver, queue.events, digest, waiting))
 
     async def add(self) -> None:
@@ -97,7 +98,9 @@ class Turn:
         place = await self._find()
         saver = self._saver_at(place)
         await self._agent.amend(place.position, place.given, saver)
-        await to_the_end(self._store(place, saver, (), place.transcript.digest))
+        before = place.step.after.waiting if place.step.after else ()
+        waiting = unanswered_calls([calling(before), *place.given])
+        await to_the_end(self._store(place, saver, (), place.transcript.digest, waiting))
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
@@ -125,7 +128,7 @@ class Turn:
         return Place(
             step=step,
             given=given,
-            transcript=whole_transcript(step, transcript, self._request.mode),
+            transcript=whole_transcript(step, transcript),
             habit=habit_after(found.known, self._request.messages, step) if is_auto else found.known.habit,
             position=Position(self._session.thread_id, checkpoint_id),
             start=found.start,
@@ -155,6 +158,7 @@ class Turn:
             agent=self._request.agent,
             habit=place.habit,
             response=record(events, place.step.messages, stopped) if record else None,
+            standing=standing_after(self._request, place.step.after),
         )
         await self._index.store(self._session, turn, saver.puts)
 
@@ -200,33 +204,11 @@ class Turn:
         return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
 
 
-async def turn_messages(assembly: Assembly, session: Session, turn: KnownTurn) -> list[AnyMessage]:
-    """Return all messages up to and with a turn.
-
-    Raises:
-        NotFound: the agent that answered it no longer exists.
-    """
-    agent = assembly.agents.get(turn.agent)
-    if agent is None:
-        message = f"The agent {turn.agent!r}, which answered in this session, is not there any more; see AGENTS."
-        raise NotFound(message, code="agent_not_found")
-    return await agent.read(Position(session.thread_id, turn.checkpoint_id))
-
-
 def left_over(cancelled: asyncio.CancelledError) -> list[asyncio.Task[object]]:
     """Return LangGraph's tasks that still end a run whose end was cancelled too: it hands them on in the exception."""
     return [left for left in cancelled.args if isinstance(left, asyncio.Task)]
 
 
-async def after_stored_turn(request: TurnRequest, turn: KnownTurn, assembly: Assembly) -> TurnRequest:
-    """Return a request that is not stored with the conversation up to a stored turn before its messages.
-
-    Raises:
-        ApiError: tool results without their calls, or only some of those that are waited for.
-        NotFound: the agent that answered the turn no longer exists.
-    """
-    try:
-        step = reconcile(Knowledge(newest=turn), Transcript.of(request.messages), After())
-    except UnpairedMessage as error:
-        raise request.refuse(error) from error
-    return replace(request, messages=[*await turn_messages(assembly, request.session, turn), *step.messages])
+def calling(calls: Sequence[str], text: str = "") -> AIMessage:
+    """Return a message that makes calls, of which only the ids matter."""
+    return AIMessage(text, tool_calls=[ToolCall(name="", args={}, id=call, type="tool_call") for call in calls])

@@ -1,7 +1,7 @@
 """A request in native terms: what a turn is asked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_core.messages import AnyMessage
 
@@ -10,7 +10,7 @@ from graph.state import OUR_AGENT, TurnContext
 from server.errors import ApiError
 from server.messages.tool_results import UnpairedMessage
 from server.sessions.naming import Session
-from server.sessions.reconcile import After, Mode
+from server.sessions.reconcile import After, KnownTurn, Place
 from server.sessions.records import AnsweredResponse
 
 Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], ApiError | None], AnsweredResponse]
@@ -24,12 +24,28 @@ class TurnRequest:
     agent: str = OUR_AGENT
     """The agent that is asked."""
     session: Session
-    mode: Mode | After
+    mode: Place
     messages: Sequence[AnyMessage]
     context: TurnContext
     refuse: Callable[[UnpairedMessage], ApiError]
     """Makes the protocol's error for calls and results that do not fit."""
+    standing: Sequence[str] | None = None
+    """What its system messages say, where that stands for all that follows; None where it is for this request alone."""
     quota: int | None
     """Bytes that the principal's sessions may store; None for any number."""
     record: Record | None = None
     """Makes the response that is stored with the turn."""
+
+
+def inheriting(request: TurnRequest, after: KnownTurn | None) -> TurnContext:
+    """Return the context of a turn, with what system messages of its chain have said, if it says what it follows."""
+    if not (after and isinstance(request.mode, After)):
+        return request.context
+    own = request.context.instructions
+    return replace(request.context, instructions=(*(text for text in after.standing if text not in own), *own))
+
+
+def standing_after(request: TurnRequest, after: KnownTurn | None) -> Sequence[str]:
+    """Return what stands for all that follows a turn: each text once, though clients send theirs again."""
+    before = after.standing if after and (request.standing is None or isinstance(request.mode, After)) else ()
+    return list(dict.fromkeys([*before, *(request.standing or ())]))

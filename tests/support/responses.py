@@ -73,6 +73,11 @@ def user(text: str) -> Json:
     return {"type": "message", "role": "user", "content": text}
 
 
+def reference(item: Json) -> Json:
+    """Return a reference to an item."""
+    return {"type": "item_reference", "id": item["id"]}
+
+
 def output(call_id: str, text: object) -> Json:
     """Return the result of a call."""
     return {"type": "function_call_output", "call_id": call_id, "output": text}

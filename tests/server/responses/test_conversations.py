@@ -117,17 +117,27 @@ def test_system_messages_of_a_conversation_stand(server: AgentServer, upstream: 
     assert texts(upstream) == ["one", "You said: one", "two", "You said: two", "three"]
 
 
-def test_calls_and_outputs_are_added_and_taken_out_together(server: AgentServer, upstream: Upstream) -> None:
-    made = call(server, "POST", "", items=[user("paint")]).json()
-    made_call = {"type": "function_call", "call_id": "c", "name": "ask_user", "arguments": "{}"}
-    alone = call(server, "POST", f"/{made['id']}/items", items=[made_call])
-    assert (alone.status_code, alone.json()["error"]["param"]) == (400, "items")
-    pair = [made_call, {"type": "function_call_output", "call_id": "c", "output": "Blue."}]
-    assert call(server, "POST", f"/{made['id']}/items", items=pair).status_code == 200
-    create(server, input="now", conversation=made["id"])
+def test_calls_and_outputs_may_be_added_one_by_one(server: AgentServer, upstream: Upstream) -> None:
+    """As the sessions of openai-agents do, where a tool waits for approval."""
+    name = call(server, "POST", "", items=[user("paint")]).json()["id"]
+    made = {"type": "function_call", "call_id": "c", "name": "ask_user", "arguments": "{}"}
+    found = {"type": "function_call_output", "call_id": "c", "output": "Blue."}
+    for item in (made, found):
+        assert call(server, "POST", f"/{name}/items", items=[item]).status_code == 200
+    assert call(server, "POST", f"/{name}/items", items=[found]).status_code == 400, "without a call"
+    create(server, input="now", conversation=name)
     assert [message["role"] for message in upstream.last["messages"][1:]] == ["user", "assistant", "tool", "user"]
-    output = call(server, "GET", f"/{made['id']}/items?order=asc").json()["data"][2]
-    assert call(server, "DELETE", f"/{made['id']}/items/{output['id']}").status_code == 400
+
+
+def test_a_call_and_its_output_are_taken_out_together(server: AgentServer) -> None:
+    made = {"type": "function_call", "call_id": "c", "name": "ask_user", "arguments": "{}"}
+    found = {"type": "function_call_output", "call_id": "c", "output": "Blue."}
+    for which, left in ((1, ["message"]), (2, ["message", "function_call"])):
+        name = call(server, "POST", "", items=[user("paint"), made, found]).json()["id"]
+        listed = call(server, "GET", f"/{name}/items?order=asc").json()["data"]
+        assert call(server, "DELETE", f"/{name}/items/{listed[which]['id']}").status_code == 200
+        now = call(server, "GET", f"/{name}/items?order=asc").json()["data"]
+        assert [item["type"] for item in now] == left
 
 
 def test_calls_of_the_server_s_tools_are_added_with_their_results(server: AgentServer, upstream: Upstream) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
 from server.responses.messages import Input
-from server.responses.output import MAX_PIECE, Output, output_of
+from server.responses.output import MAX_PIECE, Output
 from server.responses.request import ResponseRequest
 from server.responses.resource import Resource
 from tests.support.upstream import Json
@@ -48,31 +48,29 @@ def model_messages(draw: st.DrawFn, name: str) -> list[RunEvent]:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[list[RunEvent], bool]:
-    """The events of a run, and whether it was cut short."""
+def runs(draw: st.DrawFn) -> list[RunEvent]:
+    """The events of a run, which may have been cut short."""
     count = draw(st.integers(0, 3))
     events = [event for index in range(count) for event in draw(model_messages(f"m{index}"))]
-    is_cut = draw(st.booleans())
-    return (events[: draw(st.integers(0, len(events)))], True) if is_cut else (events, False)
+    return events[: draw(st.integers(0, len(events)))] if draw(st.booleans()) else events
 
 
-def streamed(resource: Resource, events: Sequence[RunEvent], *, is_cut: bool) -> tuple[list[Json], Output]:
+def streamed(resource: Resource, events: Sequence[RunEvent]) -> tuple[list[Json], Output]:
     """The events of the stream, with numbers and the two that begin it, but for the last one."""
     output = Output(resource.id)
     told: list[Json] = [
         {"type": kind, "response": resource.begun()} for kind in ("response.created", "response.in_progress")
     ]
     told += [event for run_event in events for event in output.of(run_event)]
-    told += output.end() if is_cut else ()
+    told += output.end()
     numbers = count()
     return [{**event, "sequence_number": next(numbers)} for event in told], output
 
 
 @given(runs())
-def test_any_run_is_a_stream_that_clients_take(run: tuple[list[RunEvent], bool]) -> None:
-    events, is_cut = run
-    resource = Resource("resp_1", ResponseRequest(model="m"), Input(), ())
-    told, output = streamed(resource, events, is_cut=is_cut)
+def test_any_run_is_a_stream_that_clients_take(events: list[RunEvent]) -> None:
+    resource = Resource("resp_1", ResponseRequest(model="m"), Input())
+    told, output = streamed(resource, events)
     told.append(
         {
             "type": "response.completed",
@@ -93,16 +91,14 @@ def test_any_run_is_a_stream_that_clients_take(run: tuple[list[RunEvent], bool])
 
 
 @given(runs())
-def test_the_output_made_again_is_the_same(run: tuple[list[RunEvent], bool]) -> None:
-    events, is_cut = run
-    _, output = streamed(Resource("resp_1", ResponseRequest(model="m"), Input(), ()), events, is_cut=is_cut)
-    assert output_of("resp_1", events, is_cut=is_cut).items == output.items
+def test_the_output_made_again_is_the_same(events: list[RunEvent]) -> None:
+    _, output = streamed(Resource("resp_1", ResponseRequest(model="m"), Input()), events)
+    assert Output("resp_1").after(events).items == output.items
 
 
 @given(runs())
-def test_nothing_that_was_said_is_lost(run: tuple[list[RunEvent], bool]) -> None:
-    events, is_cut = run
-    output = output_of("resp_1", events, is_cut=is_cut)
+def test_nothing_that_was_said_is_lost(events: list[RunEvent]) -> None:
+    output = Output("resp_1").after(events)
     said = [part for item in output.items for part in item.get("content") or item.get("summary") or ()]
     for kind, name in ((Text, "text"), (Refusal, "refusal")):
         whole = "".join(part.get(name, "") for part in said if part["type"] in ("output_text", "refusal"))
@@ -121,7 +117,7 @@ def test_a_piece_fits_into_a_frame() -> None:
 
 def test_thoughts_that_come_late_do_not_cut_a_message_in_two() -> None:
     events: list[RunEvent] = [Text("m", "a"), Reasoning("m", "hm"), Text("m", "b"), MessageEnded("m", "stop", None)]
-    items = output_of("resp_1", events, is_cut=False).items
+    items = Output("resp_1").after(events).items
     assert [item["type"] for item in items] == ["message", "reasoning"]
     assert items[0]["content"][0]["text"] == "ab"
 
@@ -135,7 +131,7 @@ def test_r27_text_before_calls_is_commentary() -> None:
         Text("n", "It is cold."),
         MessageEnded("n", "stop", None),
     ]
-    first, call, last = output_of("resp_1", events, is_cut=False).items
+    first, call, last = Output("resp_1").after(events).items
     assert (first["phase"], last["phase"]) == ("commentary", "final_answer")
     assert call == {
         "id": "mcp_1_o1",

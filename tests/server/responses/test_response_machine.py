@@ -23,7 +23,7 @@ from tests.server.sessions.test_session_machine import (
     transcript,
 )
 from tests.support.agent_server import MODEL
-from tests.support.responses import ASK, event_of, output, user
+from tests.support.responses import ASK, event_of, output, reference, user
 from tests.support.upstream import Answer, Call, Json, Upstream
 
 Way = Literal["id", "id and items", "references", "items", "bare items"]
@@ -219,10 +219,6 @@ class Responses(RuleBasedStateMachine):
         assert transcript(shown) == transcript(said)
         calls = [call for message in shown for call in message.get("tool_calls") or ()]
         assert [call["function"]["name"] for call in calls].count("get_weather") == found
-
-
-def reference(item: Json) -> Json:
-    return {"type": "item_reference", "id": item["id"]}
 
 
 def bare(item: Json) -> Json:

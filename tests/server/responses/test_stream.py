@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.support.agent_server import MODEL, AgentServer
-from tests.support.responses import ASK, create, events_of, get, post
+from tests.support.responses import ASK, create, events_of, get, post, reference, user
 from tests.support.upstream import Answer, Call, Json, Upstream
 
 WEATHER = Answer(["Let me look."], calls=[Call("get_weather", '{"city": "Seoul"}')])
@@ -114,7 +114,11 @@ def test_r38_a_failure_in_the_middle_is_a_response_that_failed(server: AgentServ
     assert failed["response"]["error"]["code"] == "server_error"
     assert "ended in the middle" in failed["response"]["error"]["message"]
     assert failed["response"]["output"][0]["status"] == "incomplete"
-    assert get(server, failed["response"]["id"]).status_code == 404, "a turn that failed leaves nothing"
+    stored = get(server, failed["response"]["id"]).json()
+    assert (stored["status"], stored["output"]) == ("failed", failed["response"]["output"])
+    again = create(server, input=[user("hello"), reference(stored["output"][0]), user("and?")])
+    assert again["status"] == "completed"
+    assert [message["content"] for message in upstream.last["messages"][1:]] == ["hello", "Half an ", "and?"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

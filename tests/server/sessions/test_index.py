@@ -13,10 +13,10 @@ from langgraph.checkpoint.base import empty_checkpoint
 from graph.storage.database import DatabaseFailed
 from graph.storage.run_saver import PutCheckpoint, PutWrites
 from graph.storage.saver import ThreadSaver
-from server.errors import NotFound
+from server.errors import InvalidRequest, NotFound
 from server.sessions.index import SessionIndex
 from server.sessions.naming import Session
-from server.sessions.reconcile import Habit, Knowledge, KnownTurn, Step
+from server.sessions.reconcile import Addition, After, Habit, Knowledge, KnownTurn, Step
 from server.sessions.records import AnsweredTurn, Found
 from server.sessions.transcript import Transcript, digest_of
 from tests.support.databases import opened
@@ -71,6 +71,7 @@ async def enter(
         agent=agent,
         habit=habit,
         response=None,
+        standing=(),
     )
     await index.sessions.store(session, turn, [PutCheckpoint(config, checkpoint, {"source": "loop", "step": 0}, {})])
     newest = await index.sessions.end_of_branch(session, None)
@@ -101,6 +102,7 @@ async def test_a_turn_is_stored_with_what_its_run_put_or_not_at_all(index: Index
         agent="a",
         habit=None,
         response=None,
+        standing=(),
     )
     broken = replace(turn, asked=object())  # type: ignore[arg-type]
     with pytest.raises((sqlite3.Error, DatabaseFailed)):
@@ -228,3 +230,14 @@ async def test_a_session_of_one_turn_is_idle_sooner(index: Index) -> None:
     assert {*await index.sessions.idle_since(now, now, limit=10)} == {MINA, OTHER}
     assert len(await index.sessions.idle_since(now, now, limit=1)) == 1
     assert await index.sessions.idle_since(0, 0, limit=10) == []
+
+
+async def test_nothing_follows_a_session_that_is_not_there(index: Index) -> None:
+    """Since it was deleted while the request waited for it."""
+    transcript = Transcript.of([HumanMessage("go on")])
+    with pytest.raises(InvalidRequest) as raised:
+        await index.sessions.find(MINA, transcript, After("resp_1"), "chat-agent", index.saver)
+    assert raised.value.code == "previous_response_not_found"
+    for place in (After(), Addition()):
+        with pytest.raises(NotFound):
+            await index.sessions.find(MINA, transcript, place, "chat-agent", index.saver)

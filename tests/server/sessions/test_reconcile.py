@@ -235,7 +235,7 @@ def test_what_is_known_and_what_is_new_make_up_the_messages(
     step = reconcile(known, Transcript.of(messages), "full")
     before = step.after.digest if step.after else digest_of([])
     assert digest_of(step.messages, before) == digest_of(messages)
-    assert whole_transcript(step, Transcript.of(messages), "full").digest == digest_of(messages)
+    assert whole_transcript(step, Transcript.of(messages)).digest == digest_of(messages)
 
 
 @given(st.lists(conversations().filter(bool), min_size=1, max_size=5), texts, st.data())

@@ -54,6 +54,25 @@ async def test_a_run_that_is_stopped_before_its_first_step_tells_its_reader() ->
                 await anext(run.events())
 
 
+async def test_a_run_that_is_being_stored_cannot_be_stopped() -> None:
+    """Its reader would be told that it was, though it is kept as complete."""
+
+    async def storing(queue: EventQueue) -> None:
+        queue.tell(HELLO)
+        await queue.all_taken()
+        queue.complete()
+        is_storing.set()
+        await may_end.wait()
+
+    is_storing, may_end = asyncio.Event(), asyncio.Event()
+    async with aclosing(owner().start(SESSION, storing)) as run:
+        reading = asyncio.create_task(all_of(run))
+        await is_storing.wait()
+        run.stop(RunCancelled())
+        may_end.set()
+        assert await reading == [HELLO]
+
+
 async def test_a11_a_stream_does_not_wait_for_ever_for_a_run_that_is_slow_to_begin() -> None:
     async def slow(queue: EventQueue) -> None:
         await begin.wait()

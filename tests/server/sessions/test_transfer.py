@@ -59,6 +59,7 @@ async def store(sessions: SessionIndex) -> None:
         agent="mine",
         habit="full",
         response=None,
+        standing=(),
     )
     await sessions.store(MINA, turn, [put, *writes])
 

@@ -54,7 +54,7 @@ def build_agent(
         context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None if the caller gave none
         messages = state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
-        left = None if context.max_tool_calls is None else context.max_tool_calls - calls_run(messages)
+        left = None if context.max_tool_calls is None else max(context.max_tool_calls - calls_run(messages), 0)
         rounds = 0 if left == 0 else max_tool_rounds
         offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=rounds)
         answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))

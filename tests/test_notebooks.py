@@ -113,6 +113,20 @@ def test_the_evaluation_tells_candidates_apart(folder: Path, environment: Enviro
     assert shown["plot"] == "image/png"
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_responses_fork_call_tools_and_go_on_in_the_background(folder: Path, environment: Environment) -> None:
+    shown = outputs(executed(folder / "notebooks/05_responses.ipynb", environment))
+    assert "Mina" in shown["fork"].splitlines()[1]
+    assert 'bundled get_weather {"city": "Seoul"} completed' in shown["tool-call"]
+    assert "5.3 °C" in shown["tool-call"]
+    assert "'response.mcp_call.completed'" in shown["stream"]
+    began, numbers, *_ = shown["background"].splitlines()
+    assert (began, numbers) == ("in_progress", "[2, 3, 4] response.completed")
+    assert "Nabi" in shown["conversation"]
+    assert shown["conversation"].endswith("True\n")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
 def test_without_a_server_the_first_cell_says_what_to_start(path: Path, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -167,7 +181,7 @@ def test_one_command_opens_them_with_their_kernel(tmp_path: Path, monkeypatch: p
     assert begun.status_code == 201
 
 
-def test_all_four_are_there() -> None:
-    names = ["01_agent", "02_sessions", "03_openai_client", "04_evaluate"]
+def test_all_five_are_there() -> None:
+    names = ["01_agent", "02_sessions", "03_openai_client", "04_evaluate", "05_responses"]
     assert [path.stem for path in NOTEBOOKS] == names
     assert all(f"notebooks/{name}.ipynb" in (ROOT / "README.md").read_text() for name in names)

@@ -6,11 +6,11 @@ Source: Open Responses, `CompactResource`.
 import time
 from base64 import b64encode
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from langchain_core.messages.ai import UsageMetadata, add_usage
-from pydantic import Discriminator, StrictStr, Tag
+from pydantic import StrictStr
 from starlette.responses import Response
 
 from graph.events import MessageEnded, Text
@@ -19,11 +19,11 @@ from graph.summary import summarize
 from server.errors import may_fail
 from server.http.identity import state_of
 from server.http.json_body import JsonRoute, encoded
-from server.messages.shapes import Lenient, text_or_parts
+from server.messages.shapes import Lenient
 from server.models import ModelsDep
 from server.responses.background import BackgroundDep
 from server.responses.ids import item_id, new_response_id
-from server.responses.items import Item
+from server.responses.items import TextOrItems
 from server.responses.messages import load_items, unpaired
 from server.responses.place import find_place
 from server.responses.request import ResponseRequest
@@ -43,12 +43,7 @@ class CompactRequest(Lenient):
 
     model: StrictStr
     """One of `/v1/models`; it makes the summary."""
-    input: (
-        Annotated[
-            Annotated[StrictStr, Tag("as text")] | Annotated[list[Item], Tag("as parts")], Discriminator(text_or_parts)
-        ]
-        | None
-    ) = None
+    input: TextOrItems | None = None
     """A user's message, or items."""
     previous_response_id: StrictStr | None = None
     """The response at the end of the chain; it is not changed."""

@@ -168,3 +168,7 @@ Item = Annotated[
     | Annotated[OtherItem, Tag("as an other")],
     Discriminator(_tag),
 ]
+
+TextOrItems = Annotated[
+    Annotated[StrictStr, Tag("as text")] | Annotated[list[Item], Tag("as parts")], Discriminator(text_or_parts)
+]

@@ -19,9 +19,9 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from server.http.identity import ID
-from server.messages.shapes import Lenient, text_or_parts
+from server.messages.shapes import Lenient
 from server.messages.values import INTEGRAL, MAX_INTEGER, MaxTokens, Metadata, Temperature, ToolName, TopP
-from server.responses.items import Item
+from server.responses.items import TextOrItems
 from server.responses.parameters import PARAMETERS
 from server.responses.tools import AllowedToolNames, FunctionTool, Tool, ToolByName, ToolChoice
 
@@ -81,13 +81,7 @@ class ResponseRequest(Lenient):
 
     model: StrictStr
     """One of `/v1/models`."""
-    input: (
-        Annotated[
-            Annotated[StrictStr, Tag("as text")] | Annotated[list[Item], Tag("as parts")],
-            Discriminator(text_or_parts),
-        ]
-        | None
-    ) = None
+    input: TextOrItems | None = None
     """A user's message, or items: the whole conversation, or what is new in it."""
     instructions: StrictStr | None = None
     """For this response alone; layered after the agent's own prompt."""

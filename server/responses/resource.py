@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AnyMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from graph.events import RunEvent
+from graph.events import RunEvent, joined
 from server.errors import ApiError, RunCancelled
 from server.responses.messages import Input
 from server.responses.output import Output
@@ -95,7 +95,7 @@ class Resource:
             new: the messages that the turn adds.
             stopped: why the run was stopped, if it was.
         """
-        output = self.output().after(events)
+        output = self.output().after(list(joined(events)))
         return self.stored(self.failed(output, stopped) if stopped else self.ended(output), self.given.of(new))
 
     def stored(self, resource: Json, added: Sequence[Json] = ()) -> AnsweredResponse:

@@ -93,7 +93,7 @@ class ConversationDeleted(Shape):
     deleted: bool = True
 
 
-@router.post("", responses=may_fail(400, 401, 413, 415, 429, 503))
+@router.post("", responses=may_fail(400, 401, 404, 413, 415, 429, 503))
 async def create_conversation(
     request: Request, sessions: SessionsDep, body: NewConversation | None = None
 ) -> ConversationObject:

@@ -60,7 +60,15 @@ class Input:
 
     def known(self, ids: Collection[str]) -> Collection[str]:
         """Return the ids of the messages that were made of items with these ids alone."""
-        return {message for message, items in self.items.items() if items and all(item["id"] in ids for item in items)}
+        known = {name for name, items in self.items.items() if items and all(item["id"] in ids for item in items)}
+        called = {
+            call
+            for message in self.messages
+            if isinstance(message, AIMessage) and message.id in known
+            for call in call_ids(message)
+        }
+        results = (message for message in self.messages if isinstance(message, ToolMessage) and is_our_result(message))
+        return known | {str(result.id) for result in results if result.tool_call_id in called}
 
     def items_of_all(self) -> list[Json]:
         """Return all items."""

@@ -92,7 +92,13 @@ def test_the_graph_is_drawn_and_what_can_be_set_is_described(studio: Studio, ups
     schemas = cast(Json, studio.client.assistants.get_schemas(assistant["assistant_id"]))
     titles = {name: schemas[f"{name}_schema"]["title"] for name in ("input", "output", "config", "context")}
     assert titles == {"input": "Thread", "output": "Thread", "config": "Turn", "context": "Turn"}
-    assert set(schemas["context_schema"]["properties"]) == {"instructions", "client_tools", "tool_choice", "parameters"}
+    assert set(schemas["context_schema"]["properties"]) == {
+        "instructions",
+        "client_tools",
+        "tool_choice",
+        "max_tool_calls",
+        "parameters",
+    }
     for name in ("input", "output", "state", "config", "context"):
         for field, described in schemas[f"{name}_schema"]["properties"].items():
             assert described["title"], (name, field)

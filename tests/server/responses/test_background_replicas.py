@@ -1,9 +1,13 @@
 """Responses that another process makes in the background: followed, streamed and cancelled from here."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
+import pytest
 
 from tests.server.responses.test_background import begin, cancel, ended, replayed
 from tests.server.sessions.test_replicas import Pair, both
+from tests.support.databases import change, select
 from tests.support.responses import create, get, refused, text_of
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
@@ -44,3 +48,23 @@ def test_a_response_is_cancelled_from_another_process(both: Pair, upstream: Upst
     until(lambda: upstream.streaming == 0, within=2.0)
     assert get(both.first, begun["id"]).json() == answer.json()
     assert refused(both.first, previous_response_id=begun["id"])[0] == 400
+
+
+def test_a_response_that_was_given_up_stays_failed(
+    both: Pair, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a process could not reach its database for a minute."""
+    upstream.script(Answer(["Once ", "upon ", "a time"], pause=1.5))
+    begun = begin(both.first)
+    until(lambda: upstream.streaming == 1, within=5.0)
+
+    def is_given_up() -> bool:
+        change(both.database, "UPDATE responses SET beat = beat - 61 WHERE ended_at IS NULL")
+        with ThreadPoolExecutor(8) as pool:
+            told = {*pool.map(lambda _: get(both.second, begun["id"]).json()["status"], range(8))}
+        return told == {"failed"}
+
+    until(is_given_up, within=3.0)  # the process that is at it may beat in between
+    until(lambda: upstream.closed_early == 1 or "given up" in caplog.text, within=10.0)
+    assert get(both.first, begun["id"]).json()["status"] == "failed"
+    assert select(both.database, "SELECT count(*) FROM turns") == [(0,)]

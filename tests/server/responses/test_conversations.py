@@ -13,8 +13,13 @@ from tests.support.agent_server import CERTIFICATES, MODEL, AgentServer, ClosedW
 from tests.support.responses import ASK, create, get, refused, text_of, user
 from tests.support.upstream import Answer, Call, Json, Upstream
 
-pytestmark = pytest.mark.usefixtures("every_database")
-ON_SQLITE = pytest.mark.parametrize("every_database", ["sqlite"], indirect=True)
+# What differs between the kinds of databases is tried in test_chains.py and test_background.py with each change.
+pytestmark = [
+    pytest.mark.usefixtures("every_database"),
+    pytest.mark.parametrize(
+        "every_database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)], indirect=True
+    ),
+]
 
 
 @pytest.fixture
@@ -185,7 +190,6 @@ def test_what_was_added_is_no_response(server: AgentServer) -> None:
         ("DELETE", "/unknown/items/msg_1", {}),
     ],
 )
-@ON_SQLITE
 def test_an_unknown_conversation_is_a_404(server: AgentServer, method: str, path: str, body: Json) -> None:
     answer = call(server, method, path, **body)
     assert answer.status_code == 404
@@ -200,14 +204,12 @@ def test_an_unknown_conversation_is_a_404(server: AgentServer, method: str, path
         ({"items": [{"role": "user", "content": [{"type": "video"}]}]}, "items[0].content[0].type"),
     ],
 )
-@ON_SQLITE
 def test_what_a_conversation_cannot_begin_with(server: AgentServer, body: Json, param: str) -> None:
     answer = call(server, "POST", "", **body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert httpx.get(f"{server.url}/v1/sessions").json()["data"] == []
 
 
-@ON_SQLITE
 def test_another_principal_s_conversation_is_unknown(upstream_url: str) -> None:
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, api_keys="one,two") as server:
         mine, theirs = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
@@ -219,7 +221,6 @@ def test_another_principal_s_conversation_is_unknown(upstream_url: str) -> None:
         assert httpx.delete(f"{url}/{made['id']}", headers=theirs).status_code == 404
 
 
-@ON_SQLITE
 @given(steps=st.lists(st.tuples(st.sampled_from(["add", "answer", "take out"]), st.integers(0, 20)), max_size=6))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_items_are_what_the_model_is_shown(

@@ -14,8 +14,13 @@ from tests.support.responses import ASK, create, events_of, get, output, post, r
 from tests.support.upstream import Answer, Call, Json, Upstream
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.usefixtures("every_database")
-ON_SQLITE = pytest.mark.parametrize("every_database", ["sqlite"], indirect=True)
+# What differs between the kinds of databases is tried in test_chains.py and test_background.py with each change.
+pytestmark = [
+    pytest.mark.usefixtures("every_database"),
+    pytest.mark.parametrize(
+        "every_database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)], indirect=True
+    ),
+]
 
 
 def texts(upstream: Upstream) -> list[str]:
@@ -51,7 +56,6 @@ def test_what_failed_in_the_background_is_counted_once(server: AgentServer, upst
     assert stored() == before
 
 
-@ON_SQLITE
 def test_a_key_at_its_quota_begins_nothing(upstream_url: str) -> None:
     key = {"Authorization": "Bearer one"}
     Path("keys.toml").write_text('[mina]\nkey = "one"\nstored_bytes = 3000\n')
@@ -66,28 +70,6 @@ def test_a_key_at_its_quota_begins_nothing(upstream_url: str) -> None:
 def test_events_that_nobody_can_ask_for_are_not_kept(server: AgentServer, every_database: str) -> None:
     ended(server, begin(server))
     until(lambda: select(every_database, "SELECT count(*) FROM response_events") == [(0,)], within=5.0)
-
-
-@pytest.mark.parametrize("every_database", ["postgresql"], indirect=True)
-def test_a_response_that_was_given_up_stays_failed(
-    server: AgentServer, upstream: Upstream, upstream_url: str, every_database: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As where a process could not reach its database for a minute."""
-    upstream.script(Answer(["Once ", "upon ", "a time"], pause=1.5))
-    with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False) as other:
-        begun = begin(server, stream=False)
-        until(lambda: upstream.streaming == 1, within=5.0)
-
-        def is_given_up() -> bool:
-            change(every_database, "UPDATE responses SET beat = beat - 61 WHERE ended_at IS NULL")
-            with ThreadPoolExecutor(8) as pool:
-                told = {*pool.map(lambda _: get(other, begun["id"]).json()["status"], range(8))}
-            return told == {"failed"}
-
-        until(is_given_up, within=3.0)  # the process that is at it may beat in between
-        until(lambda: upstream.closed_early == 1 or "given up" in caplog.text, within=10.0)
-        assert get(server, begun["id"]).json()["status"] == "failed"
-    assert select(every_database, "SELECT count(*) FROM turns") == [(0,)]
 
 
 def test_a_follower_is_told_that_the_session_was_deleted(server: AgentServer, upstream: Upstream) -> None:
@@ -156,6 +138,20 @@ def test_r13_items_are_merged_by_their_ids(server: AgentServer, upstream: Upstre
     assert len({item["id"] for item in listed}) == len(listed) == 5
 
 
+def test_r13_a_call_of_the_server_s_tool_goes_with_its_result(weather_server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(calls=[Call("get_weather", '{"city": "Seoul"}')]), Answer(["5 °C."]))
+    first = create(weather_server, input="weather?")
+    repeated = [*first["output"][:1], user("and now?")]
+    create(weather_server, input=repeated, previous_response_id=first["id"])
+    assert [message["role"] for message in upstream.last["messages"][1:]] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+
+
 def test_ids_that_clients_made_up_are_replaced(server: AgentServer) -> None:
     same = [{**user(text), "id": "m1"} for text in ("a", "b", "c")]
     name = conversation(server, items=same)
@@ -189,7 +185,6 @@ def test_the_input_of_a_response_is_known_while_it_runs(server: AgentServer, ups
     assert [item["content"][0]["text"] for item in get(server, path).json()["data"]] == ["hello"]
 
 
-@ON_SQLITE
 def test_what_a_tool_said_when_it_failed_is_known_again(weather_server: AgentServer, upstream: Upstream) -> None:
     upstream.script(Answer(calls=[Call("get_weather", '{"city": "Nowhere"}')]), Answer(["Sorry."]))
     first = create(weather_server, input="weather?")
@@ -204,7 +199,6 @@ def test_what_a_tool_said_when_it_failed_is_known_again(weather_server: AgentSer
     assert [item for item in items_of(weather_server, name) if item["type"] == "mcp_call"] == [failed]
 
 
-@ON_SQLITE
 def test_reasoning_can_be_sent_back_where_nothing_is_stored(server: AgentServer, upstream: Upstream) -> None:
     upstream.script(Answer(["Yes."], reasoning=["hm"]))
     response = create(server, store=False, include=["reasoning.encrypted_content"])
@@ -213,7 +207,6 @@ def test_reasoning_can_be_sent_back_where_nothing_is_stored(server: AgentServer,
     assert texts(upstream) == ["x", "Yes.", "y"]
 
 
-@ON_SQLITE
 def test_what_was_stopped_just_now_is_there(server: AgentServer, upstream: Upstream) -> None:
     for _ in range(5):
         upstream.script(Answer(["Once ", "upon"], hold=True))
@@ -241,7 +234,6 @@ def test_a_question_that_is_repeated_before_its_results_does_not_hide_them(
     assert texts(upstream) == ["paint", None, "Blue.", "paint"]
 
 
-@ON_SQLITE
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
@@ -258,30 +250,25 @@ def test_what_is_meant_for_chat_completions_is_named(server: AgentServer, fields
     assert words in error["message"]
 
 
-@ON_SQLITE
 def test_what_is_not_known_is_not_told_back(server: AgentServer) -> None:
     assert create(server, frequency_penalty="abc", presence_penalty=[1])["frequency_penalty"] == 0.0
 
 
-@ON_SQLITE
 def test_a_conversation_that_is_too_long_is_an_input_that_is(server: AgentServer, upstream: Upstream) -> None:
     upstream.script(Answer(status=400, error="This model's maximum context length is 4096 tokens."))
     assert refused(server) == (400, "input", "context_length_exceeded")
 
 
-@ON_SQLITE
 def test_what_is_not_kept_is_not_said_to_be(server: AgentServer) -> None:
     title = create(server, input="### Task:\nTitle?", headers={"X-OpenWebUI-Chat-Id": "c"}, background=True)
     assert (title["store"], title["background"], title["status"]) == (False, False, "completed")
 
 
-@ON_SQLITE
 def test_outputs_of_calls_that_are_left_out_are_left_out(server: AgentServer, upstream: Upstream) -> None:
     create(server, input=[{"type": "local_shell_call", "call_id": "c", "action": {}}, output("c", "x"), user("go on")])
     assert texts(upstream) == ["go on"]
 
 
-@ON_SQLITE
 def test_references_may_be_added_to_a_conversation(server: AgentServer, upstream: Upstream) -> None:
     first = create(server, input="one")
     name = conversation(server, items=[user("one"), reference(first["output"][0])])
@@ -292,7 +279,6 @@ def test_references_may_be_added_to_a_conversation(server: AgentServer, upstream
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "items[0].id")
 
 
-@ON_SQLITE
 def test_responses_are_kept_for_as_long_as_long_sessions(upstream_url: str) -> None:
     times = {"session_ttl_single": 1.0, "session_ttl": 3600.0}
     with agent_server(ollama_base_url=upstream_url, use_mcp_tools=False, **times) as server:

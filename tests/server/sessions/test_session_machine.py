@@ -101,6 +101,7 @@ class World:
         self.stack.close()
         server = self.stack.enter_context(agent_server(**self.options))
         self.client = self.stack.enter_context(httpx.Client(base_url=server.url, timeout=30))
+        until(lambda: self.client.get("/ready").json()["status"] == "ready", within=30.0)  # with the server's tools
 
 
 @dataclass

@@ -1,40 +1,39 @@
-"""The agent as a graph: a model node and a tool node, one `Send` for each tool call, a bound on tool rounds."""
+"""The agent as a graph: a model node, a node that asks a person, and a tool node with a `Send` for each tool call."""
 
-import asyncio
-import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar, cast
-from uuid import uuid4
+from typing import Any, cast
 
-from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langchain_core.messages.ai import add_usage
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send
+from langgraph.types import Send, interrupt
 
-from graph.event_queue import queue_of_run
-from graph.events import ToolProgress
-from graph.history import all_calls, calls_run, client_calls, our_calls, paired, tool_rounds, with_client_calls
+from graph.approval import APPROVALS, Approval, decided, load_decisions, question, waiting, waiting_calls
+from graph.history import (
+    all_calls,
+    calls_run,
+    client_calls,
+    our_calls,
+    paired,
+    results_after,
+    tool_rounds,
+    with_client_calls,
+)
 from graph.model.client import ChatModel
-from graph.model.images import has_tool_images
 from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import OUR_AGENT, AgentState, TurnContext, tool_names
-from tools.mcp.progress import progress_listener
-from tools.tasks import end_tasks, to_the_end
-
-log = logging.getLogger(__name__)
+from graph.tool_run import ToolRun, approved_result
+from tools.tasks import cancellable
 
 MAX_TOOL_ROUNDS = 8
 # Tool calls of one answer that run at the same time; the others wait.
 CALLS_AT_ONCE = 16
-CANCEL_AGAIN = 0.2
-
-Result = TypeVar("Result")
 
 AgentGraph = CompiledStateGraph[AgentState, TurnContext, AgentState, AgentState]
 
@@ -46,8 +45,18 @@ def build_agent(
     checkpointer: BaseCheckpointSaver[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
     max_tool_rounds: int = MAX_TOOL_ROUNDS,
+    approval: Approval | None = None,
 ) -> AgentGraph:
-    """Compile the graph. `tools` is read anew in every step, so a live sequence may change between them."""
+    """Compile the graph.
+
+    Args:
+        model: answers, or calls tools.
+        tools: read anew in every step, so that a live sequence may change between them.
+        checkpointer: keeps the threads; None keeps nothing.
+        prompt: what the model is told before every conversation.
+        max_tool_rounds: messages with tool calls in a turn, after which the model must answer.
+        approval: which tools wait for a person; None for none.
+    """
 
     async def call_model(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AIMessage]]:
         """Ask the model for its next message; in the last round it gets no tools and must answer."""
@@ -60,21 +69,35 @@ def build_agent(
         answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         named = tool_names(context.callable_tools)
-        return {"messages": [with_client_calls(answer, named, at_most=at_once, ours_at_most=left)]}
+        message = with_client_calls(answer, named, at_most=at_once, ours_at_most=left)
+        if approval and thread_of(runtime) and (ids := approval.awaited(message, ours(tools, context))):
+            noted = {**message.additional_kwargs, APPROVALS: ids}
+            message = message.model_copy(update={"additional_kwargs": noted})
+        return {"messages": [message]}
 
-    async def call_tool(
-        call: ToolCall | InvalidToolCall, *, runtime: Runtime[TurnContext]
-    ) -> dict[str, list[ToolMessage]]:
+    async def ask(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AnyMessage]]:
+        """Wait for a person to decide about calls, unless that is what the turn begins with."""
+        message = waiting(state["messages"])
+        assert message is not None
+        context = runtime.context or TurnContext()  # type: ignore[truthy-bool]
+        decisions = context.decided_about(message)
+        if decisions is None:
+            decisions = load_decisions(interrupt(question(message)), waiting_calls(message))
+        return {"messages": [*decided(message, decisions)]}
+
+    async def call_tool(run: ToolRun, *, runtime: Runtime[TurnContext]) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
         offered_ours = ours(tools, runtime.context or TurnContext())  # type: ignore[truthy-bool]
-        return {"messages": [await cancellable(tool_result(call, offered_ours))]}
+        return {"messages": [await cancellable(approved_result(run, offered_ours, approval, thread_of(runtime)))]}
 
     graph = StateGraph(AgentState, context_schema=TurnContext)
     graph.add_node("model", call_model)
-    # Its input is one call, not the state; a declared input schema would become channels of the state.
+    graph.add_node("approval", ask)
+    # Its input is one call, not the state.
     graph.add_node("tools", cast(Any, call_tool))
-    graph.add_edge(START, "model")
-    graph.add_conditional_edges("model", after_model, ["tools", END])
+    graph.add_conditional_edges(START, first_step, ["model", "approval"])
+    graph.add_conditional_edges("model", after_model, ["approval", "tools", END])
+    graph.add_conditional_edges("approval", after_approval, ["tools", "model", END])
     graph.add_conditional_edges("tools", after_tools, ["model", END])
     compiled = graph.compile(checkpointer=checkpointer, name=OUR_AGENT)
     return compiled.with_config({"max_concurrency": CALLS_AT_ONCE})
@@ -99,62 +122,52 @@ async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Off
     return answer.model_copy(update={"usage_metadata": usage})
 
 
+async def first_step(state: AgentState, runtime: Runtime[TurnContext]) -> str:
+    """Begin with the model, or with the calls that a person has decided about."""
+    message = waiting(state["messages"])
+    context = runtime.context or TurnContext()  # type: ignore[truthy-bool]
+    return "approval" if message and context.decided_about(message) is not None else "model"
+
+
 async def after_model(state: AgentState) -> list[Send] | str:
-    """Send each call of our tools to the tool node on its own; without any the turn ends, or waits for the client."""
+    """Send each call of our tools to the tool node on its own, after a person has approved those that need it.
+
+    Without any the turn ends, or waits for the client.
+    """
     last = state["messages"][-1] if state["messages"] else None
     if not isinstance(last, AIMessage):
         return END
-    return [Send("tools", call) for call in our_calls(last)] or END
+    return "approval" if waiting_calls(last) else runs_of(last, ()) or END
+
+
+async def after_approval(state: AgentState) -> list[Send] | str:
+    """Send the calls of our tools that were not refused to the tool node; without any the model goes on."""
+    called = waiting(state["messages"])
+    assert called is not None
+    return runs_of(called, results_after(called, state["messages"])) or after_results(called, state["messages"])
 
 
 async def after_tools(state: AgentState) -> str:
-    """Go back to the model, unless it also called the client's tools: then the client's results come first."""
+    """Go on after the results of the last calls."""
     called = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
-    return END if client_calls(called) else "model"
+    return after_results(called, state["messages"])
 
 
-async def tool_result(call: ToolCall | InvalidToolCall, tools: Sequence[BaseTool]) -> ToolMessage:
-    """Run a tool call and return its result; a failure is a result too, in words that the model can relay."""
-    name = call["name"] or ""
-    tool = next((tool for tool in tools if tool.name == name), None)
-    if call["type"] == "invalid_tool_call":
-        return _result(call, "The arguments of this tool call are not valid JSON.", "error")
-    if tool is None:
-        return _result(call, f"There is no tool called {name!r}.", "error")
-    queue = queue_of_run.get()
-    hears = progress_listener.set(lambda said: queue.tell(ToolProgress(call["id"] or "", said)) if queue else None)
-    try:
-        message = await tool.ainvoke(call)
-    except ToolException as failure:
-        return _result(call, str(failure), "error")
-    except (Exception, asyncio.CancelledError):
-        # A tool's transport may cancel this task from within; only a cancellation of the run counts on it.
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise
-        log.exception("Tool %r failed.", name)
-        return _result(call, f"The tool {name!r} failed.", "error")
-    finally:
-        progress_listener.reset(hears)
-    content = message.content if has_tool_images([message]) else str(message.text)
-    return _result(call, content, message.status)
+def after_results(called: AIMessage, messages: Sequence[AnyMessage]) -> str:
+    """Go back to the model, unless it also called the client's tools: then the client's results come first."""
+    return END if client_calls(called) - results_after(called, messages) else "model"
 
 
-async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await the work of a node; when the node is cancelled, cancel the work until it ends.
-
-    LangGraph cancels a node once. If that cancellation is lost, the model goes on although nobody reads its answer.
-    """
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await to_the_end(end_tasks({task}, again=CANCEL_AGAIN))
-        if task.done() and not task.cancelled() and (error := task.exception()):
-            log.warning("A step failed while it was stopped: %s", error)
-        raise
+def runs_of(called: AIMessage, done: Collection[str]) -> list[Send]:
+    """Return what the tool node does for a message of the model: its calls of our tools that have no result."""
+    approved = {call["id"] for call in waiting_calls(called)}
+    return [
+        Send("tools", (call, called.id if call["id"] in approved else None))
+        for call in our_calls(called)
+        if call["id"] not in done
+    ]
 
 
-def _result(
-    call: ToolCall | InvalidToolCall, content: str | list[str | dict[Any, Any]], status: Literal["success", "error"]
-) -> ToolMessage:
-    return ToolMessage(content, tool_call_id=call["id"] or "", name=call["name"], status=status, id=str(uuid4()))
+def thread_of(runtime: Runtime[TurnContext]) -> str | None:
+    """Return the thread of a run, or None if it is not kept."""
+    return runtime.execution_info.thread_id if runtime.execution_info else None

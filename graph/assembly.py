@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from graph.agent import build_agent
+from graph.approval import Approval
 from graph.brought import AgentsError, load_factory
 from graph.model.client import ChatModel, open_model
 from graph.offline.process import EmbeddedModel
@@ -15,6 +16,7 @@ from graph.offline.settings import UNSTARTED, answered_by
 from graph.run import Agent
 from graph.settings import AgentSettings
 from graph.state import OUR_AGENT
+from graph.storage.approved_calls import ApprovedCalls
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
 from tools.mcp.config import bundled_server, http_server, load_servers
@@ -47,7 +49,12 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
         open_model(settings) as model,
     ):
         build = partial(
-            build_agent, model, toolbox, prompt=settings.system_prompt, max_tool_rounds=settings.max_tool_rounds
+            build_agent,
+            model,
+            toolbox,
+            prompt=settings.system_prompt,
+            max_tool_rounds=settings.max_tool_rounds,
+            approval=Approval(settings.approve_tools, ApprovedCalls(checkpointer.database)),
         )
         agents = {OUR_AGENT: Agent(OUR_AGENT, build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
         for factory in map(load_factory, settings.agents):

@@ -1,6 +1,6 @@
 """What a run yields, in the order in which it happens: frozen values that every protocol reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
@@ -57,6 +57,18 @@ class ClientCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """The agent waits for a person to approve a call of one of its own tools: the turn ends."""
+
+    asked_as: str
+    """The id under which the person is asked."""
+    name: str
+    arguments: Mapping[str, Any]
+    server: str
+    """The MCP server whose tool it is; of another tool, the agent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolStarted:
     """The agent begins to run a tool of its own: from here on the run may have effects."""
 
@@ -65,6 +77,8 @@ class ToolStarted:
     arguments: Any
     server: str
     """The MCP server whose tool it is; of another tool, the agent."""
+    asked_as: str | None = None
+    """The id under which a person was asked before, where that is not the call's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +104,9 @@ class ToolEnded:
         return len(self.output.encode())
 
 
-RunEvent = Text | Refusal | Reasoning | MessageEnded | ClientCall | ToolStarted | ToolProgress | ToolEnded
+RunEvent = (
+    Text | Refusal | Reasoning | MessageEnded | ClientCall | ApprovalRequested | ToolStarted | ToolProgress | ToolEnded
+)
 
 
 def joined(events: Sequence[RunEvent]) -> Iterator[RunEvent]:

@@ -1,7 +1,7 @@
 """What the model is shown of a thread. Pure."""
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, KeysView, Sequence
 from itertools import takewhile
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, InvalidToolCall, ToolCall, ToolMessage
@@ -69,15 +69,21 @@ def with_client_calls(
     )
 
 
-def client_calls(message: AIMessage) -> Collection[str]:
+def client_calls(message: AIMessage) -> KeysView[str]:
     """Return the ids of the calls that the message's client runs."""
-    return dict.fromkeys(message.additional_kwargs.get(CLIENT_CALLS, ()))  # a dict: ordered, and quick to search
+    return dict.fromkeys(message.additional_kwargs.get(CLIENT_CALLS, ())).keys()  # ordered, and quick to search
 
 
 def our_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
     """Return the calls of a message that the agent runs itself."""
     clients = client_calls(message)
     return [call for call in all_calls(message) if call["id"] not in clients]
+
+
+def results_after(message: AnyMessage, messages: Sequence[AnyMessage]) -> Collection[str]:
+    """Return the ids of the calls that have results after a message."""
+    after = takewhile(lambda later: later is not message, reversed(messages))
+    return {result.tool_call_id for result in after if isinstance(result, ToolMessage)}
 
 
 def unanswered(call_id: str) -> ToolMessage:

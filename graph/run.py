@@ -22,9 +22,10 @@ from langgraph.constants import START
 from langgraph.types import Overwrite, StreamMode
 
 from graph.agent import AgentGraph
+from graph.approval import AwaitedCall, waiting_calls
 from graph.event_queue import EventQueue, queue_of_run
 from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
-from graph.history import all_calls, client_calls
+from graph.history import all_calls, client_calls, our_calls
 from graph.model.answer import REASONING, REFUSAL
 from graph.model.calls import dump_arguments
 from graph.model.listener import listener_of_run
@@ -90,15 +91,19 @@ class Agent:
         *,
         after: Position | None = None,
         saver: RunSaver | None = None,
-    ) -> None:
+    ) -> Sequence[AwaitedCall]:
         """Run the graph on the messages and tell the queue its events; `saver` gets what it writes `after` a position.
 
         Our model tells the queue itself what it says. Of graphs that people bring, LangGraph's stream is read.
+
+        Returns:
+            The calls that a person must approve before the run can go on, if it waits for that.
         """
         await self.toolbox.settled()
         queue_of_run.set(queue)
         listener_of_run.set(queue if self.is_ours else None)
         names = tool_names(context.client_tools)
+        awaited: Sequence[AwaitedCall] = ()
         streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
         with doing(begin("invoke_agent", self.name, {"gen_ai.agent.name": self.name})):
             async with aclosing(self._stream({"messages": list(messages)}, context, after, saver)) as steps:
@@ -109,11 +114,36 @@ class Agent:
                             queue.tell_all(said(chunk))
                         case "messages", (message, _):
                             streamed.setdefault(message.id, False)
+                        case "updates", {"approval": {"messages": [called, *refused]}}:
+                            queue.tell_all(self._approved(called, refused, context))
+                        case "updates", {"__interrupt__": [asked, *_]} if self.is_ours:
+                            awaited = [self._awaited(asked_call) for asked_call in asked.value["action_requests"]]
                         case "updates", written:
                             for message in written_messages(written):
                                 if self.is_ours or is_own(message, streamed):
                                     is_said = self.is_ours or streamed.pop(message.id)
                                     queue.tell_all(ended(message, names, is_said=is_said, label=self.server_of))
+        return awaited
+
+    def _approved(
+        self, called: AIMessage, refused: Sequence[ToolMessage], context: TurnContext
+    ) -> Iterator[ToolStarted]:
+        """Yield the calls of a message that are run after a person has decided about some of them."""
+        done = {result.tool_call_id for result in refused}
+        for call in our_calls(called):
+            if call["id"] not in done:
+                decision = (context.decided_about(called) or {}).get(call["id"] or "")
+                name, asked_as = call["name"] or "", decision.asked_as if decision else None
+                yield ToolStarted(call["id"] or "", name, call["args"], self.server_of(name), asked_as)
+
+    def _awaited(self, asked: Mapping[str, Any]) -> AwaitedCall:
+        return AwaitedCall(
+            message_id=asked["message_id"],
+            call_id=asked["id"],
+            name=asked["name"],
+            arguments=asked["args"],
+            server=self.server_of(asked["name"]),
+        )
 
     def server_of(self, tool: str) -> str:
         """Return the MCP server of a tool, or the agent's name for a tool of its own."""
@@ -176,18 +206,21 @@ def ended(
                 yield from said(message)
             calls = list(calls_of(message, client_tools, label))
             finish_reason = message.response_metadata.get("finish_reason")
-            yield MessageEnded(message.id, finish_reason, message.usage_metadata, has_calls=bool(calls))
+            yield MessageEnded(message.id, finish_reason, message.usage_metadata, has_calls=bool(all_calls(message)))
             yield from calls
 
 
 def calls_of(message: AIMessage, client_tools: Collection[str], label: Callable[[str], str]) -> Iterator[RunEvent]:
-    """Yield the calls of a model message; our graph notes which are the client's, others are told by name."""
+    """Yield the calls of a model message; our graph notes which are the client's, others are told by name.
+
+    While some wait for a person, none of ours is run.
+    """
     clients = client_calls(message)
     for call in all_calls(message):
         call_id, name = call["id"] or "", call["name"] or ""
         if call_id in clients or name in client_tools:
             yield ClientCall(call_id, name, dump_arguments(call))
-        else:
+        elif not waiting_calls(message):
             yield ToolStarted(call_id, name, call["args"], label(name))
 
 

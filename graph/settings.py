@@ -34,6 +34,11 @@ class AgentSettings(ModelSettings):
         60, gt=0, description="Seconds that one tool call may take, or be silent if it reports progress"
     )
     mcp_start_timeout: float = Field(60, gt=0, description="Seconds that an MCP server may take to start")
+    approve_tools: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        (),
+        description="Comma-separated tools that a person must approve, * included, beside those that their MCP server "
+        "calls destructive; one with ! before it need not be",
+    )
     agents: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Comma-separated functions that return graphs of your own, as module:function; each is a model",

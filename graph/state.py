@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph.message import add_messages
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
+
+from graph.approval import Decision, Decisions
 
 # The name of the agent that is ours, beside those of AGENTS.
 OUR_AGENT = "chat-agent"
@@ -59,8 +61,17 @@ class TurnContext:
     """Which of the client's tools the model may or must call, in OpenAI's form."""
     max_tool_calls: int | None = None
     """How many calls of the agent's own tools may be run in the turn; None for any number."""
+    decisions: Annotated[
+        Decisions | None,
+        Field(title="Decisions", description="What a person decided about the calls that the thread waits with."),
+    ] = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model request that the client set, in OpenAI's names (`model`, `temperature`, `stop`, …)."""
+
+    def decided_about(self, message: AIMessage) -> Mapping[str, Decision] | None:
+        """Return what a person decided about the calls of a message, by their ids; None if nobody did."""
+        is_decided = self.decisions and self.decisions.message_id == message.id
+        return self.decisions.calls if self.decisions and is_decided else None
 
     @property
     def answer_format(self) -> Mapping[str, Any] | None:

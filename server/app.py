@@ -44,6 +44,7 @@ from server.responses.compact import router as compact
 from server.responses.conversations import router as conversations
 from server.responses.document import describe_responses
 from server.responses.route import router as responses
+from server.sessions.approve import router as approve
 from server.sessions.conversations import Conversations
 from server.sessions.dependencies import Sessions
 from server.sessions.index import open_index
@@ -68,6 +69,7 @@ PROTOCOLS = (
     Protocol(conversations),
     Protocol(models),
     Protocol(sessions),
+    Protocol(approve),
     Protocol(health),
 )
 
@@ -143,6 +145,7 @@ async def lifespan(app: FastAPI, *, settings: ServerSettings, agents: OpenAgents
             limits,
             Responses(assembly.checkpointer),
             Conversations(assembly.checkpointer.database),
+            settings.approve_by_text,
         )
         app.state.models = Models(
             settings.ollama_model,

@@ -93,6 +93,10 @@ class ServerSettings(AgentSettings):
         description="Collector of OpenTelemetry for traces and metrics (e.g., http://localhost:4318); the SDK's other "
         "OTEL_ variables count too",
     )
+    approve_by_text: bool = Field(
+        False,
+        description="Whether a user's yes may approve a tool call, in clients that can only show the question as text",
+    )
     session_max_bytes: int = Field(
         100_000_000, ge=1, description="Bytes that the turns of a session may have stored; a new one must be begun then"
     )

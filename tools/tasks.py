@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 
 # Seconds between cancellations of a task that does not end, and until it is left alone.
 CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
+# The first where a model goes on meanwhile.
+SOON = 0.2
 
 
 async def end_tasks(tasks: AbstractSet[asyncio.Task[Any]], *, again: float = CANCEL_AGAIN) -> None:
@@ -53,6 +55,21 @@ async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
     if is_cancelled:
         raise asyncio.CancelledError
     return result
+
+
+async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work; when the caller is cancelled, cancel the work until it ends.
+
+    LangGraph cancels a node once. If that cancellation is lost, the model goes on although nobody reads its answer.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await to_the_end(end_tasks({task}, again=SOON))
+        if task.done() and not task.cancelled() and (error := task.exception()):
+            log.warning("A step failed while it was stopped: %s", error)
+        raise
 
 
 async def is_set(event: asyncio.Event, seconds: float) -> bool:

@@ -159,3 +159,8 @@ class Database(ABC):
             with self._timing:
                 count, seconds = self.times[kind]
                 self.times[kind] = count + 1, seconds + time.monotonic() - began
+
+
+def storable(name: str) -> str:
+    """Return a name of others, such as a call's id, as a column can hold it: PostgreSQL's texts have no NUL."""
+    return name.replace("\x00", "\\0")

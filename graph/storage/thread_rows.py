@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graph.storage import approved_calls
 from graph.storage.database import Database, Row
 
 KEY = "thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id"
@@ -35,7 +36,7 @@ class ThreadTables:
     @property
     def names(self) -> Sequence[str]:
         """The names of all tables."""
-        return ["checkpoints", *filter(None, [self.blobs]), self.writes]
+        return ["checkpoints", *filter(None, [self.blobs]), self.writes, approved_calls.NAME]
 
 
 class StillNeeded(ValueError):
@@ -72,8 +73,9 @@ def keep_latest(db: Database, tables: ThreadTables, thread_id: str) -> None:
 
 
 def copy_thread(db: Database, tables: ThreadTables, source: str, target: str) -> None:
-    """Copy all checkpoints and writes of a thread to another one."""
+    """Copy all checkpoints and writes of a thread to another one, and which of its calls were approved."""
     copied = {
+        approved_calls.NAME: (approved_calls.COLUMNS,) * 2,
         "checkpoints": (f"{CHECKPOINT_COLUMNS}, metadata", f"{CHECKPOINT_COLUMNS}, {tables.metadata_in}"),
         tables.writes: (f"checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, {tables.value}",) * 2,
     }

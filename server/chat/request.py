@@ -23,6 +23,7 @@ from server.chat.parameters import PARAMETERS
 from server.http.identity import ID
 from server.messages.shapes import Lenient, Message, text_or_parts
 from server.messages.values import INTEGRAL, MAX_INTEGER, MaxTokens, Metadata, Penalty, Temperature, ToolName, TopP
+from server.sessions.approval import APPROVE_TOOL
 
 # Declared only to be refused; not part of the documented API.
 Refused = SkipJsonSchema[Any]
@@ -182,7 +183,13 @@ class ChatRequest(Lenient):
 
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
         """Return the tools that the client runs itself, as it described them."""
-        return [tool.model_dump(exclude_unset=True) for tool in self.tools or ()]
+        tools = [tool for tool in self.tools or () if tool.function.name != APPROVE_TOOL]
+        return [tool.model_dump(exclude_unset=True) for tool in tools]
+
+    @property
+    def can_approve(self) -> bool:
+        """Whether its client brings the tool that stands for a question to its user."""
+        return any(tool.function.name == APPROVE_TOOL for tool in self.tools or ())
 
     def chosen_names(self) -> Collection[str]:
         """Return the names of the tools that `tool_choice` names."""

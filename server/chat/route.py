@@ -17,6 +17,7 @@ from server.http.identity import SessionName, state_of
 from server.http.json_body import JsonRoute
 from server.messages.convert import instructions, load_messages, unpaired
 from server.models import ModelsDep
+from server.sessions.approval import form_of
 from server.sessions.dependencies import SessionsDep, claim_session
 from server.sessions.naming import is_side_task, is_temporary, named_in_body, session_mode
 from server.sessions.reply import run_response
@@ -56,6 +57,7 @@ async def create_chat_completion(
         ),
         refuse=partial(unpaired, messages),
         quota=state.quota,
+        ask=sessions.asking(form_of(request.headers, has_tool=body.can_approve, otherwise="text"), session),
     )
     is_kept = is_stored(body, messages, name)
     runs = [sessions.start(turn)] if is_kept else sessions.start_unstored(turn, body.n or 1)

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -41,6 +41,7 @@ def talk(*, url: str, key: str | None, model: str | None, session: str | None, q
         with Server.at(url, key) as server:
             conversation = Conversation(server, model or server.first_model(), session)
             if question is None:
+                conversation.can_approve = True
                 _converse(conversation, terminal)
             else:
                 terminal.show(conversation.ask(question))
@@ -71,11 +72,26 @@ def _converse(conversation: "Conversation", terminal: Terminal) -> None:
 def _answer(conversation: "Conversation", question: str, terminal: Terminal) -> None:
     try:
         terminal.show(conversation.ask(question))
+        while conversation.awaited:
+            terminal.show(conversation.decide([terminal.confirm(str(call)) for call in conversation.awaited]))
     except ChatError as error:
         terminal.complain(str(error))
     except KeyboardInterrupt:
         terminal.end_line()
         terminal.remark("Stopped; what was said until then is kept.")
+
+
+@dataclass
+class AwaitedCall:
+    """A call of a tool that waits for the person at the terminal; `about` is JSON as text, with its name."""
+
+    id: str
+    about: str
+
+    def __str__(self) -> str:
+        """Return the question."""
+        about = json.loads(self.about)
+        return f"Run {about['tool']} {json.dumps(about['arguments'], ensure_ascii=False)}?"
 
 
 @dataclass
@@ -86,6 +102,10 @@ class Conversation:
     model: str
     session: str | None
     """The session's id; the server's first answer names it, unless it was given."""
+    can_approve: bool = False
+    """Whether a person can be asked."""
+    awaited: list[AwaitedCall] = field(default_factory=list)
+    """The calls that the last answer waits with."""
 
     def ask(self, question: str) -> Iterator[Piece]:
         """Ask, and yield the answer's pieces as they come.
@@ -95,20 +115,48 @@ class Conversation:
         """
         if not question.strip():
             raise ChatError("There is no question.")
+        return self._answered([{"role": "user", "content": question}])
+
+    def decide(self, approved: Sequence[bool]) -> Iterator[Piece]:
+        """Answer for each call that waits whether it is run, and yield the pieces of what comes of it.
+
+        Raises:
+            ChatError: there is no answer, or only part of one.
+        """
+        decisions = zip(self.awaited, approved, strict=True)
+        return self._answered(
+            [
+                {"role": "tool", "tool_call_id": call.id, "content": json.dumps({"approved": run})}
+                for call, run in decisions
+            ]
+        )
+
+    def _answered(self, messages: Sequence[Mapping[str, str]]) -> Iterator[Piece]:
+        self.awaited = []
         body = {
             "model": self.model,
-            "messages": [{"role": "user", "content": question}],
+            "messages": messages,
             "stream": True,
             "stream_options": {"include_tool_events": True},
         }
         # The session remembers the rest; only this message is new.
         headers = {"X-Session-Mode": "append"} | ({"X-Session-ID": self.session} if self.session else {})
+        headers |= {"X-Tool-Approval": "call"} if self.can_approve else {}
         with self.server.answers("POST", "/v1/chat/completions", json=body, headers=headers) as response:
             self.session = response.headers.get("X-Session-ID", self.session)
             for chunk in events(response.iter_bytes()):
                 if "error" in chunk:
                     raise ChatError(str(chunk["error"]["message"]))
+                self._note_calls(chunk)
                 yield from pieces(chunk)
+
+    def _note_calls(self, chunk: Mapping[str, Any]) -> None:
+        """Note what a chunk tells of calls that wait; their arguments may come in several."""
+        for choice in chunk["choices"]:
+            for call in choice["delta"].get("tool_calls", ()):
+                if "id" in call:
+                    self.awaited.append(AwaitedCall(call["id"], ""))
+                self.awaited[-1].about += call["function"]["arguments"]
 
 
 class Server:

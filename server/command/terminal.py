@@ -74,6 +74,16 @@ class Terminal:
             if line:
                 yield line
 
+    def confirm(self, question: str) -> bool:
+        """Ask a question to which only yes is yes; Ctrl-C and Ctrl-D are no."""
+        from prompt_toolkit import prompt
+
+        try:
+            answer = prompt(f"{CONTROLS.sub('', question)} [y/N] ", reserve_space_for_menu=0)
+        except (EOFError, KeyboardInterrupt):
+            return False
+        return answer.strip().casefold() in ("y", "yes", "예", "네")
+
     def show(self, pieces: Iterable[Text | Reasoning | Tool]) -> None:
         """Show an answer, piece by piece as it comes."""
         self._last = None

@@ -105,13 +105,15 @@ async def run_conversation(request: Request) -> AsyncGenerator[str]:
     """
     sessions: Sessions = request.app.state.sessions
     asked = asked_in(request)
+    session = claim_session(request, asked.name.id if asked.name else state_of(request.scope).session_id)
     turn = TurnRequest(
-        session=claim_session(request, asked.name.id if asked.name else state_of(request.scope).session_id),
+        session=session,
         mode=session_mode(request.headers, asked.name),
         messages=[message for message in asked.messages if not isinstance(message, SystemMessage)],
         context=TurnContext(instructions=instructions(asked.messages)),
         refuse=partial(unpaired, asked.messages),
         quota=state_of(request.scope).quota,
+        ask=sessions.asking("text", session),
     )
     asked.run = run = sessions.start(turn)
     speech = Speech()

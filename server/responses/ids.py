@@ -16,9 +16,11 @@ PREFIXES = {
     "custom_tool_call": "ctc",
     "custom_tool_call_output": "ctco",
     "mcp_call": "mcp",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
     "compaction": "cmp",
 }
-ITEM_ID = re.compile(rf"(?:{'|'.join(PREFIXES.values())})_(?P<response>[0-9a-f]{{32}})_[io][0-9]{{1,6}}")
+ITEM_ID = re.compile(rf"(?:{'|'.join(PREFIXES.values())})_(?P<response>[0-9a-f]{{32}})_[ioa][0-9]{{1,6}}")
 
 
 def new_response_id() -> str:
@@ -26,8 +28,8 @@ def new_response_id() -> str:
     return f"resp_{uuid4().hex}"
 
 
-def item_id(response_id: str, kind: str, place: int, side: Literal["i", "o"]) -> str:
-    """Return the id of an item: of this kind, at this place in the input or the output of its response."""
+def item_id(response_id: str, kind: str, place: int, side: Literal["i", "o", "a"]) -> str:
+    """Return the id of an item: of this kind, at this place in the input, output or approvals of its response."""
     return f"{PREFIXES[kind]}_{response_id.removeprefix('resp_')}_{side}{place}"
 
 

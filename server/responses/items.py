@@ -5,7 +5,7 @@ Source: OpenAI's published OpenAPI document, `InputItem`; Open Responses, `ItemP
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, StrictStr, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, StrictBool, StrictStr, Tag, WithJsonSchema
 
 from server.messages.shapes import Lenient, text_or_parts
 
@@ -111,6 +111,31 @@ class McpCallItem(Lenient):
     id: StrictStr | None = None
 
 
+class ApprovalRequestItem(Lenient):
+    """A call of one of the server's tools that waited for a person."""
+
+    type: Literal["mcp_approval_request"]
+    id: StrictStr
+    server_label: StrictStr = ""
+    """The MCP server."""
+    name: StrictStr
+    arguments: StrictStr = ""
+    """JSON as text."""
+
+
+class ApprovalResponseItem(Lenient):
+    """What a person decided about such a call."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: StrictStr
+    """The item that asked."""
+    approve: StrictBool
+    """Whether the call is run."""
+    reason: StrictStr | None = None
+    """Why not; the model is told."""
+    id: StrictStr | None = None
+
+
 class CompactionItem(Lenient):
     """A summary that this server made of a conversation; what was before it is not known any more."""
 
@@ -141,6 +166,8 @@ TAGS = {
     "function_call_output": "as an output",
     "custom_tool_call_output": "as an output",
     "mcp_call": "as a mcp call",
+    "mcp_approval_request": "as an approval request",
+    "mcp_approval_response": "as an approval response",
     "compaction": "as a compaction",
     "item_reference": "as a reference",
 }
@@ -163,6 +190,8 @@ Item = Annotated[
     | Annotated[CustomCallItem, Tag("as a custom call")]
     | Annotated[OutputItem, Tag("as an output")]
     | Annotated[McpCallItem, Tag("as a mcp call")]
+    | Annotated[ApprovalRequestItem, Tag("as an approval request")]
+    | Annotated[ApprovalResponseItem, Tag("as an approval response")]
     | Annotated[CompactionItem, Tag("as a compaction")]
     | Annotated[ReferenceItem, Tag("as a reference")]
     | Annotated[OtherItem, Tag("as an other")],

@@ -15,10 +15,12 @@ from graph.model.calls import load_call
 from graph.summary import SUMMARY
 from server.errors import InvalidRequest
 from server.messages.convert import load_message
-from server.messages.shapes import ContentPart, File, ImageUrl, InputAudio, Message
+from server.messages.shapes import Message
 from server.messages.tool_results import UnpairedMessage
 from server.responses.ids import item_id
 from server.responses.items import (
+    ApprovalRequestItem,
+    ApprovalResponseItem,
     CompactionItem,
     CustomCallItem,
     FunctionCallItem,
@@ -27,10 +29,10 @@ from server.responses.items import (
     MessageItem,
     OtherItem,
     OutputItem,
-    Part,
     ReferenceItem,
 )
 from server.responses.listed import dump_item
+from server.responses.parts import load_content
 from server.sessions.speech import MESSAGE_SEPARATOR
 
 log = logging.getLogger(__name__)
@@ -140,14 +142,16 @@ def unpaired(error: UnpairedMessage, param: str = "input") -> InvalidRequest:
 def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
     match item:
         case MessageItem():
-            message = Message(role=item.role, content=_content(item.content, f"{param}.content"))
+            message = Message(role=item.role, content=load_content(item.content, f"{param}.content"))
             return [load_message(message, param, new_id)]
         case FunctionCallItem():
             return [_calling(item.name, item.arguments, item.call_id, new_id)]
         case CustomCallItem():
             return [_calling(item.name, json.dumps({"input": item.input}), item.call_id, new_id)]
         case OutputItem():
-            message = Message(role="tool", tool_call_id=item.call_id, content=_content(item.output, f"{param}.output"))
+            message = Message(
+                role="tool", tool_call_id=item.call_id, content=load_content(item.output, f"{param}.output")
+            )
             return [load_message(message, param, new_id)]
         case McpCallItem():
             # It has a name, by which results of the server's tools are told from the client's.
@@ -155,6 +159,11 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
             output = item.output if item.output is not None else _failure(item) or NO_RESULT
             result = ToolMessage(output, tool_call_id=call_id, name=item.name, id=f"{new_id}-result")
             return [_calling(item.name, item.arguments, call_id, new_id), result]
+        case ApprovalRequestItem():
+            return [_calling(item.name, item.arguments, item.id, new_id)]
+        case ApprovalResponseItem():
+            answer = json.dumps({"approved": item.approve, "reason": item.reason})
+            return [ToolMessage(answer, tool_call_id=item.approval_request_id, id=new_id)]
         case CompactionItem():
             return [HumanMessage(SUMMARY + _summary(item, param), id=new_id)]
         case OtherItem() if item.type not in LEFT_OUT_SILENTLY:
@@ -211,37 +220,3 @@ def _joined(first: AnyMessage, second: AIMessage) -> AIMessage:
         invalid_tool_calls=[*first.invalid_tool_calls, *second.invalid_tool_calls],
         id=first.id,
     )
-
-
-def _content(content: str | Sequence[Part], param: str) -> str | list[ContentPart]:
-    if isinstance(content, str):
-        return content
-    if len(content) > 1 and all(part.type == "output_text" for part in content):
-        return MESSAGE_SEPARATOR.join(part.text or "" for part in content)
-    return [_part(part, f"{param}[{index}]") for index, part in enumerate(content)]
-
-
-def _part(part: Part, param: str) -> ContentPart:
-    """Return a part in the form of chat completions; what is wrong with that is found when it is loaded."""
-    match part.type:
-        case "input_text" | "output_text" | "text":
-            return ContentPart(type="text", text=part.text)
-        case "refusal":
-            return ContentPart(type="refusal", refusal=part.refusal)
-        case "input_image" if part.image_url:
-            return ContentPart(type="image_url", image_url=ImageUrl(url=part.image_url, detail=part.detail))
-        case "input_file" if not part.file_url:
-            file = File(filename=part.filename, file_data=part.file_data, file_id=part.file_id)
-            return ContentPart(type="file", file=file)
-        case "input_audio" if part.input_audio:
-            audio = InputAudio(data=part.input_audio.data, format=part.input_audio.format)
-            return ContentPart(type="input_audio", input_audio=audio)
-        case "input_image":
-            message = f"Invalid '{param}': this server has no files. Send the image in 'image_url', as a data URL."
-            raise InvalidRequest(message, param=f"{param}.image_url", code="missing_required_parameter")
-        case "input_file":
-            message = f"Invalid '{param}.file_url': this server fetches no files. Send the file in 'file_data'."
-            raise InvalidRequest(message, param=f"{param}.file_url", code="unsupported_parameter")
-    known = "'input_text', 'output_text', 'refusal', 'input_image', 'input_file' and 'input_audio'"
-    message = f"Invalid value: '{part.type[:100]}'. Supported values are: {known}."
-    raise InvalidRequest(message, param=f"{param}.type", code="invalid_value")

@@ -7,18 +7,25 @@ what its client was sent.
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
+from graph.events import (
+    ApprovalRequested,
+    ClientCall,
+    MessageEnded,
+    Reasoning,
+    Refusal,
+    RunEvent,
+    Text,
+    ToolEnded,
+    ToolStarted,
+)
 from server.responses.ids import item_id
+from server.responses.spoken import MAX_PIECE, Kept, Said, Spoken, Thought
 
 Json = dict[str, Any]
-Kept = Literal["completed", "incomplete"]
-
-# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
-MAX_PIECE = 10_000
 REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -37,7 +44,7 @@ class Output:
         self.incomplete_reason: str | None = None
         """Why the answer ends before its end, in OpenAI's words."""
         self._response_id = response_id
-        self._open: _Spoken | None = None
+        self._open: Spoken | None = None
         self._late: list[str] = []  # thoughts that came when the message had begun
         self._calls: dict[str, int] = {}  # calls of the server's tools that run, and the places of their items
 
@@ -58,6 +65,8 @@ class Output:
                 yield from self._close(kept, "commentary" if event.has_calls else "final_answer")
             case ClientCall():
                 yield from self._client_call(event)
+            case ApprovalRequested():
+                yield from self._approval_requested(event)
             case ToolStarted():
                 yield from self._tool_started(event)
             case ToolEnded():
@@ -81,20 +90,20 @@ class Output:
         self._calls.clear()
 
     def _says(self, kind: str, message_id: str | None, text: str) -> Iterator[Json]:
-        if not (isinstance(self._open, _Message) and self._open.message_id == message_id):
+        if not (isinstance(self._open, Said) and self._open.message_id == message_id):
             yield from self._close("completed", "commentary")
             item = {"type": "message", "status": "in_progress", "role": "assistant", "content": []}
-            self._open = _Message(self._place("message", item), message_id)
+            self._open = Said(self._place("message", item), message_id)
             yield self._added()
         yield from self._about(self._open.place, self._open.say(kind, text))
 
     def _thinks(self, message_id: str | None, text: str) -> Iterator[Json]:
-        if isinstance(self._open, _Message) and self._open.message_id == message_id:
+        if isinstance(self._open, Said) and self._open.message_id == message_id:
             self._late.append(text)
             return
-        if not (isinstance(self._open, _Thought) and self._open.message_id == message_id):
+        if not (isinstance(self._open, Thought) and self._open.message_id == message_id):
             yield from self._close("completed", "commentary")
-            self._open = _Thought(self._place("reasoning", {"type": "reasoning", "summary": []}), message_id)
+            self._open = Thought(self._place("reasoning", {"type": "reasoning", "summary": []}), message_id)
             yield self._added()
         yield from self._about(self._open.place, self._open.say(text))
 
@@ -122,12 +131,16 @@ class Output:
         self.items[place] = {**self.items[place], "arguments": call.arguments, "status": status}
         yield self._done(place)
 
+    def _approval_requested(self, asked: ApprovalRequested) -> Iterator[Json]:
+        about = {"server_label": asked.server, "name": asked.name, "arguments": _dump(asked.arguments)}
+        self.items.append({"id": asked.asked_as, "type": "mcp_approval_request", **about})
+        yield self._added()
+        yield self._done(len(self.items) - 1)
+
     def _tool_started(self, call: ToolStarted) -> Iterator[Json]:
-        arguments = (
-            call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
-        )
+        arguments = call.arguments if isinstance(call.arguments, str) else _dump(call.arguments)
         item = {"type": "mcp_call", "status": "in_progress", "server_label": call.server, "name": call.name}
-        unknown = {"arguments": "", "output": None, "error": None, "approval_request_id": None}
+        unknown = {"arguments": "", "output": None, "error": None, "approval_request_id": call.asked_as}
         place = self._calls[call.call_id] = self._place("mcp_call", {**item, **unknown})
         yield self._added()
         yield self._at(place, "response.mcp_call.in_progress")
@@ -171,80 +184,9 @@ class Output:
             yield {"type": event["type"], "item_id": self.items[place]["id"], "output_index": place, **event}
 
 
-class _Message:
-    """A message that is being said: text, or a refusal, or one after the other."""
-
-    def __init__(self, place: int, message_id: str | None) -> None:
-        self.place, self.message_id = place, message_id
-        self._parts: list[Json] = []
-        self._pieces: list[str] = []
-
-    def say(self, kind: str, text: str) -> Iterator[Json]:
-        if not self._parts or self._parts[-1]["type"] != kind:
-            yield from self.end()
-            self._parts.append(_part(kind, ""))
-            yield {
-                "type": "response.content_part.added",
-                "content_index": len(self._parts) - 1,
-                "part": self._parts[-1],
-            }
-        self._pieces.append(text)
-        index = len(self._parts) - 1
-        more: Json = {"logprobs": []} if kind == "output_text" else {}
-        for start in range(0, len(text), MAX_PIECE):
-            piece = text[start : start + MAX_PIECE]
-            yield {"type": f"response.{kind}.delta", "content_index": index, "delta": piece, **more}
-
-    def end(self) -> Iterator[Json]:
-        if not self._pieces:
-            return
-        kind, text, index = self._parts[-1]["type"], "".join(self._pieces), len(self._parts) - 1
-        self._pieces = []
-        self._parts[-1] = _part(kind, text)
-        said = {"text": text, "logprobs": []} if kind == "output_text" else {"refusal": text}
-        yield {"type": f"response.{kind}.done", "content_index": index, **said}
-        yield {"type": "response.content_part.done", "content_index": index, "part": self._parts[-1]}
-
-    def whole(self, status: Kept, phase: str) -> Json:
-        return {"content": self._parts, "status": status, "phase": phase}
-
-
-class _Thought:
-    """What the model thinks before it says something, as the one summary of it."""
-
-    def __init__(self, place: int, message_id: str | None) -> None:
-        self.place, self.message_id = place, message_id
-        self._pieces: list[str] = []
-
-    def say(self, text: str) -> Iterator[Json]:
-        if not self._pieces:
-            yield {"type": "response.reasoning_summary_part.added", "summary_index": 0, "part": _summary("")}
-        self._pieces.append(text)
-        for start in range(0, len(text), MAX_PIECE):
-            piece = text[start : start + MAX_PIECE]
-            yield {"type": "response.reasoning_summary_text.delta", "summary_index": 0, "delta": piece}
-
-    def end(self) -> Iterator[Json]:
-        text = "".join(self._pieces)
-        yield {"type": "response.reasoning_summary_text.done", "summary_index": 0, "text": text}
-        yield {"type": "response.reasoning_summary_part.done", "summary_index": 0, "part": _summary(text)}
-
-    def whole(self, status: Kept, _: str) -> Json:
-        return {"summary": [_summary("".join(self._pieces))], "status": status}
-
-
-_Spoken = _Message | _Thought
-
-
-def _part(kind: str, text: str) -> Json:
-    if kind == "refusal":
-        return {"type": "refusal", "refusal": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
 def _encoded(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def _summary(text: str) -> Json:
-    return {"type": "summary_text", "text": text}
+def _dump(arguments: Any) -> str:
+    return json.dumps(arguments, ensure_ascii=False)

@@ -24,6 +24,7 @@ from server.messages.values import INTEGRAL, MAX_INTEGER, MaxTokens, Metadata, T
 from server.responses.items import TextOrItems
 from server.responses.parameters import PARAMETERS
 from server.responses.tools import AllowedToolNames, FunctionTool, Tool, ToolByName, ToolChoice
+from server.sessions.approval import APPROVE_TOOL
 
 # Declared only to be refused; not part of the documented API.
 Refused = SkipJsonSchema[Any]
@@ -162,10 +163,16 @@ class ResponseRequest(Lenient):
         """Return the tools that the client runs itself."""
         return [tool for tool in self.tools or () if isinstance(tool, FunctionTool)]
 
+    @property
+    def can_approve(self) -> bool:
+        """Whether its client brings the tool that stands for a question to its user."""
+        return any(tool.name == APPROVE_TOOL for tool in self.functions())
+
     def client_tools(self) -> Sequence[Mapping[str, Any]]:
         """Return these tools in the form that model endpoints take."""
         told = {"name", "description", "parameters", "strict"}
-        functions = [tool.model_dump(include=told, exclude_none=True) for tool in self.functions()]
+        own = [tool for tool in self.functions() if tool.name != APPROVE_TOOL]
+        functions = [tool.model_dump(include=told, exclude_none=True) for tool in own]
         return [{"type": "function", "function": function} for function in functions]
 
     def chosen_names(self) -> Collection[str]:

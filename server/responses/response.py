@@ -99,7 +99,21 @@ class McpCall(Shape):
     """The approval that it needed."""
 
 
-OutputItem = Annotated[OutputMessage | ReasoningItem | FunctionCall | McpCall, Discriminator("type")]
+class McpApprovalRequest(Shape):
+    """A call of one of the server's own tools that a person must approve; the next request brings the answer."""
+
+    id: str
+    type: Literal["mcp_approval_request"]
+    server_label: str
+    """The MCP server; of a tool without one, the agent."""
+    name: str
+    arguments: str
+    """JSON."""
+
+
+OutputItem = Annotated[
+    OutputMessage | ReasoningItem | FunctionCall | McpCall | McpApprovalRequest, Discriminator("type")
+]
 
 
 class ResponseError(Shape):

@@ -14,7 +14,7 @@ from server.http.json_body import JsonRoute, encoded
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
 from server.responses.background import Background, BackgroundDep
-from server.responses.ids import new_response_id
+from server.responses.ids import item_id, new_response_id
 from server.responses.item_list import AfterItem, Limit, Order, items_before, page_of
 from server.responses.messages import load_items, unpaired
 from server.responses.place import Place, find_place
@@ -23,6 +23,7 @@ from server.responses.request import ResponseRequest
 from server.responses.resource import Resource
 from server.responses.response import ItemList, ResponseDeleted, ResponseObject
 from server.responses.support import check_supported
+from server.sessions.approval import form_of
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
 from server.sessions.limits import check_quota
 from server.sessions.naming import is_side_task, is_temporary
@@ -73,6 +74,11 @@ async def create_response(
         refuse=unpaired,
         standing=given.standing,
         quota=state.quota,
+        ask=sessions.asking(
+            form_of(request.headers, has_tool=body.can_approve, otherwise="item"),
+            session,
+            lambda place: item_id(response_id, "mcp_approval_request", place, "a"),
+        ),
         record=resource.record,
     )
     if body.background and is_kept:

@@ -1,6 +1,6 @@
 """The sessions as handlers get them: opened by the lifespan, injected by FastAPI."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -14,6 +14,7 @@ from server.errors import InvalidRequest, RunCancelled
 from server.http.identity import state_of
 from server.http.stats import STATS
 from server.messages.tool_results import UnpairedMessage, check_paired
+from server.sessions.approval import Ask, Form, asking
 from server.sessions.conversations import Conversations
 from server.sessions.index import SessionIndex
 from server.sessions.leases import Leases
@@ -38,6 +39,12 @@ class Sessions:
     limits: SessionLimits
     responses: Responses
     conversations: Conversations
+    approve_by_text: bool = False
+    """Whether a user's next message may approve a tool call, where its client was asked in words."""
+
+    def asking(self, form: Form, session: Session, new_id: Callable[[int], str] | None = None) -> Ask:
+        """Return the way to ask the client of a request for approval; `new_id` makes the ids of items."""
+        return asking(form, session_id=session.id, by_text=self.approve_by_text, new_id=new_id)
 
     def start(self, request: TurnRequest) -> Run:
         """Start a turn of a session."""

@@ -18,6 +18,7 @@ from server.errors import (
 from server.http.complaints import wrong_type
 from server.http.foreign_errors import as_api_error
 from server.http.identity import ID_OR_BLANK, OWN_HEADER
+from server.sessions.approval import FORMS, HEADER
 from server.sessions.naming import MODE_HEADER
 
 Json = dict[str, Any]
@@ -34,6 +35,13 @@ SESSION_PARAMETERS = [
         "name": MODE_HEADER,
         "description": "`append`: the messages are all new; `full`: they are the whole conversation.",
         "schema": {"enum": ["auto", "append", "full"], "default": "auto"},
+    },
+    {
+        "in": "header",
+        "name": HEADER,
+        "description": "How the caller is asked to approve calls of the server's tools: by an `item` of the Responses "
+        "API, by a `call` of the tool `approve_tool_call`, or as `text`.",
+        "schema": {"enum": [*FORMS]},
     },
 ]
 

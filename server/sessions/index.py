@@ -6,7 +6,6 @@ leaves nothing of a turn that was not answered.
 Each method is one read or one transaction; `reset` and `delete` may be several.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -16,10 +15,11 @@ from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from graph.state import MESSAGES
+from graph.storage.database import storable
 from graph.storage.run_saver import Loaded, Put
 from graph.storage.saver import ThreadSaver
 from server.messages.tool_results import results_at_end
-from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_TURNS, TURN, known_turn, recall, storable
+from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_TURNS, TURN, known_turn, recall
 from server.sessions.leases import Leases
 from server.sessions.migrations import migrate
 from server.sessions.naming import Session
@@ -104,24 +104,11 @@ class SessionIndex:
         self._leases.ended(session)
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
-        stored, after = self._saver.store(puts), turn.step.after
+        stored = self._saver.store(puts)
         if turn.response:
             enter_response(self._db, session, turn.response)
             stored += turn.response.size
-        self._db.execute(
-            ENTER_TURN,
-            thread=session.thread_id,
-            parent=after and after.id,
-            number=after.number + 1 if after else 1,
-            asked=turn.asked,
-            digest=turn.digest,
-            waiting=json.dumps(list(turn.waiting)),
-            waits_for=storable(turn.waiting[0]) if turn.waiting else None,
-            checkpoint=turn.checkpoint_id,
-            agent=turn.agent,
-            response=turn.response and turn.response.id,
-            standing=json.dumps(list(turn.standing)) if turn.standing else None,
-        )
+        self._db.execute(ENTER_TURN, thread=session.thread_id, **turn.row())
         self._db.execute(
             ENTER_SESSION, **_key(session), digest=turn.digest, habit=turn.habit, bytes=stored, now=time.time()
         )

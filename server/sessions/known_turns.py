@@ -6,14 +6,15 @@ from dataclasses import replace
 
 from langchain_core.messages import AnyMessage
 
-from graph.storage.database import Database, Row
+from graph.storage.database import Database, Row, storable
 from server.messages.tool_results import results_at_end, unanswered_calls
+from server.sessions.approval import load_asked
 from server.sessions.naming import Session
 from server.sessions.reconcile import After, Knowledge, KnownTurn, Place
 from server.sessions.records import unknown_parent, unknown_session
 from server.sessions.transcript import Transcript
 
-TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting, standing"
+TURN = "turns.turn AS turn, number, asked, digest, checkpoint_id, agent, waiting, standing, awaits"
 # One row, also for a thread that is no session.
 KNOWN = f"""
 SELECT principal, id, habit, bytes, {TURN}, (
@@ -31,7 +32,8 @@ FROM turns WHERE thread_id = :thread AND waits_for IN (:listed)
 # The first turn that follows another stays on its branch; any other begins one.
 ENTER_TURN = """
 INSERT INTO turns (
-    thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing
+    thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing,
+    awaits
 ) VALUES (
     :thread, CAST(:parent AS BIGINT),
     CASE
@@ -40,7 +42,7 @@ INSERT INTO turns (
         THEN coalesce((SELECT branches FROM sessions WHERE thread_id = :thread), 0) + 1
         ELSE (SELECT branch FROM turns WHERE turn = CAST(:parent AS BIGINT))
     END,
-    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent, :response, :standing
+    :number, :asked, :digest, :waiting, :waits_for, :checkpoint, :agent, :response, :standing, :awaits
 )
 """
 # Right after the turn, which is the newest with this digest.
@@ -122,9 +124,5 @@ def known_turn(row: Row) -> KnownTurn:
     """Return the turn of a row with the columns of TURN."""
     columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id", "agent")}
     waiting, standing = (tuple(json.loads(row[name] or "[]")) for name in ("waiting", "standing"))
-    return KnownTurn(id=row["turn"], waiting=waiting, standing=standing, **columns)
-
-
-def storable(call_id: str) -> str:
-    """Return the id of a tool call as a column can hold it: PostgreSQL's texts have no NUL."""
-    return call_id.replace("\x00", "\\0")
+    awaits = load_asked(row["awaits"])
+    return KnownTurn(id=row["turn"], waiting=waiting, standing=standing, awaits=awaits, **columns)

@@ -107,6 +107,7 @@ CREATE TABLE response_events (
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
     "ALTER TABLE turns ADD COLUMN standing TEXT",  # JSON: what system messages said that stand for its chain
+    "ALTER TABLE turns ADD COLUMN awaits TEXT",  # JSON: the calls that a person must approve
     "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )
@@ -195,6 +196,7 @@ CREATE TABLE response_events (
     """,
     "ALTER TABLE turns ADD COLUMN response TEXT",
     "ALTER TABLE turns ADD COLUMN standing TEXT",  # JSON: what system messages said that stand for its chain
+    "ALTER TABLE turns ADD COLUMN awaits TEXT",  # JSON: the calls that a person must approve
     "ALTER TABLE sessions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",  # JSON
     "CREATE UNIQUE INDEX turns_by_response ON turns (response) WHERE response IS NOT NULL",
 )

@@ -7,16 +7,18 @@ newest part; the rules for them are below, in the order in which they are applie
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from graph.approval import Decisions
 from graph.history import call_ids, is_our_result
 from graph.state import OUR_AGENT
 from server.messages.tool_results import check_paired, results_at_end
+from server.sessions.approval import AskedCall
 from server.sessions.transcript import Transcript, digest_of
 
 Mode = Literal["append", "full", "auto"]
@@ -39,7 +41,15 @@ class Addition:
     is_whole: bool = False
 
 
-Place = Mode | After | Addition
+@dataclass(frozen=True)
+class Approving:
+    """Somebody decides about the calls that the session's newest turn waits with; its client sends and sees nothing."""
+
+    decide: Callable[[Sequence[AskedCall]], Decisions]
+    """Makes the decisions."""
+
+
+Place = Mode | After | Addition | Approving
 """What a request says of where it goes on."""
 
 
@@ -64,6 +74,8 @@ class KnownTurn:
     """The client's tool calls that its answer ended with."""
     standing: tuple[str, ...] = ()
     """What system messages said that stand for all that follows, in the Responses API."""
+    awaits: tuple[AskedCall, ...] = ()
+    """The calls that it ended with, since a person must approve them."""
     is_followed: bool = False
     """Whether another turn follows it, so that its calls no longer wait; set for paused turns only."""
 
@@ -106,6 +118,8 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Place = "auto") ->
     messages = transcript.messages
     if isinstance(mode, After):
         return _follow(known, _not_repeated(known.newest, transcript, mode.known) if known.newest else messages)
+    if isinstance(mode, Approving):
+        return Step(known.newest, (), Transcript.of((), known.newest.digest) if known.newest else None)
     if isinstance(mode, Addition):
         waiting = replace(known, may_wait=True)
         return _found(waiting, transcript, "full") if mode.is_whole else _follow(waiting, messages)

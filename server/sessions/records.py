@@ -1,13 +1,15 @@
 """What is told of sessions, and what is stored with an answered turn."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graph.storage.database import Row
+from graph.storage.database import Row, storable
 from graph.storage.run_saver import Loaded
 from server.errors import InvalidRequest, NotFound
 from server.http.json_body import encoded
+from server.sessions.approval import AskedCall, dump_asked, load_asked
 from server.sessions.naming import Session
 from server.sessions.reconcile import Habit, Knowledge, Step
 
@@ -16,7 +18,7 @@ ADDED = "added"
 # The columns of a session and its newest turn.
 RECORD = """
 principal, id, created_at, updated_at, branches, bytes, coalesce(number, 0) AS turns,
-waits_for IS NOT NULL AS waiting, coalesce(agent, '') AS agent,
+waits_for IS NOT NULL AS waiting, awaits, coalesce(agent, '') AS agent,
 response IS NOT NULL OR id LIKE 'conv!_%' ESCAPE '!' AS is_lasting
 """
 # Sessions that were not used for as long as they are kept.
@@ -44,6 +46,8 @@ class SessionRecord:
     waiting: bool
     agent: str
     """The agent that answered last."""
+    awaits: Sequence[AskedCall] = ()
+    """The calls that wait for a person's approval."""
     is_lasting: bool = False
     """Whether it is kept for longer than one question and its answer: the Responses API's promise to its clients."""
 
@@ -95,6 +99,25 @@ class AnsweredTurn:
     response: AnsweredResponse | None
     """The response that told its client of it, in the Responses API."""
     standing: Sequence[str]
+    awaits: Sequence[AskedCall] = ()
+    """The calls that it ended with, since a person must approve them."""
+
+    def row(self) -> dict[str, Any]:
+        """Return its columns, but for the thread's."""
+        after, calls = self.step.after, [*self.waiting, *(call.call_id for call in self.awaits)]
+        return {
+            "parent": after and after.id,
+            "number": after.number + 1 if after else 1,
+            "asked": self.asked,
+            "digest": self.digest,
+            "waiting": json.dumps(list(self.waiting)),
+            "waits_for": storable(calls[0]) if calls else None,
+            "checkpoint": self.checkpoint_id,
+            "agent": self.agent,
+            "response": self.response and self.response.id,
+            "standing": json.dumps(list(self.standing)) if self.standing else None,
+            "awaits": dump_asked(self.awaits),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +138,7 @@ def session_record(row: Row) -> SessionRecord:
     return SessionRecord(
         session=Session(row["principal"], row["id"]),
         waiting=bool(row["waiting"]),
+        awaits=load_asked(row["awaits"]),
         is_lasting=bool(row["is_lasting"]),
         **columns,
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from server.errors import NotFound, may_fail
 from server.http.identity import ID, checked_id, state_of
@@ -22,8 +22,20 @@ MAX_MESSAGES = 1_000
 SessionId = Annotated[str, Path(description="The session's id.", json_schema_extra={"pattern": ID})]
 
 
+class AwaitedApproval(BaseModel):
+    """A call of one of the server's tools that waits for a person; `server` is the tool's MCP server."""
+
+    id: str
+    name: str
+    arguments: dict[str, JsonValue]
+    server: str
+
+
 class SessionObject(BaseModel):
-    """A session; times are Unix times in seconds, `turns` those of the newest branch, `bytes` what all have stored."""
+    """A session; times are Unix times in seconds, `turns` those of the newest branch, `bytes` what all have stored.
+
+    `approvals` are the tool calls that its newest turn waits with.
+    """
 
     id: str
     object: Literal["session"] = "session"
@@ -33,6 +45,7 @@ class SessionObject(BaseModel):
     branches: int
     bytes: int
     status: Literal["running", "waiting", "idle"]
+    approvals: list[AwaitedApproval]
 
 
 class SessionPage(BaseModel):
@@ -145,6 +158,10 @@ def dump_session(record: SessionRecord, running: Collection[Session]) -> Session
         branches=record.branches,
         bytes=record.bytes,
         status="running" if record.session in running else status,
+        approvals=[
+            AwaitedApproval(id=call.call_id, name=call.name, arguments=dict(call.arguments), server=call.server)
+            for call in record.awaits
+        ],
     )
 
 

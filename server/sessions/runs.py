@@ -29,7 +29,7 @@ from server.sessions.observed import observe
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[EventQueue], Coroutine[Any, Any, None]]
+Work = Callable[[EventQueue], Coroutine[Any, Any, object]]
 """What a run does: it tells the queue its events."""
 
 STOP_TIMEOUT = 10.0

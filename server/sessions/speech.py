@@ -1,8 +1,8 @@
-"""The text that the client gets of a turn, message by message."""
+"""What the client gets of a turn: the text, message by message, and the calls that it answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from graph.events import Refusal, RunEvent, Text
+from graph.events import ApprovalRequested, ClientCall, Refusal, RunEvent, Text
 
 # Between the texts of two model messages of one turn, such as one before a tool call and one after it.
 MESSAGE_SEPARATOR = "\n\n"
@@ -39,3 +39,13 @@ class Speech:
     def texts(self) -> dict[str | None, str]:
         """The text of each message, by its id."""
         return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}
+
+
+def waiting_calls(events: Iterable[RunEvent]) -> Iterator[str]:
+    """Yield the ids of the calls that the client was told of, and answers in its next request."""
+    for event in events:
+        match event:
+            case ClientCall(call_id):
+                yield call_id
+            case ApprovalRequested(asked_as):
+                yield asked_as

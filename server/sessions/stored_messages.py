@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from langchain_core.messages import AnyMessage
 
+from graph.approval import NOT_STORED
 from graph.assembly import Assembly
 from graph.run import Agent, Position
 from server.errors import NotFound
 from server.messages.tool_results import UnpairedMessage
+from server.sessions.approval import without_answers
 from server.sessions.naming import Session
 from server.sessions.reconcile import After, Knowledge, KnownTurn, reconcile
 from server.sessions.records import unknown_parent, unknown_session
@@ -41,7 +43,8 @@ async def after_stored_turn(request: TurnRequest, turn: KnownTurn, assembly: Ass
             if isinstance(request.mode, After)
             else unknown_session(request.session)
         )
-    return replace(request, messages=[*before, *step.messages], context=inheriting(request, turn))
+    new = without_answers(turn.awaits, step.messages, NOT_STORED)
+    return replace(request, messages=[*before, *new], context=inheriting(request, turn))
 
 
 def agent_of(assembly: Assembly, name: str) -> Agent:

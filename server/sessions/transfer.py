@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from typing_extensions import override
 
+from graph.storage import approved_calls
 from graph.storage.database import Database, Row
 from graph.storage.saver import ThreadSaver
 from server.sessions.responses import count_bytes
@@ -23,8 +24,12 @@ from server.sessions.responses import count_bytes
 # Sessions whose names are read at once.
 AT_ONCE = 500
 SESSION = "thread_id, principal, id, habit, created_at, updated_at, branches, metadata"
-TURN = "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing"
+TURN = (
+    "thread_id, parent, branch, number, asked, digest, waiting, waits_for, checkpoint_id, agent, response, standing, "
+    "awaits"
+)
 RESPONSE = "id, principal, thread_id, session, status, created_at, input, resource"
+APPROVED = f"thread_id, {approved_calls.COLUMNS}"
 WRITE = "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type"
 
 ENTER_SESSION = f"""
@@ -34,10 +39,11 @@ VALUES (:thread_id, :principal, :id, :habit, :created_at, :updated_at, :branches
 ENTER_TURN = f"""
 INSERT INTO turns ({TURN}) VALUES (
     :thread_id, CAST(:parent AS BIGINT), :branch, :number, :asked, :digest, :waiting, :waits_for, :checkpoint_id,
-    :agent, :response, :standing
+    :agent, :response, :standing, :awaits
 )
 """
 ENTER_RESPONSE = f"INSERT INTO responses ({RESPONSE}) VALUES (:{RESPONSE.replace(', ', ', :')})"
+ENTER_APPROVED = f"INSERT INTO {approved_calls.NAME} ({APPROVED}) VALUES (:{APPROVED.replace(', ', ', :')})"
 ENTERED = "SELECT turn FROM turns WHERE thread_id = :thread_id AND digest = :digest ORDER BY turn DESC LIMIT 1"
 ENTER_WRITE = f"""
 INSERT INTO {{table}} ({WRITE}, {{value}}) VALUES (
@@ -66,12 +72,14 @@ class StoredSession:
     responses: Sequence[Mapping[str, Any]]
     checkpoints: Sequence[CheckpointTuple]
     writes: Sequence[Mapping[str, Any]]
+    approved: Sequence[Mapping[str, Any]] = ()
+    """The calls that a person approved."""
 
     def digest(self) -> bytes:
         """Return a digest that is the same in every kind of database."""
         digest, serde = sha256(), SealedSerializer()
         checkpoints = [_plain(serde, found) for found in self.checkpoints]
-        for part in (self.session, *self.turns, *self.responses, *self.writes, *checkpoints):
+        for part in (self.session, *self.turns, *self.responses, *self.writes, *self.approved, *checkpoints):
             digest.update(json.dumps(part, sort_keys=True, default=bytes.hex).encode())
         return digest.digest()
 
@@ -140,6 +148,7 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
         return StoredSession({}, (), (), (), ())
     turns = select(f"SELECT turn, {TURN} FROM turns WHERE thread_id = :thread ORDER BY turn")
     places = {turn["turn"]: place for place, turn in enumerate(turns)}
+    approved = select(f"SELECT {APPROVED} FROM {approved_calls.NAME} WHERE thread_id = :thread ORDER BY {APPROVED}")
     writes = select(f"SELECT {WRITE}, {tables.value} AS value FROM {tables.writes} WHERE thread_id = :thread")
     checkpoints = saver.list({"configurable": {"thread_id": thread_id}})
     return StoredSession(
@@ -148,6 +157,7 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
         responses=[*map(_columns, select(f"SELECT {RESPONSE} FROM responses WHERE thread_id = :thread ORDER BY id"))],
         checkpoints=sorted(checkpoints, key=_place),
         writes=sorted(map(_columns, writes), key=lambda row: [row[name] for name in WRITE.split(", ")[1:6]]),
+        approved=[*map(_columns, approved)],
     )
 
 
@@ -165,6 +175,8 @@ def write(saver: ThreadSaver, stored: StoredSession) -> None:
         saver.put(found.parent_config or root, found.checkpoint, found.metadata, versions)
     for row in stored.writes:
         db.execute(ENTER_WRITE.format(table=tables.writes, value=tables.value), **row)
+    for row in stored.approved:
+        db.execute(ENTER_APPROVED, **row)
     entered: list[int] = []
     for turn in stored.turns:
         db.execute(ENTER_TURN, **{**turn, "parent": _at(entered, turn["parent"])})

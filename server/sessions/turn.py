@@ -2,25 +2,27 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 
+from graph.approval import REFUSED, Decisions
 from graph.assembly import Assembly
 from graph.event_queue import EventQueue
-from graph.events import ClientCall, RunEvent
+from graph.events import RunEvent
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
 from graph.state import MESSAGES
 from graph.storage.run_saver import Loaded, RunSaver
-from server.errors import ApiError, RunCancelled
+from server.errors import ApiError, InvalidRequest, RunCancelled, SessionBusy
 from server.http.foreign_errors import as_api_error
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
+from server.sessions.approval import AskedCall, decisions_in, without_answers
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
-from server.sessions.reconcile import Habit, Step, habit_after, whole_transcript
+from server.sessions.reconcile import Approving, Habit, Step, habit_after, whole_transcript
 from server.sessions.records import AnsweredTurn
-from server.sessions.speech import Speech
+from server.sessions.speech import Speech, waiting_calls
 from server.sessions.stored_messages import agent_of, turn_messages
 from server.sessions.transcript import Transcript
 from server.sessions.turn_request import TurnRequest, inheriting, standing_after
@@ -43,10 +45,19 @@ class Place:
     """The checkpoint that the run follows."""
     start: Loaded
     """The same checkpoint, read."""
+    decisions: Decisions | None = None
+    """What a person decided about the calls that the turn before waits with."""
+    is_seen: bool = True
+    """Whether the client is told of the answer."""
 
     def digest_with(self, speech: Speech, calls: Sequence[str] = ()) -> bytes:
         """Return the digest of the conversation with an answer that says this and calls the client's tools."""
-        return self.transcript.with_answer(calling(calls, speech.text))
+        return self.transcript.with_answer(calling(calls, speech.text)) if self.is_seen else self.transcript.digest
+
+    @property
+    def undecided(self) -> Sequence[str]:
+        """The calls that the turn before waits with, for which there is no result before the turn is run."""
+        return [call.call_id for call in self.step.after.awaits] if self.step.after else []
 
 
 class Turn:
@@ -78,16 +89,18 @@ class Turn:
         place = await self._find()
         saver = self._saver_at(place)
         try:
-            context = inheriting(self._request, place.step.after)
-            await self._agent.run(place.given, context, queue, after=place.position, saver=saver)
+            context = replace(inheriting(self._request, place.step.after), decisions=place.decisions)
+            awaited = await self._agent.run(place.given, context, queue, after=place.position, saver=saver)
+            awaits, told = self._request.ask(awaited) if awaited else ((), ())
+            queue.tell_all(told)
             await queue.all_taken()
         except asyncio.CancelledError as cancelled:
             await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
-        waiting = [event.call_id for event in queue.events if isinstance(event, ClientCall)]
+        waiting = list(waiting_calls(queue.events))
         digest = place.digest_with(Speech.of(queue.events), waiting)
         queue.complete()
-        await to_the_end(self._store(place, saver, queue.events, digest, waiting))
+        await to_the_end(self._store(place, saver, queue.events, digest, waiting, awaits))
 
     async def add(self) -> None:
         """Add the messages to the session as a turn that is not answered.
@@ -97,9 +110,13 @@ class Turn:
         """
         place = await self._find()
         saver = self._saver_at(place)
-        await self._agent.amend(place.position, place.given, saver)
-        before = place.step.after.waiting if place.step.after else ()
-        waiting = unanswered_calls([calling(before), *place.given])
+        if place.decisions and any(decision.approved for decision in place.decisions.calls.values()):
+            raise InvalidRequest("An approval begins a run: send it with a request for an answer.", param="messages")
+        after = place.step.after
+        given = without_answers(after.awaits, place.step.messages, REFUSED) if after else place.given
+        await self._agent.amend(place.position, given, saver)
+        before = set(after.waiting) - {call.asked_as for call in after.awaits} if after else ()
+        waiting = unanswered_calls([calling([*before]), *given])
         await to_the_end(self._store(place, saver, (), place.transcript.digest, waiting))
 
     async def _find(self) -> Place:
@@ -116,10 +133,12 @@ class Turn:
         step = found.step
         self._limits.check(found.start.length(MESSAGES), found.known.stored)
         checkpoint_id: str | None = NOWHERE
-        given = list(step.messages)
+        decisions, given = self._decided(step)
         if step.after and step.after.agent != self._request.agent:
             # A graph cannot read another graph's checkpoints: it begins anew, with the conversation so far.
+            given = without_answers(step.after.awaits, step.messages, REFUSED)
             given = [*await turn_messages(self._assembly, self._session, step.after), *given]
+            decisions = None
         elif found.is_latest:
             checkpoint_id = None  # LangGraph copies the whole state into a checkpoint that follows a named one
         elif step.after:
@@ -132,7 +151,18 @@ class Turn:
             habit=habit_after(found.known, self._request.messages, step) if is_auto else found.known.habit,
             position=Position(self._session.thread_id, checkpoint_id),
             start=found.start,
+            decisions=decisions,
+            is_seen=not isinstance(self._request.mode, Approving),
         )
+
+    def _decided(self, step: Step) -> tuple[Decisions | None, list[AnyMessage]]:
+        """Return what the request decides about the calls that the turn before waits with, and its other messages."""
+        awaits = step.after.awaits if step.after else ()
+        if not isinstance(self._request.mode, Approving):
+            return decisions_in(awaits, step.messages)
+        if not awaits:
+            raise SessionBusy("Nothing in this session waits for approval.", code="nothing_to_approve")
+        return self._request.mode.decide(awaits), []
 
     def _saver_at(self, place: Place) -> RunSaver:
         return RunSaver(self._agent.saver, place.start, place.position.checkpoint_id)
@@ -144,6 +174,7 @@ class Turn:
         events: Sequence[RunEvent],
         digest: bytes,
         waiting: Sequence[str] = (),
+        awaits: Sequence[AskedCall] = (),
         stopped: ApiError | None = None,
     ) -> None:
         """Store what was written, as a turn of the session; it waits for the results of these calls."""
@@ -159,6 +190,7 @@ class Turn:
             habit=place.habit,
             response=record(events, place.step.messages, stopped) if record else None,
             standing=standing_after(self._request, place.step.after),
+            awaits=awaits,
         )
         await self._index.store(self._session, turn, saver.puts)
 
@@ -180,7 +212,7 @@ class Turn:
             before = {message.id for message in await self._agent.read(place.position, self._saver_at(place))}
             turn = [message for message in await self._agent.read(position, saver) if message.id not in before]
         as_said = [self._as_said(message, place, speech) for message in turn]
-        await self._agent.amend(position, self._closed(as_said, speech), saver)
+        await self._agent.amend(position, self._closed(as_said, place.undecided, speech), saver)
         stopped = as_api_error(queue.stopped or RunCancelled())
         await self._store(place, saver, queue.events, place.digest_with(speech), stopped=stopped)
 
@@ -193,15 +225,15 @@ class Turn:
             return message
         return message.model_copy(update={"content": said, "response_metadata": {"finish_reason": CUT_SHORT}})
 
-    def _closed(self, turn: Sequence[AnyMessage], speech: Speech) -> list[AnyMessage]:
-        """Return the turn with a result for every call, and the unfinished answer at its end."""
+    def _closed(self, turn: Sequence[AnyMessage], undecided: Sequence[str], speech: Speech) -> list[AnyMessage]:
+        """Return the turn with a result for every call, those from before it included, and the unfinished answer."""
         known = {message.id for message in turn}
         saying = [
             AIMessage(text, id=message_id, response_metadata={"finish_reason": CUT_SHORT})
             for message_id, text in speech.texts.items()
             if text and message_id not in known
         ]
-        return [*turn, *map(unanswered, unanswered_calls(turn)), *saying]
+        return [*turn, *map(unanswered, unanswered_calls([calling(undecided), *turn])), *saying]
 
 
 def left_over(cancelled: asyncio.CancelledError) -> list[asyncio.Task[object]]:

@@ -9,8 +9,9 @@ from graph.events import RunEvent
 from graph.state import OUR_AGENT, TurnContext
 from server.errors import ApiError
 from server.messages.tool_results import UnpairedMessage
+from server.sessions.approval import Ask, unasked
 from server.sessions.naming import Session
-from server.sessions.reconcile import After, KnownTurn, Place
+from server.sessions.reconcile import After, Approving, KnownTurn, Place
 from server.sessions.records import AnsweredResponse
 
 Record = Callable[[Sequence[RunEvent], Sequence[AnyMessage], ApiError | None], AnsweredResponse]
@@ -33,13 +34,15 @@ class TurnRequest:
     """What its system messages say, where that stands for all that follows; None where it is for this request alone."""
     quota: int | None
     """Bytes that the principal's sessions may store; None for any number."""
+    ask: Ask = unasked
+    """How a person is asked to approve calls of the server's tools."""
     record: Record | None = None
     """Makes the response that is stored with the turn."""
 
 
 def inheriting(request: TurnRequest, after: KnownTurn | None) -> TurnContext:
     """Return the context of a turn, with what system messages of its chain have said, if it says what it follows."""
-    if not (after and isinstance(request.mode, After)):
+    if not (after and isinstance(request.mode, After | Approving)):
         return request.context
     own = request.context.instructions
     return replace(request.context, instructions=(*(text for text in after.standing if text not in own), *own))
@@ -47,5 +50,7 @@ def inheriting(request: TurnRequest, after: KnownTurn | None) -> TurnContext:
 
 def standing_after(request: TurnRequest, after: KnownTurn | None) -> Sequence[str]:
     """Return what stands for all that follows a turn: each text once, though clients send theirs again."""
-    before = after.standing if after and (request.standing is None or isinstance(request.mode, After)) else ()
+    before = (
+        after.standing if after and (request.standing is None or isinstance(request.mode, After | Approving)) else ()
+    )
     return list(dict.fromkeys([*before, *(request.standing or ())]))

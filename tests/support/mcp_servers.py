@@ -51,6 +51,7 @@ def build_server(port: int, path: Path) -> FastMCP:
     server = FastMCP("test", host="127.0.0.1", port=port, log_level="CRITICAL")
     calls = Calls(path)
     add_plain_tools(server, calls)
+    add_destructive_tools(server, calls)
     add_hanging_tools(server, calls)
     add_odd_tools(server)
     return server
@@ -67,6 +68,18 @@ def add_plain_tools(server: FastMCP, calls: Calls) -> None:
     def pid() -> int:
         """Return the number of the server's process."""
         return os.getpid()
+
+
+def add_destructive_tools(server: FastMCP, calls: Calls) -> None:
+    @server.tool(annotations=ToolAnnotations(destructiveHint=True))
+    def wipe(path: str) -> str:
+        """Wipe a folder."""
+        return f"wiped {path}, call {calls.note('wipe')}"
+
+    @server.tool(annotations=ToolAnnotations(destructiveHint=True))
+    async def wipe_slowly() -> str:
+        """Wipe everything; the first call takes for ever."""
+        return await calls.hang_the_first_time("wipe_slowly")
 
 
 def add_hanging_tools(server: FastMCP, calls: Calls) -> None:

@@ -84,6 +84,10 @@ class Upstream:
         """Queue answers for the next requests."""
         self._script.extend(replies)
 
+    def forget_script(self) -> None:
+        """Drop the answers that nobody asked for."""
+        self._script.clear()
+
     @property
     def last(self) -> Json:
         """The newest request."""

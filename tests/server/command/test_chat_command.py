@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent_server import MODEL, AgentServer, agent_server
+from tests.support.approvals import wiper
 from tests.support.loopback import free_port
 from tests.support.terminal import Terminal, at_terminal, chat_agent
 from tests.support.upstream import Answer, Call, Json, Upstream, last_text
@@ -260,3 +261,25 @@ def test_f4_what_is_not_a_terminal_gets_the_text_alone_also_in_a_conversation(se
         terminal.type("/bye\r")
         assert terminal.end() == 0
     assert Path("out.txt").read_text() == "You said: hello\n"
+
+
+def test_a_tool_that_must_be_approved_is_run_when_the_person_says_yes(
+    upstream: Upstream, upstream_url: str, tmp_path: Path
+) -> None:
+    with (
+        wiper(upstream, upstream_url, tmp_path) as disk,
+        at_terminal(chat_agent("chat", "--url", disk.server.url)) as terminal,
+    ):
+        for path, typed, wiped in (("/a", "y", 1), ("/b", "", 1)):
+            disk.wants_to_wipe(path)
+            terminal.until(">>>")
+            terminal.type("Wipe.\r")
+            terminal.until(f'Run wipe {{"path": "{path}"}}? [y/N]')
+            terminal.type(f"{typed}\r")
+            terminal.until("Done.")
+            assert disk.wiped == wiped
+        terminal.until(">>>")
+        terminal.type("/bye\r")
+        assert terminal.end() == 0
+        disk.wants_to_wipe("/c")
+        assert "needs your approval" in asked("--url", disk.server.url, "-q", "Wipe.").stdout, "nobody is there to ask"

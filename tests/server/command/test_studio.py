@@ -13,11 +13,14 @@ from uuid import uuid4
 import httpx
 import pytest
 from langgraph_sdk.errors import BadRequestError, NotFoundError
+from langgraph_sdk.schema import Command
 
 from graph.offline.process import MODEL_NAME
 from tests.support.agent_server import HELLO, MODEL
+from tests.support.approvals import mcp_config
 from tests.support.command import without_tools
 from tests.support.databases import empty_database
+from tests.support.mcp_servers import noted
 from tests.support.studio import COMMAND, CONFIG, GRAPH, QUIET, Studio, question, running, texts
 from tests.support.upstream import Answer, Call, Json, Upstream, last_text
 from tests.support.waiting import until
@@ -81,11 +84,44 @@ def test_a_turn_with_a_tool_is_streamed_and_kept_and_can_be_forked(studio: Studi
     assert texts(cast(Json, client.threads.get_state(thread, checkpoint_id=first)["values"]))[-1] == said
 
 
+def test_a_tool_waits_in_studio_and_is_run_once_on_all_branches(
+    upstream: Upstream, upstream_url: str, tmp_path: Path
+) -> None:
+    wipe = Call("wipe", '{"path": "/a"}')
+    with running(
+        OLLAMA_MODEL=MODEL,
+        OLLAMA_BASE_URL=upstream_url,
+        MCP_CONFIG=str(mcp_config(tmp_path)),
+        CHECKPOINT_URL=f"sqlite:///{tmp_path}/studio.db",
+    ) as studio:
+        runs, session = studio.client.runs, str(uuid4())
+        upstream.script(Answer(calls=[wipe]))
+        asked = studio.server.ask("Wipe.", session=session)
+        assert "needs your approval" in asked
+        waiting = studio.client.threads.get_state(session)
+        assert waiting["next"] == ["approval"]
+        [interrupt] = waiting["interrupts"]
+        [action] = interrupt["value"]["action_requests"]
+        assert (action["name"], action["args"]) == ("wipe", {"path": "/a"})
+
+        upstream.script(Answer(["In Studio."]), Answer(["Again."]), Answer(["Beside."]), Answer(["Refused."]))
+        approved: Command = {"resume": {"decisions": [{"type": "approve"}]}}
+        assert texts(cast(Json, runs.wait(session, GRAPH, command=approved)))[-1] == "In Studio."
+        again = runs.wait(session, GRAPH, command=approved, checkpoint=waiting["checkpoint"])
+        assert texts(cast(Json, again))[-1] == "Again."
+        url = f"{studio.server.url}/v1/sessions/{session}/approve"
+        beside = httpx.post(url, json={"approved": True}, timeout=30).json()["data"]
+        assert [message["content"] for message in beside] == ["wiped /a, call 1", "Beside."]
+        refused: Command = {"resume": {"decisions": [{"type": "reject", "message": "No."}]}}
+        runs.wait(session, GRAPH, command=refused, checkpoint=waiting["checkpoint"])
+        assert noted(tmp_path / "calls", "wipe") == 1
+
+
 def test_the_graph_is_drawn_and_what_can_be_set_is_described(studio: Studio, upstream: Upstream) -> None:
     (assistant,) = studio.client.assistants.search()
     assert assistant["name"] == GRAPH
     drawn = studio.client.assistants.get_graph(assistant["assistant_id"])
-    assert {node["id"] for node in drawn["nodes"]} == {"__start__", "model", "tools", "__end__"}
+    assert {node["id"] for node in drawn["nodes"]} == {"__start__", "model", "approval", "tools", "__end__"}
     edges = {(edge["source"], edge["target"]) for edge in drawn["edges"]}
     assert {("__start__", "model"), ("model", "tools"), ("tools", "model"), ("model", "__end__")} <= edges
 
@@ -97,12 +133,13 @@ def test_the_graph_is_drawn_and_what_can_be_set_is_described(studio: Studio, ups
         "client_tools",
         "tool_choice",
         "max_tool_calls",
+        "decisions",
         "parameters",
     }
     for name in ("input", "output", "state", "config", "context"):
         for field, described in schemas[f"{name}_schema"]["properties"].items():
             assert described["title"], (name, field)
-            assert described["description"], (name, field)
+            assert described.get("description"), (name, field, described)
     for name in ("input", "state"):
         assert {"$ref": "#/$defs/HumanMessage"} in schemas[f"{name}_schema"]["properties"]["messages"]["items"]["oneOf"]
 

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 
 from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
 from server.responses.messages import Input
-from server.responses.output import MAX_PIECE, Output
+from server.responses.output import Output
 from server.responses.request import ResponseRequest
 from server.responses.resource import Resource
+from server.responses.spoken import MAX_PIECE
 from tests.support.upstream import Json
 
 STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

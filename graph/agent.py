@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
@@ -29,6 +30,7 @@ from graph.offers import Offer, offered, ours
 from graph.prompts import DEFAULT_PROMPT, layered_prompt
 from graph.state import OUR_AGENT, AgentState, TurnContext, tool_names
 from graph.tool_run import ToolRun, approved_result
+from graph.window import Window
 from tools.tasks import cancellable
 
 MAX_TOOL_ROUNDS = 8
@@ -45,6 +47,7 @@ def build_agent(
     checkpointer: BaseCheckpointSaver[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
     max_tool_rounds: int = MAX_TOOL_ROUNDS,
+    window: Window | None = None,
     approval: Approval | None = None,
 ) -> AgentGraph:
     """Compile the graph.
@@ -55,6 +58,7 @@ def build_agent(
         checkpointer: keeps the threads; None keeps nothing.
         prompt: what the model is told before every conversation.
         max_tool_rounds: messages with tool calls in a turn, after which the model must answer.
+        window: fits long conversations; None sends them whole.
         approval: which tools wait for a person; None for none.
     """
 
@@ -66,7 +70,10 @@ def build_agent(
         left = None if context.max_tool_calls is None else max(context.max_tool_calls - calls_run(messages), 0)
         rounds = 0 if left == 0 else max_tool_rounds
         offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=rounds)
-        answer = await cancellable(next_message(model, [system, *paired(messages)], offer, context))
+        ask = partial(next_message, model, offer, context)
+        shown, thread = paired(messages), thread_of(runtime)
+        asking = window.answer(ask, system, shown, offer.tools, context, thread) if window else ask([system, *shown])
+        answer = await cancellable(asking)
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         named = tool_names(context.callable_tools)
         message = with_client_calls(answer, named, at_most=at_once, ours_at_most=left)
@@ -103,7 +110,7 @@ def build_agent(
     return compiled.with_config({"max_concurrency": CALLS_AT_ONCE})
 
 
-async def next_message(model: ChatModel, shown: Sequence[AnyMessage], offer: Offer, context: TurnContext) -> AIMessage:
+async def next_message(model: ChatModel, offer: Offer, context: TurnContext, shown: Sequence[AnyMessage]) -> AIMessage:
     """Ask the model for tool calls or an answer.
 
     Endpoints that enforce a response format enforce it on tool calls too; the model then calls no tool and invents the

@@ -19,6 +19,8 @@ from graph.state import OUR_AGENT
 from graph.storage.approved_calls import ApprovedCalls
 from graph.storage.opening import open_checkpointer
 from graph.storage.saver import ThreadSaver
+from graph.storage.summaries import Summaries
+from graph.window import Window
 from tools.mcp.config import bundled_server, http_server, load_servers
 from tools.mcp.spec import ServerSpec
 from tools.mcp.toolbox import Toolbox
@@ -33,6 +35,7 @@ class Assembly:
     model: ChatModel
     toolbox: Toolbox
     checkpointer: ThreadSaver
+    window: Window
 
 
 @asynccontextmanager
@@ -48,12 +51,14 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
         open_tools(settings) as toolbox,
         open_model(settings) as model,
     ):
+        window = Window(model, settings.context_window, Summaries(checkpointer.database))
         build = partial(
             build_agent,
             model,
             toolbox,
             prompt=settings.system_prompt,
             max_tool_rounds=settings.max_tool_rounds,
+            window=window,
             approval=Approval(settings.approve_tools, ApprovedCalls(checkpointer.database)),
         )
         agents = {OUR_AGENT: Agent(OUR_AGENT, build(checkpointer=checkpointer), build(), toolbox, is_ours=True)}
@@ -63,7 +68,7 @@ async def open_agents(settings: AgentSettings) -> AsyncIterator[Assembly]:
             if "tools" in factory.takes:
                 await toolbox.settled()  # such a graph keeps the tools that it was built with
             agents[factory.name] = Agent(factory.name, *factory.build(model, toolbox, checkpointer), toolbox)
-        yield Assembly(agents, model, toolbox, checkpointer)
+        yield Assembly(agents, model, toolbox, checkpointer, window)
 
 
 @asynccontextmanager

@@ -18,6 +18,12 @@ class AgentSettings(ModelSettings):
     free_text = frozenset({"system_prompt"})
 
     system_prompt: str = Field(DEFAULT_PROMPT, description="What the agent is told before every conversation")
+    context_window: int = Field(
+        0,
+        ge=0,
+        description="Tokens that the model takes, prompt and answer; 0 for what its endpoint tells. Where a "
+        "conversation nears it, the oldest turns are summarized",
+    )
     max_tool_rounds: int = Field(
         8, ge=1, le=100, description="Rounds of tool calls in a turn before the model must answer"
     )

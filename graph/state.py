@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.channels.delta import DeltaChannel
@@ -61,6 +61,10 @@ class TurnContext:
     """Which of the client's tools the model may or must call, in OpenAI's form."""
     max_tool_calls: int | None = None
     """How many calls of the agent's own tools may be run in the turn; None for any number."""
+    truncation: Literal["auto", "disabled"] = "auto"
+    """Whether the oldest turns are shown as a summary where the prompt nears the model's window, or it is refused."""
+    compact_threshold: int | None = None
+    """From how many tokens on they are; None where the window alone decides."""
     decisions: Annotated[
         Decisions | None,
         Field(title="Decisions", description="What a person decided about the calls that the thread waits with."),

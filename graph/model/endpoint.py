@@ -15,6 +15,7 @@ import openai
 
 from graph.model.failures import Failure, ModelFailure, read_failure
 from graph.model.settings import NO_KEY
+from graph.model.windows import load_windows
 from tools.printed import secrets_of_url, without
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Endpoint:
 
     def __init__(self, client: openai.AsyncOpenAI, given: str) -> None:
         self._client, self._given = client, given
+        self.windows: dict[str, int] = {}
+        """The context windows that are known, in tokens, by the models' names."""
         self._is_located = False
         self._locating = asyncio.Lock()
         self._hangs: ModelFailure | None = None
@@ -53,6 +56,10 @@ class Endpoint:
         """
         found = await self.locate()
         return await self._list(str(self._client.base_url)) or [] if found is None else found
+
+    def window(self, name: str) -> int | None:
+        """Return the context window of a model, in tokens, or None if it is not known."""
+        return next((tokens for known, tokens in self.windows.items() if is_among(name, [known])), None)
 
     async def locate(self) -> list[str] | None:
         """Find the endpoint at one of its addresses, unless it was found before; return the models listed there.
@@ -109,7 +116,9 @@ class Endpoint:
             if status is None or status >= 500 or error.failure.meaning in ("wrong key", "rate limited"):
                 raise
             return None
-        return load_names(body_of(response))
+        body = body_of(response)
+        self.windows |= load_windows(body)
+        return load_names(body)
 
 
 @contextmanager

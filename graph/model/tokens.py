@@ -16,10 +16,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 log = logging.getLogger(__name__)
 
+MAX_SIZES = 1_000
+_sizes: dict[int, tuple[object, int]] = {}  # with the tools, so that no other one gets their ids
+
 ENCODING = "o200k_base"
 LOAD_TIMEOUT = 1.0
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
+# Of most texts: a Korean syllable has three bytes, and is a token or less.
+MOST_BYTES_PER_TOKEN = 3
+TOKENS_PER_IMAGE = 1_000
 
 
 async def estimated_usage(prompt: Sequence[BaseMessage], answer: str) -> UsageMetadata:
@@ -55,6 +61,35 @@ def _load() -> tiktoken.Encoding | None:
     except OSError as error:
         log.warning("Token counts are estimated by length: tiktoken cannot load %s (%s).", ENCODING, error)
         return None
+
+
+def most_tokens(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]] = ()) -> int:
+    """Return how many tokens messages and tools have at the most, for nearly every text and vocabulary."""
+    described = sum(_described(tool) for tool in tools)
+    return sum(map(_most, messages)) + -(-described // MOST_BYTES_PER_TOKEN)
+
+
+def _most(message: BaseMessage) -> int:
+    calls = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
+    texts = [str(message.text), *(f"{call['name']} {call['args']}" for call in calls)]
+    media = 0 if isinstance(message.content, str) else sum(_is_media(part) for part in message.content)
+    length = sum(len(text.encode(errors="replace")) for text in texts)
+    return -(-length // MOST_BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * media
+
+
+def _is_media(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") != "text"
+
+
+def _described(tool: BaseTool | dict[str, Any]) -> int:
+    """Return the bytes of a tool's description; made once for each of the agent's own."""
+    known = _sizes.get(id(tool))
+    if known is None or known[0] is not tool:
+        size = len(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False).encode(errors="replace"))
+        if len(_sizes) >= MAX_SIZES:
+            _sizes.clear()
+        known = _sizes[id(tool)] = tool, size
+    return known[1]
 
 
 def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:

@@ -36,6 +36,8 @@ def answered_by(model: EmbeddedModel, settings: Settings) -> Settings:
     The temperature is 0 unless they say otherwise: at 0.7 its Korean is unreadable.
     """
     found: dict[str, Any] = {"ollama_base_url": model.base_url, "ollama_api_key": SecretStr(model.api_key)}
+    if "context_window" in type(settings).model_fields and "context_window" not in settings.model_fields_set:
+        found["context_window"] = model.window
     if "temperature" not in settings.model_fields_set:
         found["temperature"] = 0.0
     return settings.model_copy(update=found)

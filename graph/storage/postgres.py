@@ -14,10 +14,9 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 from typing_extensions import override
 
-from graph.storage import approved_calls
 from graph.storage.postgres_database import SCHEMA_LOCK, Connection, PostgresDatabase, reason
 from graph.storage.saver import CheckpointUrlError, CountingSerializer, ThreadSaver
-from graph.storage.thread_rows import ThreadTables
+from graph.storage.thread_rows import CREATE_OWN, ThreadTables
 
 # Pieces of work at once. More threads cost more: they and the event loop wait for each other (benchmarks/replicas.py).
 CONNECTIONS = 4
@@ -130,7 +129,8 @@ def _make_tables(lock: psycopg.Connection[DictRow], connection: psycopg.Connecti
             if lock.execute(query).fetchall()[0]["is_mine"]:
                 PostgresSaver(connection).setup()
                 connection.execute(PROBES)
-                connection.execute(approved_calls.CREATE)
+                for statement in CREATE_OWN:
+                    connection.execute(statement)
                 return
         time.sleep(SETUP_PAUSE)
     raise CheckpointUrlError("CHECKPOINT_URL: another process has been changing the tables for too long. Look at it.")

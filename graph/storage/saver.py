@@ -20,10 +20,9 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from typing_extensions import override
 
-from graph.storage import approved_calls
 from graph.storage.database import Database
 from graph.storage.run_saver import Loaded, Put, PutCheckpoint, PutWrites
-from graph.storage.thread_rows import ThreadTables, copy_thread, delete_runs, keep_latest
+from graph.storage.thread_rows import OWN, ThreadTables, copy_thread, delete_runs, keep_latest
 
 
 class CheckpointUrlError(ValueError):
@@ -98,7 +97,8 @@ class ThreadSaver(BaseCheckpointSaver[str], ABC):
     @override
     def delete_thread(self, thread_id: str) -> None:
         self.database.call(partial(super().delete_thread, thread_id))
-        self.database.call(partial(self.database.delete_rows, approved_calls.NAME, thread_id, inf))
+        for name in OWN:
+            self.database.call(partial(self.database.delete_rows, name, thread_id, inf))
 
     def load(self, thread_id: str, checkpoint_id: str | None, channels: Sequence[str]) -> Loaded:
         """Return a checkpoint, or a thread's latest, and what it takes to rebuild these channels."""

@@ -10,11 +10,10 @@ from pathlib import Path
 from langgraph.checkpoint.sqlite import SqliteSaver
 from typing_extensions import override
 
-from graph.storage import approved_calls
 from graph.storage.database_file import DatabaseInUse, make_private, used_alone
 from graph.storage.saver import CheckpointUrlError, CountingSerializer, ThreadSaver
 from graph.storage.sqlite_database import SqliteDatabase
-from graph.storage.thread_rows import ThreadTables
+from graph.storage.thread_rows import CREATE_OWN, ThreadTables
 
 TABLES = ThreadTables(
     writes="writes",
@@ -53,7 +52,8 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         SqliteSaver(connection).setup()
         connection.execute(PROBES)
-        connection.execute(approved_calls.CREATE)
+        for statement in CREATE_OWN:
+            connection.execute(statement)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise CheckpointUrlError(f"CHECKPOINT_URL: {path} cannot be used: {error}.") from error

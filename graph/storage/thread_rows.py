@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graph.storage import approved_calls
+from graph.storage import approved_calls, summaries
 from graph.storage.database import Database, Row
 
 KEY = "thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id"
 CHECKPOINT_COLUMNS = "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint"
 
 Key = tuple[str, str, str]
+# Our own tables beside those of LangGraph, and their columns but for the thread.
+OWN = {approved_calls.NAME: approved_calls.COLUMNS, summaries.NAME: summaries.COLUMNS}
+CREATE_OWN = (approved_calls.CREATE, summaries.CREATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class ThreadTables:
     @property
     def names(self) -> Sequence[str]:
         """The names of all tables."""
-        return ["checkpoints", *filter(None, [self.blobs]), self.writes, approved_calls.NAME]
+        return ["checkpoints", *filter(None, [self.blobs]), self.writes, *OWN]
 
 
 class StillNeeded(ValueError):
@@ -73,9 +76,9 @@ def keep_latest(db: Database, tables: ThreadTables, thread_id: str) -> None:
 
 
 def copy_thread(db: Database, tables: ThreadTables, source: str, target: str) -> None:
-    """Copy all checkpoints and writes of a thread to another one, and which of its calls were approved."""
+    """Copy all checkpoints and writes of a thread to another one, and what we keep of it beside them."""
     copied = {
-        approved_calls.NAME: (approved_calls.COLUMNS,) * 2,
+        **{name: (columns, columns) for name, columns in OWN.items()},
         "checkpoints": (f"{CHECKPOINT_COLUMNS}, metadata", f"{CHECKPOINT_COLUMNS}, {tables.metadata_in}"),
         tables.writes: (f"checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, {tables.value}",) * 2,
     }

@@ -13,9 +13,10 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from pydantic import StrictStr
 from starlette.responses import Response
 
+from graph.event_queue import EventQueue
 from graph.events import MessageEnded, Text
 from graph.state import TurnContext
-from graph.summary import summarize
+from graph.window import Window
 from server.errors import may_fail
 from server.http.identity import state_of
 from server.http.json_body import JsonRoute, encoded
@@ -101,10 +102,16 @@ async def compact_response(
         quota=state.quota,
     )
     whole = await after_stored_turn(turn, place.turn, sessions.assembly) if place.turn else turn
-    told = whole.context
-    work = partial(summarize, sessions.assembly.model, whole.messages, told.instructions, told.parameters)
-    runs = sessions.runs.start_together([work])
+    runs = sessions.runs.start_together([partial(_summarize, sessions.assembly.window, whole)])
     return await collected(runs, partial(_compacted, response_id), request.receive)
+
+
+async def _summarize(window: Window, turn: TurnRequest, queue: EventQueue) -> None:
+    """Tell the queue a summary of a turn's messages as one text."""
+    text, usage = await window.summary(turn.messages, turn.context.instructions, turn.context.parameters)
+    queue.tell(Text(None, text))
+    queue.tell(MessageEnded(None, None, usage))
+    await queue.all_taken()
 
 
 async def _compacted(response_id: str, choices: Choices) -> Response:

@@ -67,6 +67,15 @@ class ResponseStreamOptions(Lenient):
     """Ignored."""
 
 
+class ContextManagement(Lenient):
+    """How a long conversation is made shorter for the model."""
+
+    type: StrictStr
+    """`compaction`; others are ignored."""
+    compact_threshold: Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), INTEGRAL] | None = None
+    """Tokens of the prompt from which on it is; where the model's window is nearer, that decides."""
+
+
 class ConversationName(Lenient):
     """A conversation by its id."""
 
@@ -123,7 +132,9 @@ class ResponseRequest(Lenient):
     session_id: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "pattern": ID})] = None
     """The session that the request belongs to, where no header names one; not OpenAI's."""
     truncation: Literal["auto", "disabled"] | None = None
-    """Ignored."""
+    """`disabled`: a conversation that is longer than the model's window is refused, and not summarized."""
+    context_management: list[ContextManagement] | None = None
+    """When the oldest turns are summarized for the model."""
     include: list[StrictStr] | None = None
     """`reasoning.encrypted_content`: reasoning comes with content to be sent back. Others are ignored."""
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20), INTEGRAL] | None = None
@@ -158,6 +169,12 @@ class ResponseRequest(Lenient):
     def conversation_id(self) -> str | None:
         """The id of the conversation."""
         return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
+
+    @property
+    def compact_threshold(self) -> int | None:
+        """From how many tokens on the oldest turns are summarized."""
+        asked = [one.compact_threshold for one in self.context_management or () if one.type == "compaction"]
+        return next(filter(None, asked), None)
 
     def functions(self) -> Sequence[FunctionTool]:
         """Return the tools that the client runs itself."""

@@ -40,7 +40,7 @@ NOT_ASKED: Mapping[str, object] = {
     "max_output_tokens": None,
     "max_tool_calls": None,
     "parallel_tool_calls": True,
-    "truncation": "disabled",
+    "truncation": "auto",
     "service_tier": "default",
     "metadata": {},
     "safety_identifier": None,

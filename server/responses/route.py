@@ -69,6 +69,8 @@ async def create_response(
             client_tools=tuple(body.client_tools()),
             tool_choice=body.choice(),
             max_tool_calls=body.max_tool_calls,
+            truncation=body.truncation or "auto",
+            compact_threshold=body.compact_threshold,
             parameters={**body.parameters(), "model": chosen.model},
         ),
         refuse=unpaired,

@@ -6,7 +6,7 @@ A session is copied in one transaction, so a transfer that was cut off goes on w
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -16,9 +16,9 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from typing_extensions import override
 
-from graph.storage import approved_calls
 from graph.storage.database import Database, Row
 from graph.storage.saver import ThreadSaver
+from graph.storage.thread_rows import OWN
 from server.sessions.responses import count_bytes
 
 # Sessions whose names are read at once.
@@ -29,7 +29,6 @@ TURN = (
     "awaits"
 )
 RESPONSE = "id, principal, thread_id, session, status, created_at, input, resource"
-APPROVED = f"thread_id, {approved_calls.COLUMNS}"
 WRITE = "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type"
 
 ENTER_SESSION = f"""
@@ -43,7 +42,6 @@ INSERT INTO turns ({TURN}) VALUES (
 )
 """
 ENTER_RESPONSE = f"INSERT INTO responses ({RESPONSE}) VALUES (:{RESPONSE.replace(', ', ', :')})"
-ENTER_APPROVED = f"INSERT INTO {approved_calls.NAME} ({APPROVED}) VALUES (:{APPROVED.replace(', ', ', :')})"
 ENTERED = "SELECT turn FROM turns WHERE thread_id = :thread_id AND digest = :digest ORDER BY turn DESC LIMIT 1"
 ENTER_WRITE = f"""
 INSERT INTO {{table}} ({WRITE}, {{value}}) VALUES (
@@ -72,14 +70,14 @@ class StoredSession:
     responses: Sequence[Mapping[str, Any]]
     checkpoints: Sequence[CheckpointTuple]
     writes: Sequence[Mapping[str, Any]]
-    approved: Sequence[Mapping[str, Any]] = ()
-    """The calls that a person approved."""
+    beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """The rows of our own tables, by the tables' names."""
 
     def digest(self) -> bytes:
         """Return a digest that is the same in every kind of database."""
         digest, serde = sha256(), SealedSerializer()
         checkpoints = [_plain(serde, found) for found in self.checkpoints]
-        for part in (self.session, *self.turns, *self.responses, *self.writes, *self.approved, *checkpoints):
+        for part in (self.session, *self.turns, *self.responses, *self.writes, self.beside, *checkpoints):
             digest.update(json.dumps(part, sort_keys=True, default=bytes.hex).encode())
         return digest.digest()
 
@@ -148,7 +146,6 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
         return StoredSession({}, (), (), (), ())
     turns = select(f"SELECT turn, {TURN} FROM turns WHERE thread_id = :thread ORDER BY turn")
     places = {turn["turn"]: place for place, turn in enumerate(turns)}
-    approved = select(f"SELECT {APPROVED} FROM {approved_calls.NAME} WHERE thread_id = :thread ORDER BY {APPROVED}")
     writes = select(f"SELECT {WRITE}, {tables.value} AS value FROM {tables.writes} WHERE thread_id = :thread")
     checkpoints = saver.list({"configurable": {"thread_id": thread_id}})
     return StoredSession(
@@ -157,7 +154,10 @@ def read(saver: ThreadSaver, thread_id: str) -> StoredSession:
         responses=[*map(_columns, select(f"SELECT {RESPONSE} FROM responses WHERE thread_id = :thread ORDER BY id"))],
         checkpoints=sorted(checkpoints, key=_place),
         writes=sorted(map(_columns, writes), key=lambda row: [row[name] for name in WRITE.split(", ")[1:6]]),
-        approved=[*map(_columns, approved)],
+        beside={
+            name: [*map(_columns, select(f"SELECT {columns} FROM {name} WHERE thread_id = :thread ORDER BY {columns}"))]
+            for name, columns in OWN.items()
+        },
     )
 
 
@@ -175,8 +175,9 @@ def write(saver: ThreadSaver, stored: StoredSession) -> None:
         saver.put(found.parent_config or root, found.checkpoint, found.metadata, versions)
     for row in stored.writes:
         db.execute(ENTER_WRITE.format(table=tables.writes, value=tables.value), **row)
-    for row in stored.approved:
-        db.execute(ENTER_APPROVED, **row)
+    for name, rows in stored.beside.items():
+        for row in rows:
+            db.execute(_enter(name), thread_id=stored.session["thread_id"], **row)
     entered: list[int] = []
     for turn in stored.turns:
         db.execute(ENTER_TURN, **{**turn, "parent": _at(entered, turn["parent"])})
@@ -188,6 +189,11 @@ def write(saver: ThreadSaver, stored: StoredSession) -> None:
     db.execute(count_bytes(tables), thread=stored.session["thread_id"])
     if read(saver, stored.session["thread_id"]).digest() != stored.digest():
         raise Differs(f"{_name(stored)}: the copy would not be the same.")
+
+
+def _enter(table: str) -> str:
+    columns = f"thread_id, {OWN[table]}"
+    return f"INSERT INTO {table} ({columns}) VALUES (:{columns.replace(', ', ', :')})"
 
 
 def _sealed(saver: ThreadSaver) -> ThreadSaver:

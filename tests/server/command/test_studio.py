@@ -133,6 +133,8 @@ def test_the_graph_is_drawn_and_what_can_be_set_is_described(studio: Studio, ups
         "client_tools",
         "tool_choice",
         "max_tool_calls",
+        "truncation",
+        "compact_threshold",
         "decisions",
         "parameters",
     }

@@ -324,7 +324,7 @@ def test_r24_all_keys_are_there(server: AgentServer) -> None:
         "tools": [],
         "text": {"format": {"type": "text"}},
         "reasoning": {"effort": None, "summary": None},
-        "truncation": "disabled",
+        "truncation": "auto",
         "background": False,
         "store": True,
         "service_tier": "default",

@@ -227,6 +227,9 @@ def bare(item: Json) -> Json:
     return {name: value for name, value in item.items() if name not in ("id", "status")}
 
 
+@pytest.mark.parametrize(
+    "every_database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)], indirect=True
+)
 @pytest.mark.timeout(STEPS * max(EXAMPLES.values()))
 def test_responses_are_what_they_should_be_after_any_sequence_of_requests(
     upstream: Upstream,

@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 # Examples and steps of each; HYPOTHESIS_PROFILE=nightly looks further than there is time for in CI.
 STEPS, EXAMPLES = {
-    "ci": (12, {"sqlite": 40, "postgresql": 25}),
+    "ci": (12, {"sqlite": 25, "postgresql": 20}),
     "nightly": (30, {"sqlite": 3000, "postgresql": 2000}),
 }[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
 

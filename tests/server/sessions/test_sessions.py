@@ -173,6 +173,7 @@ def test_a_reset_session_is_empty_and_keeps_its_id(server: AgentServer, upstream
             "branches": 0,
             "bytes": 0,
             "status": "idle",
+            "approvals": [],
         }
     assert stored(server, "s") == []
     server.ask("who am I?", session="s")
@@ -246,6 +247,7 @@ def test_a_session_says_how_it_is(server: AgentServer, upstream: Upstream) -> No
         "branches": 1,
         "bytes": now["bytes"],
         "status": "idle",
+        "approvals": [],
     }
 
 

@@ -1,0 +1,34 @@
+"""How many tokens a model takes, prompt and answer together, as its endpoint tells it. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# vLLM, OpenRouter and Groq, LM Studio, llama.cpp, and others.
+FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
+TOLD = re.compile(
+    r"(?:context (?:length|size|window)|max_model_len|n_ctx)\D{0,40}?(\d{3,8})\b|(\d{3,8})\D{0,20}context",
+    re.IGNORECASE,
+)
+
+
+def load_windows(body: Any) -> dict[str, int]:
+    """Return the windows that a list of models tells, by the models' names."""
+    models = body.get("data", body.get("models")) if isinstance(body, Mapping) else body
+    found = {}
+    for model in models if isinstance(models, list) else ():
+        if isinstance(model, Mapping) and (window := _window(model) or _window(model.get("meta"))):
+            name = model.get("id") or model.get("name") or model.get("model")
+            found[str(name)] = window
+    return found
+
+
+def window_in(words: str) -> int | None:
+    """Return the window that an endpoint's refusal of a long prompt tells."""
+    told = TOLD.search(words.replace(",", ""))
+    return int(told[1] or told[2]) if told else None
+
+
+def _window(about: object) -> int | None:
+    values = [about.get(field) for field in FIELDS] if isinstance(about, Mapping) else []
+    return next((value for value in values if isinstance(value, int) and value > 0), None)

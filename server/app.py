@@ -44,6 +44,7 @@ from server.responses.compact import router as compact
 from server.responses.conversations import router as conversations
 from server.responses.document import describe_responses
 from server.responses.route import router as responses
+from server.responses.socket import router as socket
 from server.sessions.approve import router as approve
 from server.sessions.conversations import Conversations
 from server.sessions.dependencies import Sessions
@@ -66,6 +67,7 @@ PROTOCOLS = (
     Protocol(chat, describe_completions),
     Protocol(responses, describe_responses),
     Protocol(compact),
+    Protocol(socket),
     Protocol(conversations),
     Protocol(models),
     Protocol(sessions),

@@ -25,6 +25,7 @@ from server.settings import ServerSettings
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.loopback import free_port, served
 from tests.support.project import ROOT
+from tests.support.sockets import ask, connected, said
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
 
@@ -255,3 +256,8 @@ def test_its_patience_fits_the_agent_s() -> None:
     seconds = {name: int(value) for name, value in re.findall(r"(\w+) (\d+)s;", CONFIG.read_text())}
     assert seconds["keepalive_timeout"] < uvicorn.Config("").timeout_keep_alive
     assert seconds["proxy_read_timeout"] > max(PING_INTERVAL, ServerSettings.model_fields["run_timeout"].default)
+
+
+def test_a_websocket_goes_through(proxied: AgentServer) -> None:
+    with connected(proxied) as socket:
+        assert said(ask(socket, input="hello")) == "You said: hello"

@@ -65,6 +65,7 @@ class Server(uvicorn.Server):
                 limit_concurrency=most_connections(),
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=list(settings.trusted_proxies),
+                ws_max_size=settings.max_request_bytes,
                 **SPEAKING,
             )
         )
@@ -127,7 +128,7 @@ class Server(uvicorn.Server):
         if not self._is_terminated or SPEAKING["http"] == "h11":
             return
         await self._stop_listening()
-        connections: Any = self.server_state.connections
+        connections = [one for one in self.server_state.connections if isinstance(one, SPEAKING["http"])]
         for connection in connections:
             connection.answer_once_more()
         with suppress(TimeoutError):

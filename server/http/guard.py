@@ -54,16 +54,18 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or not self._keys or scope["path"] in OPEN_PATHS:
+        if scope["type"] == "lifespan" or not self._keys or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         try:
-            self._identify(headers, self._key(headers), state_of(scope))
+            key = self._key(headers)
+            if scope["type"] == "http":
+                self._identify(headers, key, state_of(scope))
         except Unauthorized as error:
             if error.code == WRONG_KEY:
                 await self._guesses.slow_down(scope)
-            await self._refusal(scope, error)(scope, receive, send)
+            await self._refusal(scope, error)(scope, receive, send)  # over a WebSocket Starlette sends it as a denial
         else:
             await self._app(scope, receive, send)
 
@@ -93,7 +95,7 @@ class KeyGuard:
     def _refusal(self, scope: Scope, error: Unauthorized) -> ASGIApp:
         wants_page = "text/html" in Headers(scope=scope).get("accept", "")
         page = self._pages.get(scope["path"].strip("/"))
-        return login_page(page) if wants_page and page and scope["method"] == "GET" else error_response(error)
+        return login_page(page) if wants_page and page and scope.get("method") == "GET" else error_response(error)
 
 
 def given_key(headers: Headers) -> str:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for uvicorn: bounded, and with requests that offer HTTP/2 answered in full.
+"""HTTP/1.1 for uvicorn: bounded, and with requests that offer HTTP/2 answered in full. WebSockets are uvicorn's own.
 
 Clients may offer another protocol with a request: every JDK's HttpClient and `curl --http2` offer HTTP/2 by
 `Upgrade: h2c`. A server that does not accept the offer must ignore it (RFC 9110, 7.8). uvicorn's fast parser drops such
@@ -57,7 +57,7 @@ TOO_MANY = refusal(
 )
 
 # Each request has context variables of its own, also where several come over one connection.
-EITHER: dict[str, Any] = {"ws": "none", "reset_contextvars": True}
+EITHER: dict[str, Any] = {"ws": "websockets-sansio", "reset_contextvars": True}
 
 try:
     import httptools
@@ -127,6 +127,10 @@ else:
             unread = memoryview(data)
             try:
                 while (end_of_headers := self._offer_in(unread)) is not None:
+                    if self._should_upgrade():
+                        self._stop_watching()
+                        self.handle_websocket_upgrade()
+                        return
                     self.parser.feed_data(self._headers_without_offer())
                     unread = unread[end_of_headers:]
             except httptools.HttpParserError as error:
@@ -152,7 +156,7 @@ else:
                 raise HeadersTooLarge
             self._coming, self._began, self._received = "body", self.loop.time(), 0
             super().on_headers_complete()
-            if self._is_last:
+            if self._is_last and not self._is_websocket():
                 self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
@@ -163,7 +167,7 @@ else:
 
         def on_message_complete(self) -> None:
             """End the request's body, unless the request is parsed again."""
-            if not self._has_offer():
+            if not self._has_offer() and not self._is_websocket():
                 self._coming, self._unread = "nothing", 0
                 super().on_message_complete()
 
@@ -212,7 +216,17 @@ else:
                 log.warning("More than %d connections: further ones get 503. See `ulimit -n`.", most)
 
         def _has_offer(self) -> bool:
-            return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+            """Whether the request offers a protocol that is ignored."""
+            is_offer = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+            return is_offer and not self._is_websocket()
+
+        def _is_websocket(self) -> bool:
+            return bool(self.parser.should_upgrade() and self._should_upgrade())
+
+        def _should_upgrade(self) -> bool:
+            """Whether the request opens a WebSocket: others that offer one are answered (RFC 6455, 4.1)."""
+            is_handshake = self.parser.get_method() == b"GET" and b"sec-websocket-key" in dict(self.headers)
+            return is_handshake and super()._should_upgrade()
 
         def _offer_in(self, data: memoryview) -> int | None:
             """Parse, and return where the headers of a request with an offer end, at which the parser stops."""

@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send, interrupt
 
 from graph.approval import APPROVALS, Approval, decided, load_decisions, question, waiting, waiting_calls
@@ -129,11 +129,13 @@ async def next_message(model: ChatModel, offer: Offer, context: TurnContext, sho
     return answer.model_copy(update={"usage_metadata": usage})
 
 
-async def first_step(state: AgentState, runtime: Runtime[TurnContext]) -> str:
+async def first_step(state: AgentState) -> str:
     """Begin with the model, or with the calls that a person has decided about."""
     message = waiting(state["messages"])
-    context = runtime.context or TurnContext()  # type: ignore[truthy-bool]
-    return "approval" if message and context.decided_about(message) is not None else "model"
+    runtime: Runtime[TurnContext] | None = get_runtime(TurnContext)  # None where a thread is edited, and no turn runs
+    context: TurnContext | None = runtime.context if runtime else None
+    is_decided = message and context and context.decided_about(message) is not None
+    return "approval" if is_decided else "model"
 
 
 async def after_model(state: AgentState) -> list[Send] | str:

@@ -80,7 +80,9 @@ class Window:
         except ModelFailure as failure:
             if context.truncation == "disabled" or not self._learn(failure, context):
                 raise
-            prompt = await self.prompt(system, messages, tools, context, thread, share=TIGHT)
+            whole, prompt = prompt, await self.prompt(system, messages, tools, context, thread, share=TIGHT)
+            if prompt.messages == whole.messages:
+                raise
             answer = await ask(prompt.messages)
         if prompt.usage is None:
             return answer

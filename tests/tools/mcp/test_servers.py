@@ -29,7 +29,21 @@ from tools.mcp.results import MAX_TEXT
 from tools.mcp.spec import HttpAddress, ServerSpec
 from tools.mcp.toolbox import Toolbox
 
-NAMES = ["echo", "pid", "hang", "read", "put", "order", "fail", "refuse", "big", "content", "grow"]
+NAMES = [
+    "echo",
+    "pid",
+    "wipe",
+    "wipe_slowly",
+    "hang",
+    "read",
+    "put",
+    "order",
+    "fail",
+    "refuse",
+    "big",
+    "content",
+    "grow",
+]
 
 
 @dataclass
@@ -86,14 +100,14 @@ async def test_a_servers_tools_are_offered_under_their_own_names(spec: ServerSpe
     async with opened(test=spec) as toolbox:
         assert names(toolbox) == NAMES
         assert (len(toolbox), toolbox[0].name, [tool.name for tool in toolbox[-2:]]) == (
-            11,
+            len(NAMES),
             "echo",
             ["content", "grow"],
         )
         assert found(toolbox, "echo").description == "Return the text."
         assert await call(toolbox, "echo", text="안녕") == "안녕"
         [health] = toolbox.health().values()
-        assert (health.state, health.tools, health.error) == ("ready", 11, None)
+        assert (health.state, health.tools, health.error) == ("ready", len(NAMES), None)
 
 
 async def test_no_servers_are_an_empty_toolbox_that_is_settled() -> None:
@@ -280,7 +294,8 @@ async def test_a_restart_costs_one_new_session(http: HttpServer, caplog: pytest.
             await auntil(lambda: names(toolbox) == NAMES)
             for _ in range(5):
                 assert await call(toolbox, "echo", text="x") == "x"
-    assert [record.getMessage() for record in caplog.records].count("MCP server 'test' is ready with 11 tools.") == 2
+    ready = f"MCP server 'test' is ready with {len(NAMES)} tools."
+    assert [record.getMessage() for record in caplog.records].count(ready) == 2
 
 
 async def test_a_server_over_stdio_that_was_killed_between_two_calls_is_started_again(stdio: ServerSpec) -> None:
@@ -377,7 +392,7 @@ async def test_a_tool_that_a_server_adds_is_offered_and_can_be_called(spec: Serv
         await call(toolbox, "grow")
         await auntil(lambda: "grown" in names(toolbox))
         assert await call(toolbox, "grown") == "grown"
-        assert toolbox.health()["test"].tools == len(toolbox) == 12
+        assert toolbox.health()["test"].tools == len(toolbox) == len(NAMES) + 1
 
 
 async def test_a_big_result_is_cut_in_the_middle(spec: ServerSpec) -> None:

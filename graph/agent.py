@@ -15,6 +15,7 @@ from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send, interrupt
 
 from graph.approval import APPROVALS, Approval, decided, load_decisions, question, waiting, waiting_calls
+from graph.event_queue import queue_of_run
 from graph.history import (
     all_calls,
     calls_run,
@@ -75,8 +76,9 @@ def build_agent(
         asking = window.answer(ask, system, shown, offer.tools, context, thread) if window else ask([system, *shown])
         answer = await cancellable(asking)
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
+        told = queue.arguments.keys() if (queue := queue_of_run.get()) else ()
         named = tool_names(context.callable_tools)
-        message = with_client_calls(answer, named, at_most=at_once, ours_at_most=left)
+        message = with_client_calls(answer, named, told=told, at_most=at_once, ours_at_most=left)
         if approval and thread_of(runtime) and (ids := approval.awaited(message, ours(tools, context))):
             noted = {**message.additional_kwargs, APPROVALS: ids}
             message = message.model_copy(update={"additional_kwargs": noted})

@@ -1,10 +1,11 @@
 """The events of one run on their way to its reader."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from contextvars import ContextVar
 
-from graph.events import Reasoning, Refusal, RunEvent, Text
+from graph.events import ClientCallDelta, Reasoning, Refusal, RunEvent, Text
 from graph.model.answer import Said
 
 AHEAD = 16
@@ -29,6 +30,10 @@ class EventQueue:
         """Why the run was stopped, if it was."""
         self.is_complete = False
         """Whether all was told and taken."""
+        self.hears_calls_of: Collection[str] = ()
+        """The names of the client's tools, whose calls are told while the model writes them."""
+        self.arguments: defaultdict[str, list[str]] = defaultdict(list)
+        """The arguments of these calls as they were told, in pieces, by the ids of the calls."""
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:
@@ -56,6 +61,9 @@ class EventQueue:
             self.tell(Text(message_id, said.text))
         if said.refusal:
             self.tell(Refusal(message_id, said.refusal))
+        for call_id, name, arguments in said.calls:
+            self.arguments[call_id].append(arguments)
+            self.tell(ClientCallDelta(call_id, name, arguments))
         await self._waiting_at_most(self._ahead)
 
     async def all_taken(self) -> None:

@@ -1,7 +1,7 @@
 """What a run yields, in the order in which it happens: frozen values that every protocol reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, cast
 
@@ -47,13 +47,22 @@ class MessageEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCallDelta:
+    """The next piece of the arguments of a call of one of the client's tools, while the model writes it."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientCall:
     """The model calls one of the client's tools: the turn ends, and the next request brings the result."""
 
     call_id: str
     name: str
     arguments: str
-    """JSON, or what the model wrote if that is not valid JSON."""
+    """JSON, or what the model wrote if that is not valid JSON; they begin with the deltas that came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +114,34 @@ class ToolEnded:
 
 
 RunEvent = (
-    Text | Refusal | Reasoning | MessageEnded | ClientCall | ApprovalRequested | ToolStarted | ToolProgress | ToolEnded
+    Text
+    | Refusal
+    | Reasoning
+    | MessageEnded
+    | ClientCallDelta
+    | ClientCall
+    | ApprovalRequested
+    | ToolStarted
+    | ToolProgress
+    | ToolEnded
 )
 
 
 def joined(events: Sequence[RunEvent]) -> Iterator[RunEvent]:
-    """Yield the events; texts of one kind and message that follow each other are one."""
+    """Yield the events; texts of one kind and message, or pieces of one call, that follow each other are one."""
     if len(events) == 1:
         yield events[0]
         return
-    for (kind, message_id), group in groupby(
-        events, key=lambda event: (type(event), getattr(event, "message_id", None))
-    ):
+    for (kind, about), group in groupby(events, key=_continues):
         if kind in (Text, Refusal, Reasoning):
-            yield kind(message_id, "".join(piece.text for piece in cast(Iterator[Text], group)))
+            yield kind(about, "".join(piece.text for piece in cast(Iterator[Text], group)))
+        elif kind is ClientCallDelta:
+            first, *rest = cast(Iterator[ClientCallDelta], group)
+            yield replace(first, arguments="".join(piece.arguments for piece in (first, *rest)))
         else:
             yield from group
+
+
+def _continues(event: RunEvent) -> tuple[type[RunEvent], str | None]:
+    """Return what pieces that can be joined have in common."""
+    return type(event), getattr(event, "call_id" if isinstance(event, ClientCallDelta) else "message_id", None)

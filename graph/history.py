@@ -49,13 +49,20 @@ def call_ids(message: AIMessage) -> Iterator[str]:
 
 
 def with_client_calls(
-    message: AIMessage, names: Collection[str], *, at_most: int | None = None, ours_at_most: int | None = None
+    message: AIMessage,
+    names: Collection[str],
+    *,
+    told: Collection[str] = (),
+    at_most: int | None = None,
+    ours_at_most: int | None = None,
 ) -> AIMessage:
     """Return the message with a note of which calls the client runs; the graph's edges read it.
 
-    Calls of the client's tools beyond `at_most` are taken out, and those of ours beyond `ours_at_most`.
+    Calls of the client's tools beyond `at_most` are taken out, those last of which the client was `told`, and calls of
+    ours beyond `ours_at_most`.
     """
     clients = [call["id"] for call in all_calls(message) if call["name"] in names]
+    clients.sort(key=lambda call: call not in told)
     ours = [call["id"] for call in all_calls(message) if call["name"] not in names]
     kept = {*clients[:at_most], *ours[:ours_at_most]}
     if not clients and len(kept) == len(ours):

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import (
@@ -27,7 +27,7 @@ from graph.event_queue import EventQueue, queue_of_run
 from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
 from graph.history import all_calls, client_calls, our_calls
 from graph.model.answer import REASONING, REFUSAL
-from graph.model.calls import dump_arguments
+from graph.model.arguments import dump_arguments
 from graph.model.listener import listener_of_run
 from graph.state import TurnContext, tool_names
 from graph.storage.run_saver import RunSaver
@@ -102,7 +102,7 @@ class Agent:
         await self.toolbox.settled()
         queue_of_run.set(queue)
         listener_of_run.set(queue if self.is_ours else None)
-        names = tool_names(context.client_tools)
+        names = queue.hears_calls_of = tool_names(context.callable_tools)
         awaited: Sequence[AwaitedCall] = ()
         streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
         with doing(begin("invoke_agent", self.name, {"gen_ai.agent.name": self.name})):
@@ -122,7 +122,8 @@ class Agent:
                             for message in written_messages(written):
                                 if self.is_ours or is_own(message, streamed):
                                     is_said = self.is_ours or streamed.pop(message.id)
-                                    queue.tell_all(ended(message, names, is_said=is_said, label=self.server_of))
+                                    told = ended(message, names, is_said=is_said, label=self.server_of)
+                                    queue.tell_all(as_written(told, queue.arguments))
         return awaited
 
     def _approved(
@@ -208,6 +209,15 @@ def ended(
             finish_reason = message.response_metadata.get("finish_reason")
             yield MessageEnded(message.id, finish_reason, message.usage_metadata, has_calls=bool(all_calls(message)))
             yield from calls
+
+
+def as_written(events: Iterable[RunEvent], arguments: Mapping[str, Sequence[str]]) -> Iterator[RunEvent]:
+    """Yield the events; arguments of calls that were told while the model wrote them are those that were told."""
+    for event in events:
+        if isinstance(event, ClientCall) and event.call_id in arguments:
+            yield replace(event, arguments="".join(arguments[event.call_id]))
+        else:
+            yield event
 
 
 def calls_of(message: AIMessage, client_tools: Collection[str], label: Callable[[str], str]) -> Iterator[RunEvent]:

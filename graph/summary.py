@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from graph.history import all_calls
-from graph.model.calls import dump_arguments
+from graph.model.arguments import dump_arguments
 from graph.model.client import ChatModel
 from graph.model.tokens import most_tokens
 

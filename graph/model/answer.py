@@ -12,6 +12,7 @@ from graph.model.calls import CallAssembly
 from graph.model.deltas import Delta, Finish, load_chunk, more_severe
 from graph.model.error_body import is_page, words
 from graph.model.failures import Failure, ModelFailure, read_failure
+from graph.model.live_calls import CallPiece, LiveCalls
 from graph.model.sse import BOM, EventDecoder, ServerSentEvent
 from graph.model.text import AnswerText
 
@@ -31,9 +32,10 @@ class Said(NamedTuple):
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
+    calls: Sequence[CallPiece] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.reasoning or self.refusal)
+        return bool(self.text or self.reasoning or self.refusal or self.calls)
 
 
 class AnswerReader:
@@ -42,13 +44,22 @@ class AnswerReader:
     Args:
         stop: sequences that end the answer, whether the endpoint knows them or not.
         names: the names of the tools that the model may call.
+        heard: those of them whose calls are told while they come.
+        heard_at_most: how many of these calls are; None for any number.
         bounds: how much is read.
     """
 
     def __init__(
-        self, *, stop: str | Sequence[str] = (), names: Collection[str] = (), bounds: Bounds = DEFAULT_BOUNDS
+        self,
+        *,
+        stop: str | Sequence[str] = (),
+        names: Collection[str] = (),
+        heard: Collection[str] = (),
+        heard_at_most: int | None = None,
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
         self.calls = CallAssembly(names, bounds)
+        self._live = LiveCalls(self.calls, heard, heard_at_most)
         self.finish: Finish | None = None
         self.usage: UsageMetadata | None = None
         self.is_done = False
@@ -96,7 +107,8 @@ class AnswerReader:
             raise ModelFailure(Failure("failed", words="The model called a tool without naming it."))
         rest = Said(self._text.rest(), self._reasoning.rest(), self._refusal.rest())
         self._note(rest)
-        return Said(said.text + rest.text, said.reasoning + rest.reasoning, said.refusal + rest.refusal)
+        calls = [*said.calls, *self._live.rest()]
+        return Said(said.text + rest.text, said.reasoning + rest.reasoning, said.refusal + rest.refusal, calls)
 
     def _loaded(self, events: Sequence[ServerSentEvent]) -> list[Delta]:
         """Return what events say; after the end of the answer, events that cannot be read are skipped."""
@@ -128,6 +140,7 @@ class AnswerReader:
         texts: list[str] = []
         reasonings: list[str] = []
         refusals: list[str] = []
+        told: list[CallPiece] = []
         for text, reasoning, refusal, calls, finish, usage, is_whole in deltas:
             self.finish = more_severe(self.finish, finish)
             if usage:  # totals so far, where they come more than once
@@ -136,7 +149,7 @@ class AnswerReader:
                 continue  # it repeats what the stream has said
             self._has_begun = self._has_begun or bool(text or reasoning or calls)
             for fragment in calls:
-                self.calls.add(fragment)
+                told += self._live.next(self.calls.add(fragment), fragment.arguments)
             texts.append(text)
             reasonings.append(reasoning)
             refusals.append(refusal)
@@ -144,6 +157,7 @@ class AnswerReader:
             "" if self._text.stopped else self._text.next("".join(texts)),
             self._reasoning.next("".join(reasonings)),
             self._refusal.next("".join(refusals)),
+            told,
         )
         self.is_done = self.is_done or self._text.stopped
         left = self._bounds.text - self._length
@@ -157,7 +171,8 @@ class AnswerReader:
         """End the answer at its bound, and return what may still be said: so many characters."""
         self.is_done, self.finish = True, "length"
         text, reasoning = said.text[:left], said.reasoning[: max(left - len(said.text), 0)]
-        return Said(text, reasoning, said.refusal[: max(left - len(said.text) - len(said.reasoning), 0)])
+        refusal = said.refusal[: max(left - len(said.text) - len(said.reasoning), 0)]
+        return Said(text, reasoning, refusal, said.calls)
 
     def _note(self, said: Said) -> None:
         if text := said.text + said.refusal:

@@ -4,12 +4,13 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from langchain_core.messages import InvalidToolCall, ToolCall
 
+from graph.model.arguments import load_arguments
 from graph.model.bounds import DEFAULT_BOUNDS, Bounds, too_large
 from graph.model.failures import Failure, ModelFailure
 from graph.model.text import paired_surrogates
@@ -18,8 +19,6 @@ ALPHANUMERIC = string.ascii_letters + string.digits
 # The function names that strict endpoints accept when a call is sent back to them.
 NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME = 64
-# Levels of nesting in arguments; checkpoints take no more than about 250.
-MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +31,22 @@ class Fragment:
     arguments: str = ""
 
 
-@dataclass(slots=True)
-class _Begun:
+@dataclass(slots=True, eq=False)
+class BegunCall:
     """A call of which fragments have come."""
 
     index: object
     id: str | None
+    """In the endpoint's words; some use the same ids in every answer, and ids must be unique in a thread."""
+    call_id: str = field(default_factory=lambda: new_call_id())
+    """Ours."""
     name: str = ""
     arguments: dict[int, str] = field(default_factory=dict)
     """The pieces of the arguments, by when they came."""
 
     @property
     def text(self) -> str:
+        """The arguments as far as they have come."""
         return "".join(self.arguments.values())
 
 
@@ -62,18 +65,18 @@ class CallAssembly:
     def __init__(self, names: Collection[str] = (), bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self._names, self._bounds = frozenset(names), bounds
         self._length = 0
-        self._begun: list[_Begun] = []
+        self._begun: list[BegunCall] = []
         self._pieces = 0
 
-    def add(self, fragment: Fragment) -> None:
-        """Take in the next fragment.
+    def add(self, fragment: Fragment) -> BegunCall:
+        """Take in the next fragment, and return its call.
 
         Raises:
             ModelFailure: these are more calls, or larger ones, than an answer may have.
         """
         call = self._nearest(fragment)
         if call is None or not self._continues(call, fragment):
-            call = _Begun(fragment.index, fragment.id)
+            call = BegunCall(fragment.index, fragment.id)
             self._begun.append(call)
             if len(self._begun) > self._bounds.calls:
                 words = f"The model called more than {self._bounds.calls} tools at once."
@@ -87,28 +90,34 @@ class CallAssembly:
             self._length += len(fragment.arguments)
             if self._length > self._bounds.arguments:
                 raise too_large("arguments of tool calls", self._bounds.arguments)
+        return call
 
     def __bool__(self) -> bool:
         """Whether a call has begun."""
         return bool(self._begun)
 
-    def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-        """Return the valid calls, and those whose arguments are not a JSON object; each gets an id of ours.
+    @cached_property
+    def loaded(self) -> Sequence[tuple[BegunCall, ToolCall | InvalidToolCall]]:
+        """The calls at the end of the answer, as they were begun and as they are read."""
+        return [(call, load_call(call.name, call.text, call.call_id)) for call in self._named()]
 
-        Some endpoints use the same ids in every answer, and ids must be unique in a thread.
-        """
-        loaded = [load_call(call.name, call.text, new_call_id()) for call in self._named()]
+    def calls(self) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+        """Return the valid calls, and those whose arguments are not a JSON object."""
         return (
-            [call for call in loaded if call["type"] == "tool_call"],
-            [call for call in loaded if call["type"] == "invalid_tool_call"],
+            [call for _, call in self.loaded if call["type"] == "tool_call"],
+            [call for _, call in self.loaded if call["type"] == "invalid_tool_call"],
         )
+
+    def is_certain(self, call: BegunCall) -> bool:
+        """Whether a call with arguments keeps its name, and gets the next pieces of its own alone."""
+        return call is self._begun[-1] and all(begun.name.strip() for begun in self._begun)
 
     @property
     def is_nameless(self) -> bool:
         """Whether the model made a call without ever naming the tool."""
         return bool(self._begun) and not self._named()
 
-    def _named(self) -> list[_Begun]:
+    def _named(self) -> list[BegunCall]:
         """Return the calls that have a name; where there is just one, all arguments are its own.
 
         A call that never got a name is left out: it cannot be run, and endpoints refuse it in the history.
@@ -119,7 +128,7 @@ class CallAssembly:
             named[0].arguments = dict(sorted(pieces.items()))
         return named
 
-    def _nearest(self, fragment: Fragment) -> _Begun | None:
+    def _nearest(self, fragment: Fragment) -> BegunCall | None:
         """Return the newest call that the fragment may belong to: by its id, else by its index, else the newest."""
         same_id = [call for call in self._begun if fragment.id and call.id == fragment.id]
         among = same_id or self._begun
@@ -129,7 +138,7 @@ class CallAssembly:
         is_a_tail = self._begun and not fragment.name and not fragment.id and not _is_whole(self._begun[-1])
         return self._begun[-1] if is_a_tail else None
 
-    def _continues(self, call: _Begun, fragment: Fragment) -> bool:
+    def _continues(self, call: BegunCall, fragment: Fragment) -> bool:
         if not fragment.name or not call.name:
             return True
         if fragment.id and call.id and fragment.id != call.id:
@@ -149,7 +158,7 @@ class CallAssembly:
         return name + piece in self._names or not self._names & {name, piece}
 
 
-def _is_whole(call: _Begun) -> bool:
+def _is_whole(call: BegunCall) -> bool:
     """Whether a call's arguments are complete; `{}` are not: some endpoints send them before the real ones."""
     if not next(reversed(call.arguments.values()), "").rstrip().endswith("}"):
         return False
@@ -166,82 +175,11 @@ def load_call(name: str, text: str, call_id: str | None) -> ToolCall | InvalidTo
     """
     name, text = NOT_IN_A_NAME.sub("_", name.strip())[:MAX_NAME], paired_surrogates(text)
     try:
-        return ToolCall(name=name, args=_load_arguments(text), id=call_id, type="tool_call")
+        return ToolCall(name=name, args=load_arguments(text), id=call_id, type="tool_call")
     except (ValueError, RecursionError) as error:
         return InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
-
-
-def _load_arguments(text: str) -> dict[str, Any]:
-    """Return the arguments of a call; empty ones, `null` and JSON inside a JSON string are read as meant.
-
-    Raises:
-        ValueError: they are not a JSON object, or have a value that cannot be stored.
-    """
-    arguments = _only_value(text)
-    if isinstance(arguments, str):
-        arguments = _only_value(arguments)
-    if not isinstance(arguments, dict):
-        raise ValueError("not a JSON object")
-    stored: dict[str, Any] = storable(arguments)
-    json.dumps(stored, allow_nan=False)  # a huge number is read as Infinity, which JSON cannot express
-    return stored
-
-
-def _only_value(text: str) -> Any:
-    """Return the JSON value of a text; some endpoints say it twice, or `{}` before it.
-
-    Raises:
-        ValueError: there is no value, or two different ones.
-    """
-    values, rest = [], text.strip()
-    while rest:
-        value, end = DECODER.raw_decode(rest)
-        values.append(value)
-        rest = rest[end:].lstrip()
-    said = [value for value in values if value not in (None, {}, "")]
-    if any(value != said[0] for value in said):
-        raise ValueError("more than one JSON value")
-    return said[0] if said else {}
-
-
-def storable(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return a JSON value in a form that checkpoints can store.
-
-    A number of more than 64 bits is read as JavaScript reads it, half a surrogate pair as U+FFFD.
-
-    Raises:
-        ValueError: JavaScript reads a number as Infinity, or the value is nested too deep.
-    """
-    match value:
-        case str():
-            return value if value.isascii() else paired_surrogates(value)
-        case dict() if depth:
-            return {storable(name): storable(item, depth - 1) for name, item in value.items()}
-        case list() if depth:
-            return [storable(item, depth - 1) for item in value]
-        case dict() | list():
-            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-        case int() if not -(2**63) <= value < 2**64:
-            try:
-                return float(value)
-            except OverflowError as error:
-                raise ValueError("a number is too large") from error
-        case _:
-            return value
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def new_call_id() -> str:
     """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
     return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))
-
-
-def dump_arguments(call: ToolCall | InvalidToolCall) -> str:
-    """Return a call's arguments as JSON text, or as the model wrote them if they are not JSON."""
-    return json.dumps(call["args"], ensure_ascii=False) if call["type"] == "tool_call" else call["args"] or ""

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -69,10 +69,6 @@ async def open_model(settings: ModelSettings) -> "AsyncIterator[ChatModel]":
         yield model
 
 
-def _nothing_known() -> dict[str, set[Meaning]]:
-    return defaultdict(set)
-
-
 def _sent_as_it_is(message: BaseMessage) -> BaseMessage:
     """Return an assistant's text in a form in which langchain-openai does not look at each character for audio."""
     if not isinstance(message, AIMessage) or not isinstance(message.content, str):
@@ -88,7 +84,7 @@ class ChatModel(ChatOpenAI):
     langchain-openai makes the request, and the openai package sends it; the response is read by `AnswerReader`.
     """
 
-    _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=_nothing_known)
+    _lacks: dict[str, set[Meaning]] = PrivateAttr(default_factory=lambda: defaultdict[str, set[Meaning]](set))
     """By model, what it is known to refuse."""
     _bounds: Bounds = PrivateAttr(default=Bounds())
     _patience: Patience = PrivateAttr(default=Patience())
@@ -195,14 +191,19 @@ class ChatModel(ChatOpenAI):
         return failure
 
     def _response(
-        self, messages: list[BaseMessage], stop: list[str] | None, stream_usage: bool, kwargs: Mapping[str, Any]
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        stream_usage: bool,
+        kwargs: Mapping[str, Any],
+        heard: Collection[str] = (),
     ) -> ModelResponse:
         options = {"stream_options": {"include_usage": True}} if stream_usage else {}
         payload = self._get_request_payload(
             [_sent_as_it_is(message) for message in messages], stop=stop, **kwargs, **options, stream=True
         )
         extra = payload.pop("extra_body", {})
-        return ModelResponse({**payload, **extra}, messages, self._bounds, self._patience)
+        return ModelResponse({**payload, **extra}, messages, self._bounds, self._patience, heard)
 
     async def _agenerate(
         self,
@@ -216,9 +217,10 @@ class ChatModel(ChatOpenAI):
         """Answer whole: the model's face to a run of this server, whose listener hears the answer as it comes."""
         if isinstance(kwargs.get("response_format"), type):  # `with_structured_output`, which the openai package reads
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
-        response = self._response(messages, stop, stream_usage, kwargs)
-        message_id = f"{LC_ID_PREFIX}-{run_manager.run_id}" if run_manager else None
         listener = listener_of_run.get()
+        heard = listener.hears_calls_of if listener else ()
+        response = self._response(messages, stop, stream_usage, kwargs, heard)
+        message_id = f"{LC_ID_PREFIX}-{run_manager.run_id}" if run_manager else None
         async with aclosing(response.said(self.root_async_client)) as pieces:
             async for said in pieces:
                 if listener:

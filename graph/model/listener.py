@@ -1,6 +1,6 @@
 """Who hears what the model says while it says it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -10,6 +10,10 @@ from graph.model.answer import Said
 
 class Listener(Protocol):
     """Hears a model of a run."""
+
+    @property
+    def hears_calls_of(self) -> Collection[str]:
+        """The names of the tools whose calls it hears while they come."""
 
     async def hear(self, message_id: str | None, said: Said) -> None:
         """Take in the next piece of a message; return when the model may go on."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -46,17 +46,29 @@ class ModelResponse:
         messages: the same request's messages, to estimate its tokens where the endpoint reports none.
         bounds: how much of the answer is read.
         patience: how long it may take.
+        heard: the names of the tools whose calls are told while they come.
     """
 
     def __init__(
-        self, parameters: Mapping[str, Any], messages: Sequence[BaseMessage], bounds: Bounds, patience: Patience
+        self,
+        parameters: Mapping[str, Any],
+        messages: Sequence[BaseMessage],
+        bounds: Bounds,
+        patience: Patience,
+        heard: Collection[str] = (),
     ) -> None:
         self._body = {name: value for name, value in parameters.items() if name not in PACKAGE_OPTIONS}
         options = {to: parameters[name] for name, to in PACKAGE_OPTIONS.items() if name in parameters}
         self._options: Any = {**options, "headers": {**JSON, **options.get("headers", {})}}
         self._messages, self._patience = messages, patience
         names = [tool["function"]["name"] for tool in self._body.get("tools") or ()]
-        self._reader = AnswerReader(stop=self._body.get("stop") or (), names=names, bounds=bounds)
+        self._reader = AnswerReader(
+            stop=self._body.get("stop") or (),
+            names=names,
+            heard=heard,
+            heard_at_most=1 if self._body.get("parallel_tool_calls") is False else None,
+            bounds=bounds,
+        )
 
     async def said(self, client: openai.AsyncOpenAI) -> AsyncGenerator[Said]:
         """Send the request, and yield what each read of the response says.

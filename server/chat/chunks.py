@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +11,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from graph.events import (
     ClientCall,
+    ClientCallDelta,
     MessageEnded,
     Reasoning,
     Refusal,
@@ -76,7 +77,7 @@ class Deltas:
         self.finish_reason: FinishReason = "stop"
         self.usage: UsageMetadata | None = None
         self._speech, self._thought = Speech(), Speech()
-        self._calls = 0
+        self._calls: dict[str, _Called] = {}
 
     def of(self, event: RunEvent) -> Iterator[Json]:
         """Yield what the next event adds."""
@@ -91,22 +92,35 @@ class Deltas:
                 for piece in pieces(self._thought.hear(event.message_id, event.text), MAX_PIECE // 2):
                     # Under both names, since clients read one or the other.
                     yield {"reasoning_content": piece, "reasoning": piece}
+            case ClientCallDelta():
+                yield from self._call(event.call_id, event.name, event.arguments)
             case ClientCall():
                 self.finish_reason = "tool_calls"
-                for call in dump_call(event, self._calls):
-                    yield {"tool_calls": [call]}
-                self._calls += 1
+                told = self._calls[event.call_id].length if event.call_id in self._calls else 0
+                yield from self._call(event.call_id, event.name, event.arguments[told:])
             case MessageEnded():
                 self.finish_reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
                 self.usage = add_usage(self.usage, event.usage)
 
+    def _call(self, call_id: str, name: str, arguments: str) -> Iterator[Json]:
+        """Yield more of a call of one of the client's tools; the first delta of a call has its name."""
+        is_new = call_id not in self._calls
+        call = self._calls.setdefault(call_id, _Called(len(self._calls)))
+        call.length += len(arguments)
+        if is_new:
+            function = {"name": name, "arguments": arguments[:MAX_PIECE]}
+            yield {"tool_calls": [{"index": call.index, "id": call_id, "type": "function", "function": function}]}
+            arguments = arguments[MAX_PIECE:]
+        for piece in pieces(arguments):
+            yield {"tool_calls": [{"index": call.index, "function": {"arguments": piece}}]}
 
-def dump_call(call: ClientCall, index: int) -> Iterator[Json]:
-    """Yield a call of one of the client's tools in pieces that fit into a frame, the first one with its name."""
-    function = {"name": call.name, "arguments": call.arguments[:MAX_PIECE]}
-    yield {"index": index, "id": call.call_id, "type": "function", "function": function}
-    for piece in pieces(call.arguments[MAX_PIECE:]):
-        yield {"index": index, "function": {"arguments": piece}}
+
+@dataclass(slots=True)
+class _Called:
+    """A call of one of the client's tools, and how many characters of its arguments were sent."""
+
+    index: int
+    length: int = 0
 
 
 def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
@@ -178,7 +192,7 @@ class _Whole:
                     {"id": call["id"], "type": "function", "function": {"name": call["function"]["name"]}}
                 )
                 self._arguments.append([])
-            self._arguments[-1].append(call["function"]["arguments"])
+            self._arguments[call["index"]].append(call["function"]["arguments"])
         self._finish_reason = part["finish_reason"] or self._finish_reason
 
     def choice(self, index: int) -> Json:

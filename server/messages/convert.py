@@ -17,7 +17,8 @@ from langchain_core.messages import (
 
 from graph.history import all_calls
 from graph.model.answer import REFUSAL
-from graph.model.calls import dump_arguments, load_call
+from graph.model.arguments import dump_arguments
+from graph.model.calls import load_call
 from server.errors import InvalidRequest
 from server.messages.shapes import ContentPart, File, Message
 from server.messages.tool_results import UnpairedMessage

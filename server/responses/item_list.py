@@ -9,7 +9,7 @@ from fastapi import Query
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.history import all_calls, client_calls, is_our_result
-from graph.model.calls import dump_arguments
+from graph.model.arguments import dump_arguments
 from server.errors import InvalidRequest
 from server.messages.convert import dump_messages
 from server.responses.response import ItemList

@@ -72,6 +72,8 @@ class FunctionCallItem(Lenient):
     arguments: StrictStr = ""
     """JSON as text."""
     id: StrictStr | None = None
+    status: StrictStr | None = None
+    """`incomplete`: the model was stopped before it had made the call, which is left out without an output."""
 
 
 class CustomCallItem(Lenient):

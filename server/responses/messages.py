@@ -108,10 +108,13 @@ def load_items(
     items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given or ()
     loaded, request = Input(), uuid4().hex
     left_out: set[str] = set()  # calls of tools that are not known
+    answered = {item.call_id for item in items if isinstance(item, OutputItem)}
     for at, item in enumerate(items):
         if isinstance(item, OtherItem):
             left_out.add(str((item.model_extra or {}).get("call_id")))
         if isinstance(item, OutputItem) and item.call_id in left_out:
+            continue
+        if isinstance(item, FunctionCallItem) and item.status == "incomplete" and item.call_id not in answered:
             continue
         if listed is not None:
             loaded.tail.append(listed[at])

@@ -14,6 +14,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from graph.events import (
     ApprovalRequested,
     ClientCall,
+    ClientCallDelta,
     MessageEnded,
     Reasoning,
     Refusal,
@@ -23,7 +24,7 @@ from graph.events import (
     ToolStarted,
 )
 from server.responses.ids import item_id
-from server.responses.spoken import MAX_PIECE, Kept, Said, Spoken, Thought
+from server.responses.spoken import MAX_PIECE, Called, Kept, Said, Spoken, Thought
 
 Json = dict[str, Any]
 REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -47,6 +48,7 @@ class Output:
         self._open: Spoken | None = None
         self._late: list[str] = []  # thoughts that came when the message had begun
         self._calls: dict[str, int] = {}  # calls of the server's tools that run, and the places of their items
+        self._called: dict[str, Called] = {}  # calls of the client's tools that are being said
 
     def of(self, event: RunEvent) -> Iterator[Json]:
         """Yield the events of the stream that an event of the run makes, without their numbers."""
@@ -63,6 +65,8 @@ class Output:
                 # The last item is the one that is incomplete.
                 kept: Kept = "incomplete" if self.incomplete_reason and not event.has_calls else "completed"
                 yield from self._close(kept, "commentary" if event.has_calls else "final_answer")
+            case ClientCallDelta():
+                yield from self._calls_client(event.call_id, event.name, event.arguments)
             case ClientCall():
                 yield from self._client_call(event)
             case ApprovalRequested():
@@ -84,6 +88,9 @@ class Output:
     def end(self) -> Iterator[Json]:
         """Yield what ends the items that are still open, as where the run was cut short."""
         yield from self._close("incomplete", "final_answer")
+        for called in self._called.values():
+            yield from self._call_ended(called, "incomplete")
+        self._called.clear()
         for place in self._calls.values():
             self.items[place] = {**self.items[place], "status": "incomplete"}
             yield self._done(place)
@@ -122,14 +129,26 @@ class Output:
             yield from self._thinks(None, late)
             yield from self._close(status, phase)
 
+    def _calls_client(self, call_id: str, name: str, arguments: str) -> Iterator[Json]:
+        """Yield more of a call of one of the client's tools."""
+        if call_id not in self._called:
+            yield from self._close("completed", "commentary")
+            item = {"type": "function_call", "call_id": call_id, "name": name, "arguments": ""}
+            self._called[call_id] = Called(self._place("function_call", {**item, "status": "in_progress"}), name)
+            yield self._added()
+        yield from self._about(self._called[call_id].place, self._called[call_id].say(arguments))
+
     def _client_call(self, call: ClientCall) -> Iterator[Json]:
-        item = {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": ""}
-        place = self._place("function_call", {**item, "status": "in_progress"})
-        yield self._added()
-        yield from self._arguments(place, "response.function_call_arguments", call.arguments, name=call.name)
-        status = "incomplete" if self.incomplete_reason else "completed"
-        self.items[place] = {**self.items[place], "arguments": call.arguments, "status": status}
-        yield self._done(place)
+        told = self._called[call.call_id].length if call.call_id in self._called else 0
+        yield from self._calls_client(call.call_id, call.name, call.arguments[told:])
+        yield from self._call_ended(
+            self._called.pop(call.call_id), "incomplete" if self.incomplete_reason else "completed"
+        )
+
+    def _call_ended(self, called: Called, status: Kept) -> Iterator[Json]:
+        yield from self._about(called.place, called.end())
+        self.items[called.place] = {**self.items[called.place], **called.whole(status)}
+        yield self._done(called.place)
 
     def _approval_requested(self, asked: ApprovalRequested) -> Iterator[Json]:
         about = {"server_label": asked.server, "name": asked.name, "arguments": _dump(asked.arguments)}
@@ -144,7 +163,9 @@ class Output:
         place = self._calls[call.call_id] = self._place("mcp_call", {**item, **unknown})
         yield self._added()
         yield self._at(place, "response.mcp_call.in_progress")
-        yield from self._arguments(place, "response.mcp_call_arguments", arguments)
+        for start in range(0, len(arguments), MAX_PIECE):
+            yield self._at(place, "response.mcp_call_arguments.delta", delta=arguments[start : start + MAX_PIECE])
+        yield self._at(place, "response.mcp_call_arguments.done", arguments=arguments)
         self.items[place] = {**self.items[place], "arguments": arguments}
 
     def _tool_ended(self, ended: ToolEnded) -> Iterator[Json]:
@@ -157,11 +178,6 @@ class Output:
         self.items[place] = {**self.items[place], **said}
         yield self._at(place, f"response.mcp_call.{said['status']}")
         yield self._done(place)
-
-    def _arguments(self, place: int, kind: str, arguments: str, **more: Any) -> Iterator[Json]:
-        for start in range(0, len(arguments), MAX_PIECE):
-            yield self._at(place, f"{kind}.delta", delta=arguments[start : start + MAX_PIECE])
-        yield self._at(place, f"{kind}.done", arguments=arguments, **more)
 
     def _place(self, kind: str, item: Json) -> int:
         """Add an item, and return its place."""

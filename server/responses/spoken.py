@@ -81,6 +81,32 @@ class Thought:
 Spoken = Said | Thought
 
 
+class Called:
+    """A call of one of the client's tools, whose arguments are being said."""
+
+    def __init__(self, place: int, name: str) -> None:
+        self.place, self._name = place, name
+        self._pieces: list[str] = []
+        self.length = 0
+        """Of the arguments so far, in characters."""
+
+    def say(self, arguments: str) -> Iterator[Json]:
+        """Add a piece of the arguments."""
+        self._pieces.append(arguments)
+        self.length += len(arguments)
+        for start in range(0, len(arguments), MAX_PIECE):
+            yield {"type": "response.function_call_arguments.delta", "delta": arguments[start : start + MAX_PIECE]}
+
+    def end(self) -> Iterator[Json]:
+        """End the arguments."""
+        whole = "".join(self._pieces)
+        yield {"type": "response.function_call_arguments.done", "arguments": whole, "name": self._name}
+
+    def whole(self, status: Kept) -> Json:
+        """Return what its item has at the end."""
+        return {"arguments": "".join(self._pieces), "status": status}
+
+
 def _part(kind: str, text: str) -> Json:
     if kind == "refusal":
         return {"type": "refusal", "refusal": text}

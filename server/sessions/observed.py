@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from graph.events import MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
+from graph.events import ClientCallDelta, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
 from server.http.stats import RequestStats
 
 
@@ -12,6 +12,8 @@ def observe(events: Iterable[RunEvent], stats: RequestStats) -> None:
         match event:
             case Text(text=text) | Refusal(text=text) | Reasoning(text=text):
                 stats.says_something(len(text))
+            case ClientCallDelta(arguments=arguments):
+                stats.says_something(len(arguments))
             case MessageEnded(usage=usage):
                 if usage:
                     stats.uses_tokens(usage["input_tokens"], usage["output_tokens"])

@@ -10,6 +10,7 @@ import pytest
 from tests.support.agent_server import MODEL, AgentServer, frames_of
 from tests.support.client_tools import ASK, QUESTION, allowed, answer, asked, calling, result
 from tests.support.upstream import Answer, Call, Upstream
+from tests.support.waiting import until
 
 Json = dict[str, Any]
 
@@ -75,8 +76,39 @@ def test_a_stream_has_one_call_in_a_chunk(weather_server: AgentServer, upstream:
             )
         )
     calls = [chunk.choices[0].delta.tool_calls for chunk in chunks if chunk.choices[0].delta.tool_calls]
-    assert [[call.index for call in chunk] for chunk in calls] == [[0], [1]]
+    assert all(len(chunk) == 1 for chunk in calls)
+    assert [call.index for [call] in calls if call.id] == [0, 1]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_e2_the_arguments_are_streamed_while_the_model_writes_them(server: AgentServer, upstream: Upstream) -> None:
+    upstream.script(Answer(["One moment."], [Call("ask_user", '{"question": "Which ')], hold=True))
+    said = ""
+    with (
+        server.client(session="s") as client,
+        client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Paint it."}], tools=[ASK], stream=True
+        ) as chunks,
+    ):
+        for chunk in chunks:
+            for call in chunk.choices[0].delta.tool_calls or ():
+                said += (call.function and call.function.arguments) or ""
+            if said == '{"question": "Which ':
+                break
+    until(lambda: upstream.closed_early == 1)
+    assert server.ask("Go on.", session="s") == "You said: Go on."
+    assert [message["content"] for message in upstream.last["messages"][1:]] == ["Paint it.", "One moment.", "Go on."]
+
+
+def test_b7_the_one_call_that_is_wanted_is_the_one_that_was_streamed(server: AgentServer, upstream: Upstream) -> None:
+    broken = Call("ask_user", '{"question": "Which', id="a", index=0)
+    upstream.script(Answer(calls=[broken, Call("ask_user", '{"question": "Why?"}', id="b", index=1)]))
+    *chunks, _ = frames_of(server, tools=[ASK], parallel_tool_calls=False)
+    deltas = [chunk["choices"][0]["delta"].get("tool_calls", []) for chunk in chunks]
+    calls = [call for delta in deltas for call in delta]
+    assert {call["index"] for call in calls} == {0}
+    assert "".join(call["function"]["arguments"] for call in calls) == broken.arguments
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_e3_the_session_says_that_it_waits(weather_server: AgentServer, upstream: Upstream) -> None:

@@ -1,10 +1,11 @@
 """The events of any run make a stream that the openai package's strict accumulator takes, and one output."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import omit
 from openai._models import construct_type
@@ -12,7 +13,17 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
+from graph.events import (
+    ClientCall,
+    ClientCallDelta,
+    MessageEnded,
+    Reasoning,
+    Refusal,
+    RunEvent,
+    Text,
+    ToolEnded,
+    ToolStarted,
+)
 from server.responses.messages import Input
 from server.responses.output import Output
 from server.responses.request import ResponseRequest
@@ -22,6 +33,8 @@ from tests.support.upstream import Json
 
 STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 PIECES = st.text(min_size=1, max_size=5)
+# Arguments that are told while the model writes them.
+LIVE = [("{",), ('{"a"', ": 1}"), ('{"a": [', "1", "]}")]
 
 
 def spoken(kind: str, name: str, text: str) -> RunEvent:
@@ -38,11 +51,24 @@ def model_messages(draw: st.DrawFn, name: str) -> list[RunEvent]:
     calls = draw(st.lists(st.sampled_from(["ours", "failing", "clients"]), max_size=3))
     finish_reason = draw(st.sampled_from(["stop", "length", "content_filter", None]))
     events: list[RunEvent] = [spoken(kind, name, text) for kind, text in said]
+    clients = [f"{name}-{index}" for index, kind in enumerate(calls) if kind == "clients"]
+    live = draw(st.lists(st.sampled_from(clients), unique=True)) if clients else []
+    deltas = [ClientCallDelta(call_id, "f", piece) for call_id in live for piece in draw(st.sampled_from(LIVE))]
+    for delta in draw(st.permutations(deltas)) if len(live) > 1 and draw(st.booleans()) else deltas:
+        events.insert(draw(st.integers(0, len(events))) if draw(st.booleans()) else len(events), delta)
+    whole = {
+        call_id: "".join(
+            event.arguments for event in events if isinstance(event, ClientCallDelta) and event.call_id == call_id
+        )
+        for call_id in clients
+    }
     events.append(MessageEnded(name, finish_reason, None, has_calls=bool(calls)))
     ours = [(f"{name}-{index}", kind) for index, kind in enumerate(calls) if kind != "clients"]
     for index, kind in enumerate(calls):
         call_id = f"{name}-{index}"
-        events.append(ClientCall(call_id, "f", "{}") if kind == "clients" else ToolStarted(call_id, "g", {}, "server"))
+        arguments = whole.get(call_id, "") + draw(st.sampled_from(["", "}"]))
+        is_ours = kind != "clients"
+        events.append(ToolStarted(call_id, "g", {}, "server") if is_ours else ClientCall(call_id, "f", arguments))
     for call_id, kind in draw(st.permutations(ours)):
         events.append(ToolEnded(call_id, kind == "failing", "found"))
     return events
@@ -68,6 +94,7 @@ def streamed(resource: Resource, events: Sequence[RunEvent]) -> tuple[list[Json]
     return [{**event, "sequence_number": next(numbers)} for event in told], output
 
 
+@settings(deadline=None)  # the first one imports the openai package's types
 @given(runs())
 def test_any_run_is_a_stream_that_clients_take(events: list[RunEvent]) -> None:
     resource = Resource("resp_1", ResponseRequest(model="m"), Input())
@@ -89,6 +116,20 @@ def test_any_run_is_a_stream_that_clients_take(events: list[RunEvent]) -> None:
     assert [done[place] for place in sorted(done)] == output.items
     assert len({item["id"] for item in output.items}) == len(output.items)
     assert {item["status"] for item in output.items} <= {"completed", "incomplete", "failed"}
+
+
+@given(runs())
+def test_what_is_said_of_calls_is_the_calls(events: list[RunEvent]) -> None:
+    told, output = streamed(Resource("resp_1", ResponseRequest(model="m"), Input()), events)
+    said: dict[str, str] = defaultdict(str)
+    for event in told:
+        if event["type"] == "response.function_call_arguments.delta":
+            said[event["item_id"]] += event["delta"]
+    items = {item["call_id"]: item for item in output.items if item["type"] == "function_call"}
+    assert {item["id"]: item["arguments"] for item in items.values() if item["arguments"]} == said
+    whole = {event.call_id: event.arguments for event in events if isinstance(event, ClientCall)}
+    assert whole.items() <= {call_id: item["arguments"] for call_id, item in items.items()}.items()
+    assert all(items[call_id]["status"] == "incomplete" for call_id in items.keys() - whole.keys()), "it was cut short"
 
 
 @given(runs())

@@ -14,7 +14,16 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send, interrupt
 
-from graph.approval import APPROVALS, Approval, decided, load_decisions, question, waiting, waiting_calls
+from graph.approval import (
+    APPROVALS,
+    Approval,
+    decided,
+    load_decisions,
+    question,
+    still_waits,
+    waiting,
+    waiting_calls,
+)
 from graph.event_queue import queue_of_run
 from graph.history import (
     all_calls,
@@ -92,7 +101,9 @@ def build_agent(
         decisions = context.decided_about(message)
         if decisions is None:
             decisions = load_decisions(interrupt(question(message)), waiting_calls(message))
-        return {"messages": [*decided(message, decisions)]}
+        thread = thread_of(runtime)
+        begun = await approval.calls.begun(thread, str(message.id)) if approval and thread else {}
+        return {"messages": [*decided(message, decisions, begun)]}
 
     async def call_tool(run: ToolRun, *, runtime: Runtime[TurnContext]) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
@@ -132,12 +143,12 @@ async def next_message(model: ChatModel, offer: Offer, context: TurnContext, sho
 
 
 async def first_step(state: AgentState) -> str:
-    """Begin with the model, or with the calls that a person has decided about."""
+    """Begin with the model; or with calls that a person has decided about, or was not yet able to."""
     message = waiting(state["messages"])
     runtime: Runtime[TurnContext] | None = get_runtime(TurnContext)  # None where a thread is edited, and no turn runs
     context: TurnContext | None = runtime.context if runtime else None
     is_decided = message and context and context.decided_about(message) is not None
-    return "approval" if is_decided else "model"
+    return "approval" if is_decided or (message and still_waits(message, state["messages"])) else "model"
 
 
 async def after_model(state: AgentState) -> list[Send] | str:

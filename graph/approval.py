@@ -7,20 +7,24 @@ know: `action_requests` in their order, and `decisions` in the same order.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 
-from graph.storage.approved_calls import ApprovedCalls
+from graph.model.arguments import storable_arguments
+from graph.storage.approved_calls import ApprovedCall, ApprovedCalls
 
 # Where a model message notes the ids of its calls that wait.
 APPROVALS = "approvals"
 NOT_STORED = (
     "This tool call was not run: a person must approve it, and nobody can be asked in a conversation that is not kept."
 )
+NOT_AWAITED = "This tool call was not run: it was approved where it does not wait for that."
 REFUSED = "This tool call was not run: a person has refused it."
+REFUSED_LATE = "A person has refused this tool call, but it had been approved and begun before. What came of it:"
 RESULT_LOST = (
     "This tool call was approved and begun, but its result was lost. It may have been run; it is not run again."
 )
@@ -66,6 +70,18 @@ class Decision:
     """The id under which the person was asked, where that is not the call's."""
 
 
+def decision(
+    approved: bool, arguments: Mapping[str, Any] | None = None, reason: str | None = None, asked_as: str | None = None
+) -> Decision:
+    """Return a decision, with its arguments in the form in which checkpoints can store them.
+
+    Raises:
+        ValueError: they have a value that cannot be stored.
+    """
+    stored = None if arguments is None else storable_arguments(arguments)
+    return Decision(approved=approved, arguments=stored, reason=reason, asked_as=asked_as)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
     """What a person decided about the calls of one message of the model."""
@@ -101,6 +117,14 @@ def waiting_calls(message: AIMessage) -> Sequence[ToolCall]:
     return [call for call in message.tool_calls if call["id"] in ids]
 
 
+def still_waits(message: AIMessage, messages: Sequence[AnyMessage]) -> bool:
+    """Whether a message's calls still wait: only results of other calls came after it."""
+    later = list(takewhile(lambda one: one is not message, reversed(messages)))
+    results = {one.tool_call_id for one in later if isinstance(one, ToolMessage)}
+    is_undecided = results.isdisjoint(call["id"] for call in waiting_calls(message))
+    return bool(later) and is_undecided and all(isinstance(one, ToolMessage) for one in later)
+
+
 def question(message: AIMessage) -> dict[str, Any]:
     """Return what the interrupt asks."""
     calls = waiting_calls(message)
@@ -133,17 +157,26 @@ def load_decisions(answer: object, calls: Sequence[ToolCall]) -> dict[str, Decis
     return {call["id"] or "": _decision(one) for call, one in zip(calls, given, strict=False)}
 
 
-def decided(message: AIMessage, decisions: Mapping[str, Decision]) -> Iterator[AIMessage | ToolMessage]:
-    """Yield the message with the arguments that persons have changed, and a result for each call they refused."""
-    made = {call["id"]: decisions.get(call["id"] or "", Decision(approved=False)) for call in waiting_calls(message)}
-    edited = {call: decision.arguments for call, decision in made.items() if decision.arguments is not None}
+def decided(
+    message: AIMessage, decisions: Mapping[str, Decision], begun: Mapping[str, ApprovedCall]
+) -> Iterator[AIMessage | ToolMessage]:
+    """Yield the message with the arguments that persons have changed, and a result for each call they refused.
+
+    A call that was begun before, on another branch or by a turn that failed, stays what it was.
+    """
+    edited = {call: decision.arguments for call, decision in decisions.items() if decision.arguments is not None}
+    edited |= {call: known.arguments for call, known in begun.items()}
     calls: list[ToolCall] = [
-        {**call, "args": dict(edited.get(call["id"]) or call["args"])} for call in message.tool_calls
+        {**call, "args": dict(edited.get(call["id"] or "", call["args"]))} for call in message.tool_calls
     ]
     yield message.model_copy(update={"tool_calls": calls})
     for call in waiting_calls(message):
-        if not (decision := made[call["id"]]).approved:
-            yield not_run(call, f"{REFUSED} The reason: {decision.reason}" if decision.reason else REFUSED)
+        decision = decisions.get(call["id"] or "", Decision(approved=False))
+        if not decision.approved:
+            known = begun.get(call["id"] or "")
+            why = REFUSED_LATE if known else REFUSED
+            why = f"{why} The reason: {decision.reason}" if decision.reason else why
+            yield known_result(call, known, why) if known else not_run(call, why)
 
 
 def not_run(call: ToolCall | InvalidToolCall, why: str) -> ToolMessage:
@@ -151,12 +184,25 @@ def not_run(call: ToolCall | InvalidToolCall, why: str) -> ToolMessage:
     return ToolMessage(why, tool_call_id=call["id"] or "", name=call["name"] or "", status="error", id=str(uuid4()))
 
 
+def known_result(call: ToolCall | InvalidToolCall, known: ApprovedCall, but: str = "") -> ToolMessage:
+    """Return the result of a call that was begun before, with what must be said before it."""
+    result = not_run(call, RESULT_LOST).model_copy(update=dict(known.result))
+    if not but:
+        return result
+    found: str | list[str | dict[Any, Any]] = result.content
+    whole = f"{but}\n{found}" if isinstance(found, str) else [{"type": "text", "text": but}, *found]
+    return result.model_copy(update={"content": whole})
+
+
 def _decision(given: object) -> Decision:
     match given:
         case {"type": "approve"}:
             return Decision(approved=True)
         case {"type": "edit", "edited_action": {"args": dict(arguments)}}:
-            return Decision(approved=True, arguments=arguments)
+            try:
+                return decision(True, arguments)
+            except ValueError as error:
+                return Decision(approved=False, reason=f"The changed arguments cannot be used: {error}.")
         case {"type": "reject", "message": str(reason)}:
             return Decision(approved=False, reason=reason)
     return Decision(approved=False)

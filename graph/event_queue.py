@@ -34,6 +34,8 @@ class EventQueue:
         """The names of the client's tools, whose calls are told while the model writes them."""
         self.arguments: defaultdict[str, list[str]] = defaultdict(list)
         """The arguments of these calls as they were told, in pieces, by the ids of the calls."""
+        self.summaries: dict[str, str] = {}
+        """The summaries that the run made, by the ids of the last messages that they cover; they are kept with it."""
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:

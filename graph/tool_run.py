@@ -9,7 +9,7 @@ from uuid import uuid4
 from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 
-from graph.approval import NOT_STORED, RESULT_LOST, Approval, not_run
+from graph.approval import NOT_STORED, Approval, known_result, not_run
 from graph.event_queue import queue_of_run
 from graph.events import ToolProgress
 from graph.model.images import has_tool_images
@@ -33,10 +33,9 @@ async def approved_result(
         is_refused = approval and tool and approval.is_needed(tool)
         return not_run(call, NOT_STORED) if is_refused else await tool_result(call, tool)
     call_id = call["id"] or ""
-    known = await approval.calls.begin(thread, message_id, call_id)
-    if known is not None:
-        result = not_run(call, RESULT_LOST)
-        return result.model_copy(update=known)
+    assert call["type"] == "tool_call"  # a malformed call waits for nobody
+    if not await approval.calls.begin(thread, message_id, call_id, call["args"]):
+        return known_result(call, (await approval.calls.begun(thread, message_id))[call_id])
     result = await tool_result(call, tool)
     await approval.calls.end(thread, message_id, call_id, {"content": result.content, "status": result.status})
     return result

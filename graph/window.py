@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.tools import BaseTool
 
+from graph.event_queue import queue_of_run
 from graph.model.client import ChatModel
 from graph.model.failures import Failure, ModelFailure
 from graph.model.tokens import BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN, most_tokens, room
@@ -22,8 +23,11 @@ log = logging.getLogger(__name__)
 Ask = Callable[[Sequence[AnyMessage]], Awaitable[AIMessage]]
 
 LEFT_OUT = "The beginning of this conversation is left out, since it is too long."
+GAP = "What was said right after that is left out, since it is too long."
 # Of the window; the answer gets it where the request does not say how long the answer may be.
 ANSWER = 8
+# Tokens: a smaller `compact_threshold` counts as this, since a summary has room in an eighth of it.
+LEAST_THRESHOLD = 500
 # How much of the window is used where the endpoint has refused more: its tokens are shorter than was estimated.
 TIGHT = 0.6
 
@@ -124,7 +128,7 @@ class Window:
         if context.truncation == "disabled":
             self._refuse_too_long([system, *messages], tools, context)
             return Prompt([system, *messages])
-        known = await self.summaries.of(thread) if thread else {}
+        known = await self._known(thread) if thread else {}
         before_newest = turns_before(messages, 0)
         covered = next((at for at in range(before_newest, 0, -1) if messages[at - 1].id in known), 0)
         summary = known[str(messages[covered - 1].id)] if covered else ""
@@ -134,8 +138,21 @@ class Window:
             return Prompt([system, *rest])
         text, usage = await self._beginning(messages[covered : covered + oldest], summary, context, limit)
         if text and thread:
-            await self.summaries.keep(thread, str(messages[covered + oldest - 1].id), text)
-        return Prompt([system, *with_summary(text, messages[covered + oldest :])], usage)
+            await self._keep(thread, str(messages[covered + oldest - 1].id), text)
+        shown = with_summary(text, messages[covered + oldest :], summary)
+        return Prompt([system, *shown], usage)
+
+    async def _known(self, thread: str) -> Mapping[str, str]:
+        """Return the summaries of a thread, those of this run included, by the last messages that they cover."""
+        queue = queue_of_run.get()
+        return {**await self.summaries.of(thread), **(queue.summaries if queue else {})}
+
+    async def _keep(self, thread: str, message_id: str, summary: str) -> None:
+        """Keep a summary: that of a run of this server with its turn, which may fail and leave nothing."""
+        if queue := queue_of_run.get():
+            queue.summaries[message_id] = summary
+        else:
+            await self.summaries.keep(thread, message_id, summary)
 
     async def summary(
         self, messages: Sequence[AnyMessage], instructions: Sequence[str], parameters: Mapping[str, Any]
@@ -170,11 +187,11 @@ class Window:
         """Return how many tokens a prompt may have before it is made shorter; None for any number."""
         window = self.size(context.parameters)
         if window is None:
-            return context.compact_threshold
+            return context.compact_threshold and max(context.compact_threshold, LEAST_THRESHOLD)
         asked = context.parameters.get("max_completion_tokens")
         answer = min(asked, window // 2) if isinstance(asked, int) and asked > 0 else window // ANSWER
         limit = int((window - answer) * share)
-        return min(limit, context.compact_threshold or limit)
+        return min(limit, max(context.compact_threshold or limit, LEAST_THRESHOLD))
 
     def _refuse_too_long(
         self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool | dict[str, Any]], context: TurnContext
@@ -207,9 +224,12 @@ def turns_before(messages: Sequence[AnyMessage], tokens: int) -> int:
     return len(messages) - kept if kept else 0
 
 
-def with_summary(summary: str, messages: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """Return messages with a summary of what was before them in the first one: some models want users to speak once."""
-    words = f"{SUMMARY}{summary}" if summary else LEFT_OUT
+def with_summary(summary: str, messages: Sequence[AnyMessage], older: str = "") -> list[AnyMessage]:
+    """Return messages with a summary of what was before them in the first one: some models want users to speak once.
+
+    Where there is none, an older one that does not reach so far is shown.
+    """
+    words = f"{SUMMARY}{summary}" if summary else f"{SUMMARY}{older}\n\n{GAP}" if older else LEFT_OUT
     match messages:
         case [HumanMessage(content=str(text)) as first, *rest]:
             return [first.model_copy(update={"content": f"{words}\n\n{text}"}), *rest]

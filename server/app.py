@@ -44,6 +44,7 @@ from server.responses.compact import router as compact
 from server.responses.conversations import router as conversations
 from server.responses.document import describe_responses
 from server.responses.route import router as responses
+from server.responses.socket import Sockets
 from server.responses.socket import router as socket
 from server.sessions.approve import router as approve
 from server.sessions.conversations import Conversations
@@ -116,6 +117,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
     )
     app.state.settings, app.state.keys, app.state.room = settings, keys, room
     app.state.metrics, app.state.guesses = metrics, guesses
+    app.state.sockets = Sockets()
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.playground:

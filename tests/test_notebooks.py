@@ -127,7 +127,13 @@ def test_responses_fork_call_tools_and_go_on_in_the_background(folder: Path, env
     assert shown["conversation"].endswith("True\n")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.nightly if number else ())
+        for number, path in enumerate(NOTEBOOKS[1:])
+    ],
+)
 def test_without_a_server_the_first_cell_says_what_to_start(path: Path, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(CellExecutionError, match=f"No server at {nowhere}: run `make demo`"):

@@ -228,7 +228,13 @@ def option(words: list[str], name: str) -> list[str]:
     return [value for flag, value in pairwise(words) if flag == name]
 
 
-@pytest.mark.parametrize("words", RUNS, ids=lambda words: option(words, "-e")[-1])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=option(words, "-e")[-1], marks=pytest.mark.nightly if number else ())
+        for number, words in enumerate(RUNS)
+    ],
+)
 def test_f10_a_container_is_run_as_the_image_is_made(words: list[str], upstream_url: str) -> None:
     port, (volume,) = only(FINAL, "EXPOSE").text, [only(FINAL, "VOLUME").text]
     given = dict(value.split("=", 1) for value in option(words, "-e"))

@@ -3,6 +3,8 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.server.sessions.test_replica_faults import Load, replicas
 from tests.support.agent_server import AgentServer
 from tests.support.command import serving, without_tools
@@ -12,6 +14,7 @@ from tests.support.upstream import Upstream
 from tests.test_nginx import nginx
 
 
+@pytest.mark.nightly
 def test_both_are_restarted_under_load_and_no_request_fails(
     upstream: Upstream, upstream_url: str, postgres: Postgres, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_2000_messages_cost_what_each_of_them_costs(server: Running) -> None:
     assert many < 4 * 1.5 * few
 
 
+@pytest.mark.nightly
 def test_10000_stored_sessions_change_neither_the_start_nor_a_turn(model: str, tmp_path: Path) -> None:
     alone, among = tmp_path / "alone", tmp_path / "among"
     for folder in (alone, among):
@@ -217,6 +218,7 @@ def enlarge_session(path: Path) -> int:
     return rows(path)
 
 
+@pytest.mark.nightly
 def test_many_turns_over_many_sessions_leave_the_memory_as_it_was(model: str, tmp_path: Path) -> None:
     """`make soak` in small."""
     with serving(OURS, model, tmp_path) as server:

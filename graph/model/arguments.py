@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import InvalidToolCall, ToolCall
@@ -25,7 +26,16 @@ def load_arguments(text: str) -> dict[str, Any]:
         arguments = _only_value(arguments)
     if not isinstance(arguments, dict):
         raise ValueError("not a JSON object")
-    stored: dict[str, Any] = storable(arguments)
+    return storable_arguments(arguments)
+
+
+def storable_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call in a form that checkpoints can store.
+
+    Raises:
+        ValueError: they have a value that cannot be stored.
+    """
+    stored: dict[str, Any] = storable(dict(arguments))
     json.dumps(stored, allow_nan=False)  # a huge number is read as Infinity, which JSON cannot express
     return stored
 

@@ -6,10 +6,15 @@ from typing import Any
 
 # vLLM, OpenRouter and Groq, LM Studio, llama.cpp, and others.
 FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
-TOLD = re.compile(
-    r"(?:context (?:length|size|window)|max_model_len|n_ctx)\D{0,40}?(\d{3,8})\b|(\d{3,8})\D{0,20}context",
-    re.IGNORECASE,
-)
+# What tells a window in a refusal, the clearest first; other numbers in it are those of the request.
+TOLD = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?:context (?:length|size|window)|max_model_len|n_ctx)\D{0,40}?(\d{3,8})\b",
+        r"(?:max\w*|at most|only|up to|limit(?:ed)?(?: of| to)?)\D{0,20}(\d{3,8})\D{0,20}context",
+    )
+]
+LEAST = 512
 
 
 def load_windows(body: Any) -> dict[str, int]:
@@ -25,8 +30,9 @@ def load_windows(body: Any) -> dict[str, int]:
 
 def window_in(words: str) -> int | None:
     """Return the window that an endpoint's refusal of a long prompt tells."""
-    told = TOLD.search(words.replace(",", ""))
-    return int(told[1] or told[2]) if told else None
+    plain = words.replace(",", "")
+    found = (int(told[1]) for pattern in TOLD for told in pattern.finditer(plain))
+    return next((window for window in found if window >= LEAST), None)
 
 
 def _window(about: object) -> int | None:

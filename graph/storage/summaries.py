@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS {NAME} (
 COLUMNS = "message_id, summary"
 KEEP = f"""
 INSERT INTO {NAME} (thread_id, message_id, summary) VALUES (:thread, :message, :summary)
-ON CONFLICT (thread_id, message_id) DO UPDATE SET summary = excluded.summary RETURNING message_id
+ON CONFLICT (thread_id, message_id) DO UPDATE SET summary = excluded.summary
 """
 
 
@@ -42,5 +42,10 @@ class Summaries:
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
-        keep = partial(self._db.do, KEEP, thread=thread_id)
-        await keep(message=storable(message_id), summary=storable(summary))
+        await self._db.write(partial(enter_summaries, self._db, thread_id, {message_id: summary}))
+
+
+def enter_summaries(db: Database, thread_id: str, summaries: Mapping[str, str]) -> None:
+    """Enter summaries, by the ids of the last messages that they cover."""
+    for message_id, summary in summaries.items():
+        db.execute(KEEP, thread=thread_id, message=storable(message_id), summary=storable(summary))

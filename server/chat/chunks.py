@@ -99,7 +99,8 @@ class Deltas:
                 told = self._calls[event.call_id].length if event.call_id in self._calls else 0
                 yield from self._call(event.call_id, event.name, event.arguments[told:])
             case MessageEnded():
-                self.finish_reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
+                reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
+                self.finish_reason = self.finish_reason if self._calls else reason  # words may follow the calls
                 self.usage = add_usage(self.usage, event.usage)
 
     def _call(self, call_id: str, name: str, arguments: str) -> Iterator[Json]:

@@ -96,8 +96,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let streams go on for DRAIN_SECONDS, then stop their runs; each stream ends with an error that says so.
 
-        Told by SIGTERM, as when a newer server takes its place, it also answers what still comes over idle connections.
-
+        Told by SIGTERM, as when a newer server takes its place, it answers what still comes over idle connections.
         A second Ctrl-C stops them at once; uvicorn would then skip the app's own shutdown, which is still done here.
         """
         notify(STOPPING)
@@ -108,6 +107,7 @@ class Server(uvicorn.Server):
             await asyncio.wait({self._welcome})
         stop_runs = self._app.state.sessions.runs.stop_all
         asyncio.get_running_loop().call_at(ending_at, stop_runs)
+        await self._let_sockets_end(ending_at + HURRIED_SECONDS)
         await super().shutdown(sockets)
         if self.force_exit:
             stop_runs()
@@ -134,6 +134,15 @@ class Server(uvicorn.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(self.config.timeout_keep_alive):
                 while not self.force_exit and any(connection.is_idle for connection in connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    async def _let_sockets_end(self, ending_at: float) -> None:
+        """Wait for the answers in progress over WebSockets, which uvicorn would cut."""
+        open_sockets = self._app.state.sockets
+        open_sockets.end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ending_at):
+                while not self.force_exit and len(open_sockets):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
     async def _stop_listening(self) -> None:

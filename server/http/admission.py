@@ -1,6 +1,7 @@
 """How many requests are answered at once, and how many in a minute, of all keys and of each."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -17,14 +18,8 @@ from server.http.rates import NotAdmitted, Rates
 from server.http.stats import STATS, RequestStats
 
 # The paths whose requests run the agent.
-RUN_PATHS = (
-    "/v1/chat/completions",
-    "/v1/responses",
-    "/v1/responses/compact",
-    "/agent/invoke",
-    "/agent/stream",
-    "/agent/stream_log",
-    "/agent/c/N4XyA/stream_log",
+RUN_PATHS = re.compile(
+    r"/v1/(chat/completions|responses(/compact)?|sessions/[^/]+/approve)|/agent/(invoke|stream(_log)?|c/N4XyA/stream_log)"
 )
 QUEUE_WAIT = 30.0
 
@@ -109,7 +104,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on when there is room for it."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in RUN_PATHS:
+        if scope["type"] != "http" or scope["method"] != "POST" or not RUN_PATHS.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         state = state_of(scope)

@@ -48,13 +48,7 @@ class JsonRequest(Request):
             body, settings = await self.body(), self.app.state.settings
             if stats := STATS.get():
                 stats.body_size = len(body)
-            if has_more_values(body, settings.max_values):
-                message = f"The request has more than {settings.max_values} JSON values."
-                raise InvalidRequest(message, code="too_many_values")
-            try:
-                self._json = decoded(body) if len(body) < LARGE else await asyncio.to_thread(decoded, body)
-            except ValueError as error:
-                raise InvalidRequest(NOT_JSON) from error
+            self._json = await parsed(body, settings.max_values)
             _check_messages(self._json, settings.max_messages)
         return self._json
 
@@ -91,6 +85,20 @@ def _check_messages(body: Any, most: int) -> None:
                 param=param,
                 code="array_above_max_length",
             )
+
+
+async def parsed(body: bytes, max_values: int) -> Any:
+    """Return the value of a request's JSON.
+
+    Raises:
+        InvalidRequest: it is not JSON, or has too many values.
+    """
+    if has_more_values(body, max_values):
+        raise InvalidRequest(f"The request has more than {max_values} JSON values.", code="too_many_values")
+    try:
+        return decoded(body) if len(body) < LARGE else await asyncio.to_thread(decoded, body)
+    except ValueError as error:
+        raise InvalidRequest(NOT_JSON) from error
 
 
 def decoded(body: bytes) -> Any:

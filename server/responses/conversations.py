@@ -14,7 +14,7 @@ from langchain_core.messages import AnyMessage
 from pydantic import Field, TypeAdapter
 
 from graph.state import OUR_AGENT, TurnContext
-from server.errors import ApiError, NotFound, may_fail
+from server.errors import ApiError, NotFound, SessionBusy, may_fail
 from server.http.identity import ID, state_of
 from server.http.json_body import JsonRoute
 from server.messages.shapes import Lenient
@@ -180,6 +180,9 @@ async def delete_conversation_item(
     """Take an item out: the conversation goes on without it. Responses that were made with it stay as they are."""
     session, response_id = await _known(conversation_id, request, sessions), new_response_id()
     async with sessions.leases.held(session):
+        if (newest := await sessions.responses.newest(session)) and newest.awaits:
+            message = "A tool call of this conversation waits for approval. Approve or refuse it first."
+            raise SessionBusy(message, code="waits_for_approval")
         items = await items_of_session(session, sessions)
         left = without(items, _place_of(item_id, items))
         given = load_items(ITEMS.validate_python(left), response_id, "items", listed=left)

@@ -3,13 +3,14 @@
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
+from graph.approval import NOT_AWAITED, REFUSED
 from graph.history import call_ids, is_our_result
 from graph.model.calls import load_call
 from graph.summary import SUMMARY
@@ -107,15 +108,7 @@ def load_items(
     """
     items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given or ()
     loaded, request = Input(), uuid4().hex
-    left_out: set[str] = set()  # calls of tools that are not known
-    answered = {item.call_id for item in items if isinstance(item, OutputItem)}
-    for at, item in enumerate(items):
-        if isinstance(item, OtherItem):
-            left_out.add(str((item.model_extra or {}).get("call_id")))
-        if isinstance(item, OutputItem) and item.call_id in left_out:
-            continue
-        if isinstance(item, FunctionCallItem) and item.status == "incomplete" and item.call_id not in answered:
-            continue
+    for at, item in _kept(items):
         if listed is not None:
             loaded.tail.append(listed[at])
         elif not isinstance(item, OtherItem | ReferenceItem):
@@ -132,6 +125,21 @@ def load_items(
                 loaded.items.setdefault(str(message.id), []).extend(loaded.tail)
                 loaded.tail = []
     return loaded
+
+
+def _kept(items: Sequence[Item]) -> Iterator[tuple[int, Item]]:
+    """Yield the items and their places, without outputs of calls that are not known, and calls that were cut short."""
+    unknown: set[str] = set()
+    answered = {item.call_id for item in items if isinstance(item, OutputItem)}
+    for at, item in enumerate(items):
+        match item:
+            case OtherItem():
+                unknown.add(str((item.model_extra or {}).get("call_id")))
+            case OutputItem() if item.call_id in unknown:
+                continue
+            case FunctionCallItem(status="incomplete") if item.call_id not in answered:
+                continue
+        yield at, item
 
 
 def unpaired(error: UnpairedMessage, param: str = "input") -> InvalidRequest:
@@ -165,8 +173,10 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
         case ApprovalRequestItem():
             return [_calling(item.name, item.arguments, item.id, new_id)]
         case ApprovalResponseItem():
-            answer = json.dumps({"approved": item.approve, "reason": item.reason})
-            return [ToolMessage(answer, tool_call_id=item.approval_request_id, id=new_id)]
+            # The answer is for whoever waits for it; the model is shown that the call was not run, if nobody does.
+            answer = {"approved": item.approve, "reason": item.reason}
+            why = NOT_AWAITED if item.approve else REFUSED
+            return [ToolMessage(why, tool_call_id=item.approval_request_id, artifact=answer, id=new_id)]
         case CompactionItem():
             return [HumanMessage(SUMMARY + _summary(item, param), id=new_id)]
         case OtherItem() if item.type not in LEFT_OUT_SILENTLY:

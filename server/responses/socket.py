@@ -9,32 +9,28 @@ Source: Open Responses, WebSocket mode; OpenAI's guide to it.
 """
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from starlette.types import ASGIApp, Message
 
 from server.errors import ApiError, InvalidRequest, RateLimited
-from server.http.json_body import encoded
-from server.responses.told import END
+from server.http.json_body import encoded, parsed
+from server.responses.exchange import PATH, Exchange
 
 Json = dict[str, Any]
 
 router = APIRouter()
 
-PATH = "/v1/responses"
 MAX_SECONDS = 60 * 60
-# Messages that wait for the response in progress.
+# Messages that wait for the response in progress; together they have no more bytes than a request may have.
 MAX_WAITING = 32
-# Headers of the handshake that are not those of the requests, beside its own.
-OF_THE_CONNECTION = (b"connection", b"upgrade", b"content-length", b"content-type", b"transfer-encoding")
-OF_THE_HANDSHAKE = b"sec-websocket-"
-DATA = b"\ndata: "
+# The code of a connection that is closed since the server ends (RFC 6455, IANA's registry).
+SERVICE_RESTART = 1012
+# The fields of a request that say what it follows.
+FOLLOWING = ("previous_response_id", "conversation")
 ENDED = ("response.completed", "response.incomplete")
 
 
@@ -43,10 +39,38 @@ class Memory:
     """The last response of a connection, where nothing else keeps it."""
 
     response_id: str
-    follows: str | None
-    """The stored response that it goes back to, if it does."""
+    follows: Json
+    """The fields of a request that name the stored response, or the conversation, that it goes back to."""
     items: list[Json]
     """What was said since."""
+
+
+class Sockets:
+    """The open WebSockets of a server."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self._is_ending = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def one_more(self, connection: "Connection") -> Iterator[None]:
+        """Count a connection while it is open."""
+        self._open.add(connection)
+        if self._is_ending:
+            connection.end()
+        try:
+            yield
+        finally:
+            self._open.discard(connection)
+
+    def end(self) -> None:
+        """Close all of them: at once, or after the answer that is in progress."""
+        self._is_ending = True
+        for connection in self._open:
+            connection.end()
 
 
 @router.websocket(PATH)
@@ -56,8 +80,11 @@ async def respond_over_websocket(socket: WebSocket) -> None:
     connection = Connection(socket)
     reading = asyncio.create_task(connection.read())
     try:
-        async with asyncio.timeout(MAX_SECONDS):
-            await connection.answer_all()
+        with socket.app.state.sockets.one_more(connection):
+            async with asyncio.timeout(MAX_SECONDS):
+                await connection.answer_all()
+            if connection.is_ending:
+                await socket.close(SERVICE_RESTART)
     except TimeoutError:
         message = "A connection lasts 60 minutes. Make a new one to go on."
         await connection.tell_error(InvalidRequest(message, code="websocket_connection_limit_reached"))
@@ -74,32 +101,46 @@ class Connection:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._left = socket, asyncio.Event()
-        self._waiting: asyncio.Queue[str | None] = asyncio.Queue()
+        self._settings = socket.app.state.settings
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._bytes_waiting = 0
         self._memory: Memory | None = None
+        self.is_ending = False
+        """Whether it is closed after the answer in progress, since the server ends."""
+
+    def end(self) -> None:
+        """Answer no more messages than the one in progress."""
+        self.is_ending = True
+        self._waiting.put_nowait(None)
 
     async def read(self) -> None:
         """Take in messages until the client leaves."""
         try:
             while (message := await self._socket.receive())["type"] != "websocket.disconnect":
-                if self._waiting.qsize() < MAX_WAITING:
-                    given = message.get("text") or (message.get("bytes") or b"").decode(errors="replace")
+                given = message.get("bytes") or (message.get("text") or "").encode()
+                if (
+                    self._waiting.qsize() < MAX_WAITING
+                    and self._bytes_waiting + len(given) <= self._settings.max_request_bytes
+                ):
+                    self._bytes_waiting += len(given)
                     self._waiting.put_nowait(given)
                 else:
-                    words = f"{MAX_WAITING} messages wait for the response in progress. Try again when it is done."
+                    words = "Too many messages wait for the response in progress. Try again when it is done."
                     await self.tell_error(RateLimited(words, "requests", retry_after=1))
         finally:
             self._left.set()
             self._waiting.put_nowait(None)
 
     async def answer_all(self) -> None:
-        """Answer messages until the client leaves.
+        """Answer messages until the client leaves, or the server ends.
 
         Raises:
             WebSocketDisconnect: it has left in the middle of an answer.
         """
-        while (message := await self._waiting.get()) is not None and not self._left.is_set():
+        while (message := await self._waiting.get()) is not None and not (self._left.is_set() or self.is_ending):
+            self._bytes_waiting -= len(message)
             try:
-                asked = load_message(message)
+                asked = load_request(await parsed(message, self._settings.max_values))
             except InvalidRequest as error:
                 await self.tell_error(error)
             else:
@@ -133,70 +174,18 @@ class Connection:
             self._memory = None
         else:
             said = [*items_of(body.get("input")), *response["output"]]
-            self._memory = Memory(response["id"], body.get("previous_response_id"), said)
+            self._memory = Memory(response["id"], {name: body.get(name) for name in FOLLOWING}, said)
 
     async def _send(self, event: Json) -> None:
         await self._socket.send_text(encoded(event).decode())
 
 
-class Exchange:
-    """One request to the app, and the events of its answer.
-
-    Args:
-        body: the request.
-        left: set when the client has left.
-    """
-
-    def __init__(self, body: Json, left: asyncio.Event) -> None:
-        self._body, self._left = encoded(body), left
-        self._is_sent = False
-        self._status = 200
-        self._parts, self._read = anyio.create_memory_object_stream[bytes](0)
-
-    async def run(self, app: ASGIApp, handshake: Mapping[str, Any]) -> None:
-        """Have the app answer, as a request with the headers of the handshake."""
-        async with self._parts:
-            with suppress(anyio.BrokenResourceError):  # nobody reads the rest
-                await app(request_scope(handshake, len(self._body)), self._receive, self._send)
-
-    async def events(self) -> AsyncGenerator[Json]:
-        """Yield the events; an answer that is an error is one."""
-        rest = b""
-        async with self._read:
-            async for part in self._read:
-                rest += part
-                if self._status == 200:
-                    *frames, rest = rest.split(END)
-                    for frame in frames:
-                        if data := frame.partition(DATA)[2]:
-                            yield json.loads(data)
-        if self._status != 200:
-            yield {"type": "error", "status": self._status, **json.loads(rest)}
-
-    async def _receive(self) -> Message:
-        if self._is_sent:
-            await self._left.wait()
-            return {"type": "http.disconnect"}
-        self._is_sent = True
-        return {"type": "http.request", "body": self._body, "more_body": False}
-
-    async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif part := message.get("body", b""):
-            await self._parts.send(part)
-
-
-def load_message(text: str) -> Json:
+def load_request(message: object) -> Json:
     """Return the request in a message.
 
     Raises:
         InvalidRequest: it has none.
     """
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("The message is not valid JSON.", code="invalid_json") from error
     match message:
         case {"type": "response.create", "generate": False}:
             raise InvalidRequest(
@@ -213,7 +202,7 @@ def load_message(text: str) -> Json:
 
 def going_on(asked: Json, memory: Memory) -> Json:
     """Return a request that goes on after a response that nothing else keeps, with what was said before it."""
-    return {**asked, "previous_response_id": memory.follows, "input": [*memory.items, *items_of(asked.get("input"))]}
+    return {**asked, **memory.follows, "input": [*memory.items, *items_of(asked.get("input"))]}
 
 
 def items_of(given: object) -> list[Json]:
@@ -221,27 +210,3 @@ def items_of(given: object) -> list[Json]:
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
     return given if isinstance(given, list) else []
-
-
-def request_scope(handshake: Mapping[str, Any], length: int) -> Json:
-    """Return the scope of a request of so many bytes over a connection."""
-    headers = [
-        (name, value)
-        for name, value in handshake["headers"]
-        if name not in OF_THE_CONNECTION and not name.startswith(OF_THE_HANDSHAKE)
-    ]
-    own = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
-    kept = {name: handshake[name] for name in ("asgi", "client", "server", "root_path") if name in handshake}
-    return {
-        **kept,
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "https" if handshake["scheme"] == "wss" else "http",
-        "path": PATH,
-        "raw_path": PATH.encode(),
-        "query_string": b"",
-        "headers": [*headers, *own],
-        "state": dict(handshake.get("state", {})),
-        "extensions": {},
-    }

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from graph.approval import AwaitedCall, Decision, Decisions, not_run
+from graph.approval import AwaitedCall, Decision, Decisions, decision, not_run
 from graph.events import ApprovalRequested, ClientCall, MessageEnded, RunEvent, Text
+from graph.state import TurnContext
 from server.errors import InvalidRequest
 
 # The client's tool that stands for the question.
@@ -23,6 +24,8 @@ APPROVE_TOOL = "approve_tool_call"
 HEADER = "X-Tool-Approval"
 Form = Literal["item", "call", "text"]
 FORMS: Sequence[Form] = ("item", "call", "text")
+# The fields of a turn's context that are kept while it waits.
+KEPT = ("instructions", "max_tool_calls", "truncation", "compact_threshold", "parameters")
 YES = {"y", "yes", "ok", "okay", "approve", "approved", "네", "넵", "예", "응", "승인", "허용"}
 NO = {"n", "no", "deny", "denied", "reject", "refuse", "아니", "아니요", "아니오", "거절", "거부"}
 
@@ -73,14 +76,19 @@ def unasked(calls: Sequence[AwaitedCall]) -> tuple[Sequence[AskedCall], Sequence
     return [AskedCall(**asdict(call), asked_as=None) for call in calls], ()
 
 
-def dump_asked(calls: Sequence[AskedCall]) -> str | None:
-    """Return the calls as they are stored."""
-    return json.dumps([asdict(call) for call in calls]) if calls else None
+def dump_asked(calls: Sequence[AskedCall], context: TurnContext) -> str:
+    """Return the calls as they are stored, with what goes on to count if they are approved from beside.
+
+    The client's tools do not: it is not told of that turn.
+    """
+    kept = {name: getattr(context, name) for name in KEPT}
+    return json.dumps({"calls": [asdict(call) for call in calls], "context": kept})
 
 
-def load_asked(stored: str | None) -> tuple[AskedCall, ...]:
-    """Return calls that are stored."""
-    return tuple(AskedCall(**call) for call in json.loads(stored or "[]"))
+def load_asked(stored: str | None) -> tuple[tuple[AskedCall, ...], TurnContext]:
+    """Return calls that are stored, and the context that goes on to count."""
+    loaded = json.loads(stored) if stored else {"calls": [], "context": {}}
+    return tuple(AskedCall(**call) for call in loaded["calls"]), TurnContext(**loaded["context"])
 
 
 def decisions_in(
@@ -88,7 +96,8 @@ def decisions_in(
 ) -> tuple[Decisions | None, list[AnyMessage]]:
     """Return what the messages after a turn decide about the calls that it waits with, and the messages without that.
 
-    A call that they do not decide about is refused. So is one whose question in words is not clearly answered.
+    A call that they do not decide about is refused. So is one whose question in words is not clearly answered; but
+    results of the client's tools alone leave it waiting, since its user has said nothing.
 
     Raises:
         InvalidRequest: an answer cannot be read.
@@ -103,6 +112,8 @@ def decisions_in(
             left.append(message)
         elif (call := ids[message.tool_call_id]).call_id not in made:
             made[call.call_id] = load_decision(message, call)
+    if all(call.asked_as is None for call in asked) and left and all(isinstance(one, ToolMessage) for one in left):
+        return None, left
     said = _said(left[0]) if left and isinstance(left[0], HumanMessage) else ""
     if said in YES | NO and any(call.by_text for call in asked):
         made |= {call.call_id: Decision(approved=said in YES) for call in asked if call.by_text}
@@ -126,23 +137,34 @@ def load_decision(message: ToolMessage, call: AskedCall) -> Decision:
     """
     if message.status == "error":
         return Decision(approved=False, reason=str(message.text))
-    try:
-        given = json.loads(str(message.text))
-    except (ValueError, RecursionError):
-        given = None
-    match given:
+    match message.artifact or _json(str(message.text)):
         case bool(approved):
             return Decision(approved=approved, asked_as=call.asked_as)
-        case {"approved": bool(approved)}:
-            arguments, reason = given.get("arguments"), given.get("reason")
+        case {"approved": bool(approved), **rest}:
+            arguments, reason = rest.get("arguments"), rest.get("reason")
             if isinstance(arguments, dict | None) and isinstance(reason, str | None):
-                return Decision(approved=approved, arguments=arguments, reason=reason, asked_as=call.asked_as)
+                try:
+                    return decision(approved, arguments, reason, call.asked_as)
+                except ValueError as error:
+                    raise unusable_arguments(error, "messages") from error
     raise InvalidRequest(
         f'The answer to {call.asked_as} must be JSON: {{"approved": true}} or {{"approved": false}}, with '
         "'arguments' (an object) to change them or a 'reason' (text).",
         param="messages",
         code="invalid_value",
     )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def unusable_arguments(error: ValueError, param: str) -> InvalidRequest:
+    """Return the error for arguments in place of the model's that cannot be stored."""
+    return InvalidRequest(f"Invalid 'arguments': {error}.", param=param, code="invalid_value")
 
 
 def _as_calls(calls: Sequence[AwaitedCall]) -> tuple[Sequence[AskedCall], Sequence[RunEvent]]:

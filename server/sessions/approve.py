@@ -7,14 +7,14 @@ from fastapi import APIRouter, Request
 from pydantic import JsonValue, StrictBool, StrictStr
 from starlette.responses import Response
 
-from graph.approval import Decision, Decisions
+from graph.approval import Decision, Decisions, decision
 from graph.state import OUR_AGENT, TurnContext
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import checked_id, state_of
 from server.http.json_body import JsonRoute
 from server.messages.convert import dump_messages, unpaired
 from server.messages.shapes import Lenient
-from server.sessions.approval import AskedCall
+from server.sessions.approval import AskedCall, unusable_arguments
 from server.sessions.dependencies import SessionsDep, claim_session
 from server.sessions.reconcile import Approving
 from server.sessions.records import unknown_session
@@ -94,14 +94,14 @@ def _decided(body: ApprovalRequest, asked: Sequence[AskedCall]) -> Decisions:
         message = "One of 'approved' and 'decisions' must be provided."
         raise InvalidRequest(message, param="approved", code="missing_required_parameter")
     ids = [call.call_id for call in asked]
-    for index, decision in enumerate(body.decisions or ()):
-        if decision.id not in ids:
-            message = f"No call with id '{decision.id}' waits for approval."
+    for index, given in enumerate(body.decisions or ()):
+        if given.id not in ids:
+            message = f"No call with id '{given.id}' waits for approval."
             raise InvalidRequest(message, param=f"decisions[{index}].id", code="invalid_value")
-    made = {
-        one.id: Decision(approved=one.approved, arguments=one.arguments, reason=one.reason)
-        for one in body.decisions or ()
-    }
+    try:
+        made = {one.id: decision(one.approved, one.arguments, one.reason) for one in body.decisions or ()}
+    except ValueError as error:
+        raise unusable_arguments(error, "decisions") from error
     if body.approved is not None:
         made = {call: Decision(approved=body.approved) for call in ids}
     return Decisions(message_id=asked[0].message_id, calls=made)

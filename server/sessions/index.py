@@ -18,6 +18,7 @@ from graph.state import MESSAGES
 from graph.storage.database import storable
 from graph.storage.run_saver import Loaded, Put
 from graph.storage.saver import ThreadSaver
+from graph.storage.summaries import enter_summaries
 from server.messages.tool_results import results_at_end
 from server.sessions.known_turns import ENTER_SESSION, ENTER_TURN, FORGET_LOST_TURNS, TURN, known_turn, recall
 from server.sessions.leases import Leases
@@ -105,6 +106,7 @@ class SessionIndex:
 
     def _store(self, session: Session, turn: AnsweredTurn, puts: Sequence[Put]) -> None:
         stored = self._saver.store(puts)
+        enter_summaries(self._db, session.thread_id, turn.summaries)
         if turn.response:
             enter_response(self._db, session, turn.response)
             stored += turn.response.size

@@ -23,9 +23,11 @@ SELECT principal, id, habit, bytes, {TURN}, (
 FROM (SELECT CAST(:thread AS TEXT) AS thread) AS asked_for
 LEFT JOIN sessions ON sessions.thread_id = asked_for.thread LEFT JOIN turns ON turns.turn = newest
 """
+# A turn that nobody was told of, as after an approval from beside, has the digest of the one before it.
 PAUSED = f"""
 SELECT {TURN}, EXISTS (
-    SELECT 1 FROM turns AS child WHERE child.thread_id = turns.thread_id AND child.parent = turns.turn
+    SELECT 1 FROM turns AS child
+    WHERE child.thread_id = turns.thread_id AND child.parent = turns.turn AND child.digest <> turns.digest
 ) AS is_followed
 FROM turns WHERE thread_id = :thread AND waits_for IN (:listed)
 """
@@ -101,8 +103,23 @@ def _longest_known(db: Database, thread: str, transcript: Transcript) -> Mapping
     query = f"SELECT {TURN} FROM turns WHERE thread_id = :thread AND digest IN (:listed) ORDER BY turn"
     for candidates in transcript.looks():
         if rows := db.select_among(query, candidates, thread=thread):
-            return {row["digest"]: known_turn(row) for row in rows}
+            return _among_equals([known_turn(row) for row in rows], transcript)
     return {}
+
+
+def _among_equals(turns: Sequence[KnownTurn], transcript: Transcript) -> Mapping[bytes, KnownTurn]:
+    """Return one turn for each digest: the one that waits for the result which follows, or the newest."""
+    following = {
+        beginning.digest: getattr(message, "tool_call_id", None)
+        for beginning in transcript.beginnings
+        for message in transcript.messages[beginning.length : beginning.length + 1]
+    }
+    chosen: dict[bytes, KnownTurn] = {}
+    for turn in turns:
+        call, before = following.get(turn.digest), chosen.get(turn.digest)
+        if before is None or call in turn.waiting or call not in before.waiting:
+            chosen[turn.digest] = turn
+    return chosen
 
 
 def _paused(db: Database, thread: str, messages: Sequence[AnyMessage]) -> Mapping[str, KnownTurn]:
@@ -124,5 +141,5 @@ def known_turn(row: Row) -> KnownTurn:
     """Return the turn of a row with the columns of TURN."""
     columns = {name: row[name] for name in ("number", "asked", "digest", "checkpoint_id", "agent")}
     waiting, standing = (tuple(json.loads(row[name] or "[]")) for name in ("waiting", "standing"))
-    awaits = load_asked(row["awaits"])
-    return KnownTurn(id=row["turn"], waiting=waiting, standing=standing, awaits=awaits, **columns)
+    awaits, context = load_asked(row["awaits"])
+    return KnownTurn(id=row["turn"], waiting=waiting, standing=standing, awaits=awaits, context=context, **columns)

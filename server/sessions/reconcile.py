@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from graph.approval import Decisions
 from graph.history import call_ids, is_our_result
-from graph.state import OUR_AGENT
+from graph.state import OUR_AGENT, TurnContext
 from server.messages.tool_results import check_paired, results_at_end
 from server.sessions.approval import AskedCall
 from server.sessions.transcript import Transcript, digest_of
@@ -76,8 +76,10 @@ class KnownTurn:
     """What system messages said that stand for all that follows, in the Responses API."""
     awaits: tuple[AskedCall, ...] = ()
     """The calls that it ended with, since a person must approve them."""
+    context: TurnContext = field(default_factory=TurnContext)
+    """What goes on to count if they are approved from beside."""
     is_followed: bool = False
-    """Whether another turn follows it, so that its calls no longer wait; set for paused turns only."""
+    """Whether another turn that its client knows follows it, so that its calls no longer wait; of paused turns only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,8 @@ def reconcile(known: Knowledge, transcript: Transcript, mode: Place = "auto") ->
     """
     messages = transcript.messages
     if isinstance(mode, After):
+        if not mode.response and (paused := _paused(known, messages)):
+            known = replace(known, newest=paused)
         return _follow(known, _not_repeated(known.newest, transcript, mode.known) if known.newest else messages)
     if isinstance(mode, Approving):
         return Step(known.newest, (), Transcript.of((), known.newest.digest) if known.newest else None)
@@ -219,9 +223,13 @@ def _asks_again(newest: KnownTurn, transcript: Transcript) -> bool:
 
 
 def _paused(known: Knowledge, messages: Sequence[AnyMessage]) -> KnownTurn | None:
-    """Return the turn that waits for the results at the end, by the call ids alone."""
-    answered = (known.paused.get(message.tool_call_id) for message in results_at_end(messages))
-    return next((turn for turn in answered if turn and not turn.is_followed), None)
+    """Return the turn that waits for the results at the end, by the call ids alone: for all of them, if one does.
+
+    What was decided from beside can be answered late: that forks.
+    """
+    calls = [message.tool_call_id for message in results_at_end(messages)]
+    turns = [turn for call in calls if (turn := known.paused.get(call)) and not turn.is_followed]
+    return next((turn for turn in turns if set(calls) <= set(turn.waiting)), turns[0] if turns else None)
 
 
 def _closed(known: Knowledge, new: Sequence[AnyMessage], waiting: Sequence[str] = ()) -> list[AnyMessage]:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from graph.state import TurnContext
 from graph.storage.database import Row, storable
 from graph.storage.run_saver import Loaded
 from server.errors import InvalidRequest, NotFound
@@ -101,6 +102,10 @@ class AnsweredTurn:
     standing: Sequence[str]
     awaits: Sequence[AskedCall] = ()
     """The calls that it ended with, since a person must approve them."""
+    context: TurnContext | None = None
+    """What the turn asked for, where such calls wait."""
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    """The summaries that its run made, by the ids of the last messages that they cover."""
 
     def row(self) -> dict[str, Any]:
         """Return its columns, but for the thread's."""
@@ -116,7 +121,7 @@ class AnsweredTurn:
             "agent": self.agent,
             "response": self.response and self.response.id,
             "standing": json.dumps(list(self.standing)) if self.standing else None,
-            "awaits": dump_asked(self.awaits),
+            "awaits": dump_asked(self.awaits, self.context) if self.awaits and self.context else None,
         }
 
 
@@ -138,7 +143,7 @@ def session_record(row: Row) -> SessionRecord:
     return SessionRecord(
         session=Session(row["principal"], row["id"]),
         waiting=bool(row["waiting"]),
-        awaits=load_asked(row["awaits"]),
+        awaits=load_asked(row["awaits"])[0],
         is_lasting=bool(row["is_lasting"]),
         **columns,
     )

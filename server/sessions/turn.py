@@ -2,25 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage
 
 from graph.approval import REFUSED, Decisions
 from graph.assembly import Assembly
 from graph.event_queue import EventQueue
-from graph.events import RunEvent
 from graph.history import unanswered
 from graph.run import NOWHERE, Position
-from graph.state import MESSAGES
-from graph.storage.run_saver import Loaded, RunSaver
+from graph.state import MESSAGES, TurnContext
+from graph.storage.run_saver import RunSaver
 from server.errors import ApiError, InvalidRequest, RunCancelled, SessionBusy
 from server.http.foreign_errors import as_api_error
 from server.messages.tool_results import UnpairedMessage, unanswered_calls
 from server.sessions.approval import AskedCall, decisions_in, without_answers
 from server.sessions.index import SessionIndex
 from server.sessions.limits import SessionLimits, check_quota
-from server.sessions.reconcile import Approving, Habit, Step, habit_after, whole_transcript
+from server.sessions.place import Place, calling
+from server.sessions.reconcile import Approving, Step, habit_after, whole_transcript
 from server.sessions.records import AnsweredTurn
 from server.sessions.speech import Speech, waiting_calls
 from server.sessions.stored_messages import agent_of, turn_messages
@@ -29,35 +29,6 @@ from server.sessions.turn_request import TurnRequest, inheriting, standing_after
 from tools.tasks import to_the_end
 
 CUT_SHORT = "cut_short"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where in its session's tree a turn goes on, found under the session's lock."""
-
-    step: Step
-    given: Sequence[AnyMessage]
-    """The messages that the run begins with: the new ones, or all if another agent takes over."""
-    transcript: Transcript
-    """The conversation up to and with the request."""
-    habit: Habit | None
-    position: Position
-    """The checkpoint that the run follows."""
-    start: Loaded
-    """The same checkpoint, read."""
-    decisions: Decisions | None = None
-    """What a person decided about the calls that the turn before waits with."""
-    is_seen: bool = True
-    """Whether the client is told of the answer."""
-
-    def digest_with(self, speech: Speech, calls: Sequence[str] = ()) -> bytes:
-        """Return the digest of the conversation with an answer that says this and calls the client's tools."""
-        return self.transcript.with_answer(calling(calls, speech.text)) if self.is_seen else self.transcript.digest
-
-    @property
-    def undecided(self) -> Sequence[str]:
-        """The calls that the turn before waits with, for which there is no result before the turn is run."""
-        return [call.call_id for call in self.step.after.awaits] if self.step.after else []
 
 
 class Turn:
@@ -97,10 +68,10 @@ class Turn:
         except asyncio.CancelledError as cancelled:
             await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
-        waiting = list(waiting_calls(queue.events))
+        waiting = [*place.still_open, *waiting_calls(queue.events)]
         digest = place.digest_with(Speech.of(queue.events), waiting)
         queue.complete()
-        await to_the_end(self._store(place, saver, queue.events, digest, waiting, awaits))
+        await to_the_end(self._store(place, saver, queue, digest, waiting, awaits, context))
 
     async def add(self) -> None:
         """Add the messages to the session as a turn that is not answered.
@@ -117,7 +88,7 @@ class Turn:
         await self._agent.amend(place.position, given, saver)
         before = set(after.waiting) - {call.asked_as for call in after.awaits} if after else ()
         waiting = unanswered_calls([calling([*before]), *given])
-        await to_the_end(self._store(place, saver, (), place.transcript.digest, waiting))
+        await to_the_end(self._store(place, saver, EventQueue(), place.transcript.digest, waiting))
 
     async def _find(self) -> Place:
         """Reconcile the request with what its session knows."""
@@ -171,13 +142,14 @@ class Turn:
         self,
         place: Place,
         saver: RunSaver,
-        events: Sequence[RunEvent],
+        queue: EventQueue,
         digest: bytes,
         waiting: Sequence[str] = (),
         awaits: Sequence[AskedCall] = (),
+        context: TurnContext | None = None,
         stopped: ApiError | None = None,
     ) -> None:
-        """Store what was written, as a turn of the session; it waits for the results of these calls."""
+        """Store what was written and told, as a turn of the session; it waits for the results of these calls."""
         assert saver.last_checkpoint_id is not None
         record = self._request.record
         turn = AnsweredTurn(
@@ -188,9 +160,11 @@ class Turn:
             checkpoint_id=saver.last_checkpoint_id,
             agent=self._request.agent,
             habit=place.habit,
-            response=record(events, place.step.messages, stopped) if record else None,
+            response=record(queue.events, place.step.messages, stopped) if record else None,
             standing=standing_after(self._request, place.step.after),
             awaits=awaits,
+            context=context,
+            summaries=queue.summaries,
         )
         await self._index.store(self._session, turn, saver.puts)
 
@@ -214,7 +188,7 @@ class Turn:
         as_said = [self._as_said(message, place, speech) for message in turn]
         await self._agent.amend(position, self._closed(as_said, place.undecided, speech), saver)
         stopped = as_api_error(queue.stopped or RunCancelled())
-        await self._store(place, saver, queue.events, place.digest_with(speech), stopped=stopped)
+        await self._store(place, saver, queue, place.digest_with(speech), stopped=stopped)
 
     def _as_said(self, message: AnyMessage, place: Place, speech: Speech) -> AnyMessage:
         """Return a message of the turn with no more text than the client was sent."""
@@ -239,8 +213,3 @@ class Turn:
 def left_over(cancelled: asyncio.CancelledError) -> list[asyncio.Task[object]]:
     """Return LangGraph's tasks that still end a run whose end was cancelled too: it hands them on in the exception."""
     return [left for left in cancelled.args if isinstance(left, asyncio.Task)]
-
-
-def calling(calls: Sequence[str], text: str = "") -> AIMessage:
-    """Return a message that makes calls, of which only the ids matter."""
-    return AIMessage(text, tool_calls=[ToolCall(name="", args={}, id=call, type="tool_call") for call in calls])

@@ -41,11 +41,15 @@ class TurnRequest:
 
 
 def inheriting(request: TurnRequest, after: KnownTurn | None) -> TurnContext:
-    """Return the context of a turn, with what system messages of its chain have said, if it says what it follows."""
+    """Return the context of a turn, with what system messages of its chain have said, if it says what it follows.
+
+    An approval from beside has none of its own: that of the turn which waits goes on to count.
+    """
     if not (after and isinstance(request.mode, After | Approving)):
         return request.context
-    own = request.context.instructions
-    return replace(request.context, instructions=(*(text for text in after.standing if text not in own), *own))
+    context = after.context if isinstance(request.mode, Approving) else request.context
+    own = context.instructions
+    return replace(context, instructions=(*(text for text in after.standing if text not in own), *own))
 
 
 def standing_after(request: TurnRequest, after: KnownTurn | None) -> Sequence[str]:

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,11 +21,11 @@ from graph.model.windows import load_windows, window_in
 from graph.state import TurnContext
 from graph.storage.opening import open_checkpointer
 from graph.storage.summaries import Summaries
-from graph.window import LEFT_OUT, Window
+from graph.window import GAP, LEFT_OUT, Window
 from tests.support.agent_server import AgentServer, agent_server
 from tests.support.loopback import served
 from tests.support.responses import create, get, post, text_of
-from tests.support.upstream import Answer, Json, Upstream
+from tests.support.upstream import Answer, Json, Raw, Upstream
 
 SYSTEM = SystemMessage("You are an assistant.")
 THREAD = "11111111-1111-1111-1111-111111111111"
@@ -99,7 +101,14 @@ def test_windows_are_read_from_lists_and_from_refusals() -> None:
     told = "This model's maximum context length is 4,096 tokens. However, you requested 9000 tokens."
     assert window_in(told) == 4096
     assert window_in("the request exceeds the available context size (2048 tokens), try increasing it") == 2048
-    assert window_in("too long") is None
+    for words in (
+        "Trying to keep the first 6269 tokens when context overflows; the model's context length is only 4096 tokens",
+        "Requested tokens (9000) exceed context window of 4096",
+        "You asked for 9000 tokens, but at most 4096 tokens of context are there.",
+    ):
+        assert window_in(words) == 4096
+    for words in ("too long", "error code 400: context length exceeded", "Status 400: context too long"):
+        assert window_in(words) is None
 
 
 @contextmanager
@@ -187,6 +196,47 @@ def test_where_no_summary_can_be_made_the_oldest_turns_are_left_out(upstream: Up
             server.ask(f"Question {n}?", session="s")
         assert LEFT_OUT in contents(upstream)
         assert "Question 7?" in contents(upstream)
+
+
+def test_where_no_summary_can_be_made_the_older_one_is_shown(upstream: Upstream) -> None:
+    with chatty(upstream, context_window=WINDOW) as server:
+        number = itertools.count()
+        while not summaries(upstream):
+            server.ask(f"Question {next(number)}?", session="s")
+        sound = upstream.otherwise
+        assert callable(sound)
+
+        def model(request: Json) -> Answer | Raw:
+            return Answer(status=503, error="no") if "Summarize" in contents(upstream) else sound(request)
+
+        upstream.otherwise = model
+        failed = summaries(upstream)
+        while summaries(upstream) == failed:
+            server.ask(f"Question {next(number)}?", session="s")
+        assert "Mina has a cat." in contents(upstream)
+        assert GAP in contents(upstream)
+
+
+def test_a_summary_of_a_turn_that_fails_is_not_kept(upstream: Upstream, tmp_path: Path) -> None:
+    database = tmp_path / "agent.db"
+    long = [{"role": "user", "content": "Question? " * 40}, {"role": "assistant", "content": "Answer. " * 40}] * 4
+    body = {"model": "test-model", "messages": [*long, {"role": "user", "content": "Now?"}]}
+    with chatty(upstream, context_window=WINDOW, checkpoint_url=f"sqlite:///{database}") as server:
+        sound = upstream.otherwise
+        assert callable(sound)
+
+        def model(request: Json) -> Answer | Raw:
+            return sound(request) if "Summarize" in contents(upstream) else Answer(status=400, error="no")
+
+        upstream.otherwise = model
+        assert server.post(body, headers={"X-Session-ID": "s"}).status_code == 400
+        assert summaries(upstream)
+        upstream.otherwise = sound
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("SELECT count(*) FROM summaries").fetchone() == (0,)
+        assert server.post(body, headers={"X-Session-ID": "s"}).status_code == 200
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("SELECT count(*) FROM summaries").fetchone() == (1,)
 
 
 def test_r20_r21_disabled_refuses_and_a_threshold_summarizes_earlier(upstream: Upstream) -> None:

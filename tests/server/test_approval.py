@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from tests.support.approvals import APPROVE, Wiper, answer_to, says, wiper
 from tests.support.upstream import Answer, Call, Json, Upstream
+from tests.support.waiting import until
 
 CALLS = {"X-Tool-Approval": "call"}
+ASK: Json = {"type": "function", "function": {"name": "ask_user", "parameters": {"type": "object", "properties": {}}}}
+BOTH = [Call("ask_user", "{}", "call_a", 0), Call("wipe", '{"path": "/b"}', "call_b", 1)]
+QUESTION: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
 
 
 @pytest.fixture
@@ -62,7 +67,9 @@ def test_a_client_that_sends_its_whole_history_may_regenerate_and_edit(disk: Wip
     assert (
         disk.chat(*asked, answer_to(call, approved=False, reason="too early"), headers=CALLS)["content"] == "Then not."
     )
-    assert "too early" in disk.upstream.last["messages"][-1]["content"]
+    refused = disk.upstream.last["messages"][-1]["content"]
+    assert "too early" in refused
+    assert "wiped /tmp/a, call 1" in refused, "it was run, whatever was decided later"
 
     disk.upstream.script(Answer(["More."]))
     whole = [*approved, {"role": "assistant", "content": "First."}, says("And?")]
@@ -79,8 +86,53 @@ def test_arguments_may_be_changed(disk: Wiper) -> None:
     assert json.loads(sent) == {"path": "/tmp/b"}, "the model is shown what was run"
 
 
+def test_arguments_that_were_taken_away_are_not_the_models(disk: Wiper) -> None:
+    disk.wants_to_wipe("/")
+    [call] = disk.chat(says("Wipe."), headers=CALLS)["tool_calls"]
+    disk.chat(answer_to(call, approved=True, arguments={}), headers=CALLS)
+    assert disk.wiped == 0
+    assert "path" in disk.upstream.last["messages"][-1]["content"], "what the tool says of it"
+
+
+def test_a_call_is_shown_with_the_arguments_that_it_was_run_with(disk: Wiper) -> None:
+    disk.wants_to_wipe("/tmp/one", then="First.")
+    [call] = disk.chat(says("Wipe."), headers=CALLS)["tool_calls"]
+    asked: list[Json] = [says("Wipe."), {"role": "assistant", "content": None, "tool_calls": [call]}]
+    disk.chat(*asked, answer_to(call, approved=True), headers=CALLS)
+    disk.upstream.script(Answer(["Second."]))
+    disk.chat(*asked, answer_to(call, approved=True, arguments={"path": "/tmp/two"}), headers=CALLS)
+    calling, result = disk.upstream.last["messages"][-2:]
+    assert json.loads(calling["tool_calls"][0]["function"]["arguments"]) == {"path": "/tmp/one"}
+    assert result["content"] == "wiped /tmp/one, call 1"
+
+
+def test_what_was_run_by_a_turn_that_failed_is_not_denied(disk: Wiper) -> None:
+    wipe = Call("wipe", '{"path": "/tmp/a"}')
+    disk.upstream.script(Answer(calls=[wipe]), Answer(status=400, error="no"), Answer(["Too late."]))
+    [call] = disk.chat(says("Wipe."), headers=CALLS)["tool_calls"]
+    body = {"model": "test-model", "messages": [answer_to(call, approved=True)]}
+    assert disk.server.post(body, headers={"X-Session-ID": "s"}).status_code == 400
+    assert disk.chat(answer_to(call, approved=False))["content"] == "Too late."
+    assert "wiped /tmp/a, call 1" in disk.upstream.last["messages"][-1]["content"]
+    assert disk.wiped == 1
+
+
+def test_huge_numbers_are_read_as_javascript_reads_them(disk: Wiper) -> None:
+    disk.wants_to_wipe()
+    [call] = disk.chat(says("Wipe."), headers=CALLS)["tool_calls"]
+    assert disk.chat(answer_to(call, approved=True, arguments={"path": "/", "more": 10**30}))["content"] == "Done."
+
+
 @pytest.mark.parametrize(
-    "content", ["", "yes", '{"approved": "yes"}', '{"approve": true}', '{"approved": true, "arguments": 1}']
+    "content",
+    [
+        "",
+        "yes",
+        '{"approved": "yes"}',
+        '{"approve": true}',
+        '{"approved": true, "arguments": 1}',
+        '{"approved": true, "arguments": {"path": NaN}}',
+    ],
 )
 def test_an_answer_that_cannot_be_read_is_refused_and_may_be_given_again(disk: Wiper, content: str) -> None:
     disk.wants_to_wipe()
@@ -88,7 +140,7 @@ def test_an_answer_that_cannot_be_read_is_refused_and_may_be_given_again(disk: W
     wrong = {"role": "tool", "tool_call_id": call["id"], "content": content}
     answer = disk.server.post({"model": "test-model", "messages": [wrong]}, headers={"X-Session-ID": "s"})
     assert answer.status_code == 400
-    assert "approved" in answer.json()["error"]["message"]
+    assert "arguments" in answer.json()["error"]["message"]
     assert disk.chat(answer_to(call, approved=True))["content"] == "Done."
     assert disk.wiped == 1
 
@@ -142,6 +194,67 @@ def test_from_beside_somebody_approves_what_the_client_cannot(disk: Wiper) -> No
     assert disk.wiped == 1
 
 
+def test_after_an_approval_from_beside_the_client_may_still_answer(disk: Wiper) -> None:
+    disk.wants_to_wipe()
+    [call] = disk.chat(says("Wipe."), headers=CALLS)["tool_calls"]
+    assert disk.approve(approved=True).status_code == 200
+    disk.upstream.script(Answer(["Yes, it was."]), Answer(["It was."]))
+    assert disk.chat(answer_to(call, approved=True))["content"] == "Yes, it was."
+    history = [says("Wipe."), {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert disk.chat(*history, answer_to(call, approved=False))["content"] == "It was."
+    assert disk.wiped == 1
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_after_an_approval_from_beside_the_clients_own_calls_wait_on(disk: Wiper, is_whole: bool) -> None:
+    disk.upstream.script(Answer(calls=BOTH), Answer(["Both."]))
+    asked = disk.chat(says("Both."), tools=[ASK])
+    [call] = asked["tool_calls"]
+    assert disk.approve(approved=True).status_code == 200
+    assert disk.session()["status"] == "waiting"
+    said = {"role": "assistant", "content": asked["content"], "tool_calls": [call]}
+    mine = {"role": "tool", "tool_call_id": call["id"], "content": "mine"}
+    assert disk.chat(*([says("Both."), said] if is_whole else []), mine, tools=[ASK])["content"] == "Both."
+    shown = [message["content"] for message in disk.upstream.last["messages"][-2:]]
+    assert shown == ["mine", "wiped /b, call 1"]
+    assert disk.wiped == 1
+
+
+def test_an_approval_from_beside_goes_on_with_what_the_turn_asked_for(disk: Wiper) -> None:
+    disk.wants_to_wipe()
+    disk.chat({"role": "system", "content": "Answer in rhymes."}, says("Wipe."), temperature=0.1, max_tokens=77)
+    assert disk.approve(approved=True).status_code == 200
+    assert (disk.upstream.last["temperature"], disk.upstream.last["max_tokens"]) == (0.1, 77)
+    assert "Answer in rhymes." in disk.upstream.last["messages"][0]["content"]
+
+
+def test_an_approval_from_beside_is_a_run_like_others(upstream: Upstream, upstream_url: str, tmp_path: Path) -> None:
+    with wiper(upstream, upstream_url, tmp_path, max_runs=1, max_queued=0) as disk:
+        disk.wants_to_wipe()
+        disk.chat(says("Wipe."))
+        upstream.forget_script()
+        upstream.script(Answer(["one "], hold=True))
+        with disk.server.client(session="t") as client:
+            stream = client.chat.completions.create(model="test-model", messages=[QUESTION], stream=True)
+            assert disk.approve(approved=True).status_code == 503
+            stream.close()
+        until(lambda: disk.approve(approved=True).status_code == 200)
+        assert disk.wiped == 1
+
+
+def test_a_question_in_words_waits_while_the_clients_own_calls_are_answered(by_text: Wiper) -> None:
+    by_text.upstream.script(Answer(calls=BOTH), Answer(["Both."]))
+    asked = by_text.chat(says("Both."), tools=[ASK])
+    [call] = asked["tool_calls"]
+    assert asked["finish_reason"] == "tool_calls"
+    again = by_text.chat({"role": "tool", "tool_call_id": call["id"], "content": "mine"}, tools=[ASK])
+    assert "`wipe`" in again["content"], "its user has said nothing yet"
+    assert by_text.wiped == 0
+    assert by_text.chat(says("yes"), tools=[ASK])["content"] == "Both."
+    shown = [message["content"] for message in by_text.upstream.last["messages"][-2:]]
+    assert shown == ["mine", "wiped /b, call 1"]
+
+
 def test_from_beside_each_call_is_decided_on_its_own(disk: Wiper) -> None:
     wipes = [Call("wipe", json.dumps({"path": f"/{n}"}), f"call_{n}", n) for n in range(3)]
     disk.upstream.script(Answer(calls=[*wipes, Call("echo", '{"text": "e"}', "call_3", 3)]), Answer(["Done."]))
@@ -174,14 +287,12 @@ def test_a_user_who_goes_on_instead_has_refused(disk: Wiper) -> None:
 
 
 def test_the_clients_own_tools_beside(disk: Wiper) -> None:
-    ask = {"type": "function", "function": {"name": "ask_user", "parameters": {"type": "object", "properties": {}}}}
-    both = [Call("ask_user", "{}", "call_a", 0), Call("wipe", '{"path": "/b"}', "call_b", 1)]
-    disk.upstream.script(Answer(calls=both), Answer(["Both."]))
-    asked = disk.chat(says("Both."), tools=[ask, APPROVE])
+    disk.upstream.script(Answer(calls=BOTH), Answer(["Both."]))
+    asked = disk.chat(says("Both."), tools=[ASK, APPROVE])
     assert [call["function"]["name"] for call in asked["tool_calls"]] == ["ask_user", "approve_tool_call"]
     first, second = asked["tool_calls"]
     mine = {"role": "tool", "tool_call_id": first["id"], "content": "mine"}
-    assert disk.chat(mine, answer_to(second, approved=True), tools=[ask, APPROVE])["content"] == "Both."
+    assert disk.chat(mine, answer_to(second, approved=True), tools=[ASK, APPROVE])["content"] == "Both."
     assert [message["content"] for message in disk.upstream.last["messages"][-2:]] == ["mine", "wiped /b, call 1"]
 
 

@@ -199,6 +199,7 @@ def test_a_file_that_is_no_model_does_not_start(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.nightly
 def test_the_model_calls_a_tool_in_the_stream(weights: Path) -> None:
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     description = "The weather in one city: temperature, rain, snow and wind, now and in the next days."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
@@ -43,6 +44,7 @@ def echoing(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.nightly
 async def test_two_hundred_tool_turns_stay_small_and_every_one_can_be_gone_back_to(
     tmp_path: Path, upstream: Upstream, upstream_url: str
 ) -> None:

@@ -1,5 +1,6 @@
 """The chat-agent command as a person at a terminal sees it."""
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
 
 from server.command.screens import invitation
 from server.settings import ServerSettings
@@ -21,6 +23,7 @@ from tests.support.agent_server import MODEL, AgentServer
 from tests.support.command import WELCOMING, is_healthy, run, serving, without_tools
 from tests.support.loopback import free_port
 from tests.support.project import ROOT
+from tests.support.sockets import answer, connected, said
 from tests.support.upstream import Answer, Upstream
 from tests.support.waiting import until
 from tools.bundled.settings import ToolSettings
@@ -246,6 +249,21 @@ def test_a_stream_is_finished_before_the_server_ends(upstream: Upstream, upstrea
     assert received.endswith("data: [DONE]\n\n")
 
 
+def test_an_answer_over_a_websocket_is_finished_before_the_server_ends(upstream: Upstream, upstream_url: str) -> None:
+    upstream.script(Answer(["one ", "two ", "three"], pause=0.3))
+    with serving("serve", **without_tools(upstream_url)) as (command, server), connected(server) as connection:
+        connection.send(json.dumps({"type": "response.create", "model": MODEL, "input": "count"}))
+        until(lambda: upstream.streaming == 1)
+        command.process.send_signal(signal.SIGTERM)
+        assert said(answer(connection)) == "one two three"
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(timeout=10)
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 1012
+        assert command.process.wait(10) == 0
+
+
+@pytest.mark.nightly
 def test_a_stream_that_outlasts_the_servers_patience_ends_in_an_error(upstream: Upstream, upstream_url: str) -> None:
     upstream.script(Answer(["one "], hold=True))
     with serving("serve", OLLAMA_MODEL=MODEL, OLLAMA_BASE_URL=upstream_url, USE_MCP_TOOLS="false") as (command, server):

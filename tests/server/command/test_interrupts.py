@@ -18,11 +18,16 @@ from tests.support.upstream import Answer, Upstream
     ("text", "after"),
     [
         ("Started server process", 0),
-        ("Application startup complete", 0),
-        ("chat-agent is ready", 0),
         ("chat-agent is ready", 0.05),
-        ("chat-agent is ready", 0.5),
-        ("is ready with 2 tools", 0),
+        *(
+            pytest.param(*moment, marks=pytest.mark.nightly)
+            for moment in [
+                ("Application startup complete", 0),
+                ("chat-agent is ready", 0),
+                ("chat-agent is ready", 0.5),
+                ("is ready with 2 tools", 0),
+            ]
+        ),
     ],
 )
 def test_f8_ctrl_c_at_a_server_is_quiet(upstream_url: str, text: str, after: float) -> None:
@@ -32,7 +37,9 @@ def test_f8_ctrl_c_at_a_server_is_quiet(upstream_url: str, text: str, after: flo
     assert "Exception" not in terminal.text
 
 
-@pytest.mark.parametrize("after", [0.3, 0.6, 1, 1.5, 2.5, 4])
+@pytest.mark.parametrize(
+    "after", [1, 2.5, *(pytest.param(other, marks=pytest.mark.nightly) for other in (0.3, 0.6, 1.5, 4))]
+)
 def test_f8_ctrl_c_before_the_server_is_up_is_quiet_too(upstream_url: str, after: float) -> None:
     with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
         pressed(terminal, "", after)
@@ -40,7 +47,9 @@ def test_f8_ctrl_c_before_the_server_is_up_is_quiet_too(upstream_url: str, after
     assert "Traceback" not in terminal.text or "server/" not in terminal.text
 
 
-@pytest.mark.parametrize("again", [0.05, 0.1, 0.2, 0.3, 0.4, 0.6])
+@pytest.mark.parametrize(
+    "again", [0.1, 0.4, *(pytest.param(other, marks=pytest.mark.nightly) for other in (0.05, 0.2, 0.3, 0.6))]
+)
 def test_f8_pressing_it_again_while_the_server_ends_is_quiet(upstream_url: str, again: float) -> None:
     with at_terminal(chat_agent("serve"), **settings(upstream_url)) as terminal:
         assert pressed(terminal, "is ready with 2 tools", again=again) == 0

@@ -290,7 +290,10 @@ def test_m23_a_run_that_is_rolled_back_leaves_its_thread_as_it_was(studio: Studi
     assert [message["content"] for message in upstream.last["messages"][1:]] == [*one, "Three"]
 
 
-@pytest.mark.parametrize("durability", ["async", "sync", "exit"])
+@pytest.mark.parametrize(
+    "durability",
+    ["async", *(pytest.param(other, marks=pytest.mark.nightly) for other in ("sync", "exit"))],
+)
 def test_m23_the_newest_run_is_deleted_and_an_older_one_is_refused(studio: Studio, durability: str) -> None:
     client, thread = studio.client, studio.client.threads.create()["thread_id"]
     runs = []

@@ -12,7 +12,7 @@ from tests.support.upstream import Upstream
 
 ENVIRONMENT = ROOT / ".venv-clients" / "schemathesis"
 # For each operation.
-EXAMPLES, NIGHTLY_EXAMPLES = 30, 200
+EXAMPLES, NIGHTLY_EXAMPLES = 15, 200
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

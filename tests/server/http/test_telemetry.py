@@ -305,9 +305,15 @@ def test_the_file_of_settings_counts_too(upstream_url: str) -> None:
     ("settings", "spans", "is_warned"),
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 0, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_METRICS_EXPORTER": "none"}, 0, True),
         ({"OTEL_METRICS_EXPORTER": "none"}, 3, False),
-        ({"OTEL_EXPORTER_OTLP_PROTOCOL": '"http/protobuf"', "OTEL_METRICS_EXPORTER": "none"}, 3, False),
+        pytest.param(
+            *({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_METRICS_EXPORTER": "none"}, 0, True),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            *({"OTEL_EXPORTER_OTLP_PROTOCOL": '"http/protobuf"', "OTEL_METRICS_EXPORTER": "none"}, 3, False),
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_what_is_not_wanted_or_cannot_be_had_is_not_sent(

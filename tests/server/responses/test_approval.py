@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
@@ -209,3 +210,36 @@ def test_after_a_restart_an_approval_runs_the_call_once(
         upstream.script(Answer(["Second."]))
         assert text_of(create(disk.server, **given)) == "Second."
         assert disk.wiped == 1
+
+
+def test_an_approval_that_nobody_waits_for_is_no_result(disk: Wiper) -> None:
+    disk.wants_to_wipe(then="I may not.")
+    item = asked_in(create(disk.server, input="Wipe."))
+    disk.upstream.forget_script()
+    for known in (item, {**item, "id": "mcpr_unknown"}):
+        create(disk.server, input=[user("Wipe."), known, answer_to(known)], store=False)
+        assert results(disk.upstream)[-1].startswith("This tool call was not run")
+    assert disk.wiped == 0
+
+
+def test_after_an_approval_from_beside_the_request_may_still_be_answered(disk: Wiper) -> None:
+    for number, way in enumerate(("conversation", "previous_response_id", "nothing"), 1):
+        disk.wants_to_wipe()
+        waiting = create(disk.server, input="Wipe.")
+        item, session = asked_in(waiting), disk_session(disk, waiting)
+        assert disk.approve(session, approved=True).status_code == 200
+        disk.upstream.script(Answer(["Late."]))
+        named = {"conversation": {"conversation": session}, "previous_response_id": {way: waiting["id"]}}.get(way, {})
+        assert text_of(create(disk.server, input=[answer_to(item)], **named)) == "Late."
+        assert disk.wiped == number
+
+
+def test_no_item_is_taken_out_of_a_conversation_that_waits(disk: Wiper) -> None:
+    disk.wants_to_wipe()
+    waiting = create(disk.server, input="Wipe.")
+    item, session = asked_in(waiting), disk_session(disk, waiting)
+    url = f"{disk.server.url}/v1/conversations/{session}/items/{item['id']}"
+    refused = httpx.delete(url)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "waits_for_approval")
+    assert text_of(create(disk.server, input=[answer_to(item)], conversation=session)) == "Done."
+    assert disk.wiped == 1

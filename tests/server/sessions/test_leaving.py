@@ -154,7 +154,10 @@ async def all_stopped(model: Endless, questions: dict[str, Moment]) -> list[floa
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "door",
+    [pytest.param(door, marks=() if door in ("streamed", "invoke") else pytest.mark.nightly) for door in DOORS],
+)
 async def test_clients_that_leave_at_random_moments_stop_the_model(
     server: AgentServer, model: Endless, door: str
 ) -> None:

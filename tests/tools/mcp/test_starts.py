@@ -337,12 +337,14 @@ async def test_m8_a_tool_keeps_its_name_when_a_slower_server_has_one_of_the_same
         assert names(toolbox) == ["late_work", "work"]
 
 
+@pytest.mark.nightly
 async def test_a_list_of_tools_that_takes_too_long_is_cancelled_at_its_server(log: Path) -> None:
     greeting = {"result": {**GREETING, "capabilities": {"resources": {}}}}
     async with opened(one=raw(log, initialize=greeting)):
         await auntil(lambda: "notifications/cancelled" in [message.get("method") for message in lines(log)])
 
 
+@pytest.mark.nightly
 async def test_closing_does_not_wait_for_a_server_that_takes_its_time_over_the_farewell() -> None:
     server = RawHttp(tool("work"))
     server.app.add_route("/mcp", never_ending, methods=["DELETE"])

@@ -23,6 +23,7 @@ from server.sessions.transcript import Transcript, digest_of
 
 Mode = Literal["append", "full", "auto"]
 Habit = Literal["append", "full"]
+CANCELLED = "This tool call was cancelled by the user."
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,6 @@ class Approving:
 
 Place = Mode | After | Addition | Approving
 """What a request says of where it goes on."""
-
-
-CANCELLED = "This tool call was cancelled by the user."
 
 
 @dataclass(frozen=True, kw_only=True)

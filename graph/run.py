@@ -102,7 +102,8 @@ class Agent:
         await self.toolbox.settled()
         queue_of_run.set(queue)
         listener_of_run.set(queue if self.is_ours else None)
-        names = queue.hears_calls_of = tool_names(context.callable_tools)
+        queue.hears_calls_of = tool_names(context.callable_tools)
+        names = () if self.is_ours else tool_names(context.client_tools)  # our graph notes the client's calls
         awaited: Sequence[AwaitedCall] = ()
         streamed: dict[str | None, bool] = {}  # ids of this run's own messages, and whether they came in chunks
         with doing(begin("invoke_agent", self.name, {"gen_ai.agent.name": self.name})):

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent_server import AgentServer
+from tests.support.approvals import wiper
 from tests.support.environments import ENVIRONMENTS, NODE, NODE_MODULES, PROGRAMS
 from tests.support.project import ROOT
 from tests.support.upstream import Answer, Call, Json, Upstream
@@ -39,6 +40,8 @@ class Client:
     broken: Error = ("APIError", None, "upstream_error")
     forks: bool = False
     """Whether it goes on after any answer, by its id."""
+    asks_for: str = ""
+    """What it calls `wipe` where it asks its user to approve a call of the server's tool, if it does."""
 
     def command(self) -> list[str]:
         """Return what starts the program, or skip the test where that is not installed."""
@@ -105,6 +108,7 @@ CLIENTS = [
         failed=("AI_APICallError", 502, "upstream_error"),
         broken=("AI_StreamProviderError", 500, "server_error"),
         forks=True,
+        asks_for="mcp.wipe",
     ),
     Client(
         "openai-agents (Python)",
@@ -112,6 +116,7 @@ CLIENTS = [
         ENVIRONMENTS / "agents",
         broken=("ModelBehaviorError", None, None),
         forks=True,
+        asks_for="wipe",
     ),
     Client(
         "langchain-openai (Python), responses",
@@ -161,12 +166,12 @@ def scenarios(client: Client) -> list[str]:
 
 
 @contextmanager
-def running(client: Client, server: AgentServer, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def running(client: Client, server: AgentServer, folder: Path, tried: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """Run a client's program, which finds no way out of this machine, and pass on what it complains about."""
     variables = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "HTTPS_PROXY": "http://127.0.0.1:9", **client.variables}
     with (folder / "errors").open("w+") as errors:
         with subprocess.Popen(
-            [*client.command(), f"{server.url}/v1", *scenarios(client)],
+            [*client.command(), f"{server.url}/v1", *tried],
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -184,7 +189,7 @@ def running(client: Client, server: AgentServer, folder: Path) -> Iterator[subpr
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_client_works(weather_server: AgentServer, upstream: Upstream, tmp_path: Path, client: Client) -> None:
     upstream.otherwise = model
-    with running(client, weather_server, tmp_path) as process:
+    with running(client, weather_server, tmp_path, scenarios(client)) as process:
         assert process.stdout
         seen = {line["scenario"]: line for line in (json.loads(process.stdout.readline()) for _ in scenarios(client))}
         # While the process lives, so that it is the client who closed the stream.
@@ -215,6 +220,24 @@ def test_a_client_works(weather_server: AgentServer, upstream: Upstream, tmp_pat
     for first, second, third in resumed:
         assert (first, third) == ("Which colour? Blue.", "How bright? Blue.")
         assert "5.3 °C" in second
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client.asks_for], ids=lambda client: client.name)
+def test_a_client_asks_its_user_to_approve_a_call(
+    upstream: Upstream, upstream_url: str, tmp_path: Path, client: Client
+) -> None:
+    upstream.otherwise = lambda request: (
+        Answer([found[-1]]) if (found := results(request)) else Answer(calls=[Call("wipe", '{"path": "/a"}')])
+    )
+    with (
+        wiper(upstream, upstream_url, tmp_path) as disk,
+        running(client, disk.server, tmp_path, ["approve"]) as process,
+    ):
+        seen, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert disk.wiped == 2, seen
+    for way, number in (("whole", 1), ("streamed", 2)):
+        assert json.loads(seen)[way] == {"text": f"wiped /a, call {number}", "calls": [client.asks_for]}
 
 
 def assert_failed(seen: Json, expected: Error, message: str) -> None:

@@ -83,7 +83,7 @@ async def respond_over_websocket(socket: WebSocket) -> None:
         with socket.app.state.sockets.one_more(connection):
             async with asyncio.timeout(MAX_SECONDS):
                 await connection.answer_all()
-            if connection.is_ending:
+            if not connection.has_left:
                 await socket.close(SERVICE_RESTART)
     except TimeoutError:
         message = "A connection lasts 60 minutes. Make a new one to go on."
@@ -105,12 +105,16 @@ class Connection:
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._bytes_waiting = 0
         self._memory: Memory | None = None
-        self.is_ending = False
-        """Whether it is closed after the answer in progress, since the server ends."""
+        self._is_ending = False
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has left."""
+        return self._left.is_set()
 
     def end(self) -> None:
-        """Answer no more messages than the one in progress."""
-        self.is_ending = True
+        """Answer no more messages than the one in progress, since the server ends."""
+        self._is_ending = True
         self._waiting.put_nowait(None)
 
     async def read(self) -> None:
@@ -137,7 +141,7 @@ class Connection:
         Raises:
             WebSocketDisconnect: it has left in the middle of an answer.
         """
-        while (message := await self._waiting.get()) is not None and not (self._left.is_set() or self.is_ending):
+        while (message := await self._waiting.get()) is not None and not (self.has_left or self._is_ending):
             self._bytes_waiting -= len(message)
             try:
                 asked = load_request(await parsed(message, self._settings.max_values))

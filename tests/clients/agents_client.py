@@ -5,7 +5,17 @@ import os
 from typing import Any
 
 import openai
-from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from agents import (
+    Agent,
+    HostedMCPTool,
+    MCPToolApprovalFunctionResult,
+    MCPToolApprovalRequest,
+    ModelSettings,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
+    set_tracing_disabled,
+)
 
 from tests.clients.program import BASE_URL, MODEL, Events, ask_user, run
 
@@ -96,6 +106,31 @@ def answered(question: str, after: str | None) -> str | None:
     return response_id
 
 
+def approving(calls: list[str]) -> Agent[Any]:
+    """Return an agent whose user approves every call of the server's tools, which are noted."""
+
+    def decide(request: MCPToolApprovalRequest) -> MCPToolApprovalFunctionResult:
+        calls.append(request.data.name)
+        return {"approve": True}
+
+    config: Any = {"type": "mcp", "server_label": "disk", "server_url": "http://127.0.0.1:9/mcp"}
+    return Agent(name="approving", model=model, tools=[HostedMCPTool(tool_config=config, on_approval_request=decide)])
+
+
+def approve(question: str) -> Events:
+    """Ask for something that the user must approve."""
+    calls: list[str] = []
+    yield from whole(approving(calls), question)
+    yield from (("call", name) for name in calls)
+
+
+def stream_approve(question: str) -> Events:
+    """Ask for something that the user must approve, streamed."""
+    calls: list[str] = []
+    yield from streamed(approving(calls), question)
+    yield from (("call", name) for name in calls)
+
+
 run(
     ask=ask,
     stream=stream,
@@ -103,4 +138,6 @@ run(
     stream_with_tool=stream_with_tool,
     fork=fork,
     stream_fork=stream_fork,
+    approve=approve,
+    stream_approve=stream_approve,
 )

@@ -40,6 +40,16 @@ async function* forked([first, second, third], answer) {
   yield* answer(options([...messages, user(third)]));
 }
 
+// Its user approves a call of the server's tool; what is asked for is known from the messages of the answer.
+async function* approved(question, answer) {
+  const { content, response } = await generateText(options([user(question)]));
+  const asked = content.filter((part) => part.type === "tool-approval-request");
+  for (const { toolCall } of asked) yield ["call", toolCall.toolName];
+  const approval = { type: "tool-approval-response", approved: true, providerExecuted: true };
+  const answers = asked.map(({ approvalId }) => ({ ...approval, approvalId }));
+  yield* answer(options([user(question), ...response.messages, { role: "tool", content: answers }]));
+}
+
 await run({
   ask: (question) => whole(generateText(options(question))),
   stream: (question) => streamed(options(question)),
@@ -47,4 +57,6 @@ await run({
   streamWithTool: (question) => streamed(withTool(question)),
   fork: (...questions) => forked(questions, (settings) => whole(generateText(settings))),
   streamFork: (...questions) => forked(questions, streamed),
+  approve: (question) => approved(question, (settings) => whole(generateText(settings))),
+  streamApprove: (question) => approved(question, streamed),
 });

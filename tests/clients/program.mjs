@@ -12,8 +12,9 @@ export const ASK_USER = {
 
 const QUESTIONS = ["fork one", "fork two", "fork three"];
 
-export async function run({ ask, stream, askWithTool, streamWithTool, fork, streamFork }) {
+export async function run({ ask, stream, askWithTool, streamWithTool, fork, streamFork, approve, streamApprove }) {
   const ways = {
+    approve: [approve, streamApprove],
     client_tool: [askWithTool, streamWithTool],
     fork: [() => fork(...QUESTIONS), () => streamFork(...QUESTIONS)],
   };

@@ -3,6 +3,7 @@
 A way to ask takes a question and yields what the user sees of the answer, in order: `("text", …)` and `("call", …)`,
 which is the name of a tool that the client is to run. Where a client has conversations, a way to fork asks a first
 question, a second one, and then a third one after the first, and yields what the user sees of the last answer.
+Where a client can show that a call of the server's tool waits, a way to approve yields `("call", …)` for it too.
 """
 
 import gc
@@ -44,6 +45,8 @@ def run(
     stream_with_tool: Way,
     fork: Fork | None = None,
     stream_fork: Fork | None = None,
+    approve: Way | None = None,
+    stream_approve: Way | None = None,
 ) -> None:
     """Print what the scenarios of the command line show, and stay until standard input ends."""
     for scenario in SCENARIOS:
@@ -51,6 +54,10 @@ def run(
             seen = {"streamed": stopped(stream(scenario))}
         elif scenario == "client_tool":
             seen = {"whole": outcome(ask_with_tool(scenario)), "streamed": outcome(stream_with_tool(scenario))}
+        elif scenario == "approve":
+            assert approve
+            assert stream_approve
+            seen = {"whole": outcome(approve(scenario)), "streamed": outcome(stream_approve(scenario))}
         elif scenario == "fork":
             assert fork
             assert stream_fork

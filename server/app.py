@@ -43,6 +43,7 @@ from server.responses.background import Background
 from server.responses.compact import router as compact
 from server.responses.conversations import router as conversations
 from server.responses.document import describe_responses
+from server.responses.input_tokens import router as input_tokens
 from server.responses.route import router as responses
 from server.responses.socket import Sockets
 from server.responses.socket import router as socket
@@ -68,6 +69,7 @@ PROTOCOLS = (
     Protocol(chat, describe_completions),
     Protocol(responses, describe_responses),
     Protocol(compact),
+    Protocol(input_tokens),
     Protocol(socket),
     Protocol(conversations),
     Protocol(models),

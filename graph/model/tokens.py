@@ -31,15 +31,28 @@ TOKENS_PER_IMAGE = 1_000
 async def estimated_usage(prompt: Sequence[BaseMessage], answer: str) -> UsageMetadata:
     """Estimate the usage of one model call by tiktoken, or by length where its vocabulary cannot be loaded."""
     encoding = await _encoding()
-
-    def count(text: str) -> int:
-        if encoding is None:
-            return -(-len(text.encode()) // BYTES_PER_TOKEN)
-        return len(encoding.encode(text, disallowed_special=()))
-
-    read = sum(count(str(message.text)) + TOKENS_PER_MESSAGE for message in prompt)
-    written = count(answer)
+    read = sum(_count(encoding, str(message.text)) + TOKENS_PER_MESSAGE for message in prompt)
+    written = _count(encoding, answer)
     return UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=read + written)
+
+
+async def estimated_prompt(prompt: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> int:
+    """Estimate the tokens of a whole prompt, calls, tools and images included, which may be long: in a thread."""
+    encoding = await _encoding()
+
+    def count() -> int:
+        texts = [text for message in prompt for text in _texts(message)]
+        texts += [json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools]
+        beside = sum(TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * _media(message) for message in prompt)
+        return sum(_count(encoding, text) for text in texts) + beside
+
+    return await asyncio.to_thread(count)
+
+
+def _count(encoding: tiktoken.Encoding | None, text: str) -> int:
+    if encoding is None:
+        return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+    return len(encoding.encode(text, disallowed_special=()))
 
 
 async def _encoding() -> tiktoken.Encoding | None:
@@ -70,15 +83,20 @@ def most_tokens(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict
 
 
 def _most(message: BaseMessage) -> int:
+    length = sum(len(text.encode(errors="replace")) for text in _texts(message))
+    return -(-length // MOST_BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * _media(message)
+
+
+def _texts(message: BaseMessage) -> list[str]:
+    """Return what a message says, and the calls in it."""
     calls = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
-    texts = [str(message.text), *(f"{call['name']} {call['args']}" for call in calls)]
-    media = 0 if isinstance(message.content, str) else sum(_is_media(part) for part in message.content)
-    length = sum(len(text.encode(errors="replace")) for text in texts)
-    return -(-length // MOST_BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * media
+    return [str(message.text), *(f"{call['name']} {call['args']}" for call in calls)]
 
 
-def _is_media(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") != "text"
+def _media(message: BaseMessage) -> int:
+    """Return how many images and the like a message has."""
+    parts = () if isinstance(message.content, str) else message.content
+    return sum(isinstance(part, dict) and part.get("type") != "text" for part in parts)
 
 
 def _described(tool: BaseTool | dict[str, Any]) -> int:

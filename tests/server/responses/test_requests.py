@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from server.responses.parameters import PARAMETERS
@@ -353,6 +354,29 @@ def test_r40_an_answer_that_is_cut_is_incomplete(
     upstream.script(Answer([" a time."]))
     create(server, input="go on", previous_response_id=response["id"])
     assert [message["content"] for message in shown(upstream)] == ["hello", "Once upon", "go on"]
+
+
+def test_r1_the_tokens_of_a_request_are_counted_and_nobody_is_asked(
+    weather_server: AgentServer, upstream: Upstream
+) -> None:
+    first = create(weather_server, input="I live in Seoul. " * 50)
+    asked = len(upstream.requests)
+    with weather_server.client() as client:
+
+        def counted(**fields: Any) -> int:
+            told = client.responses.input_tokens.count(**{"model": MODEL, "input": "hello", **fields})
+            assert told.object == "response.input_tokens"
+            return told.input_tokens
+
+        alone = counted()
+        assert alone > 100, "with the prompt and the tools"
+        assert counted(input="hello " * 100) > alone + 90
+        assert counted(instructions="Answer in rhymes. " * 50) > alone + 90
+        assert counted(tools=[ASK]) > alone
+        assert counted(previous_response_id=first["id"]) > alone + 200
+        with pytest.raises(openai.BadRequestError, match="not found"):
+            counted(previous_response_id="resp_1")
+    assert len(upstream.requests) == asked
 
 
 def compacted(server: AgentServer, **fields: Any) -> httpx.Response:

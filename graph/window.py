@@ -79,10 +79,13 @@ class Window:
             DatabaseUnavailable: the database does not answer.
         """
         prompt = await self.prompt(system, messages, tools, context, thread)
+        queue = queue_of_run.get()
+        told = len(queue.events) if queue else 0
         try:
             answer = await ask(prompt.messages)
         except ModelFailure as failure:
-            if context.truncation == "disabled" or not self._learn(failure, context):
+            has_spoken = queue is not None and len(queue.events) > told
+            if has_spoken or context.truncation == "disabled" or not self._learn(failure, context):
                 raise
             whole, prompt = prompt, await self.prompt(system, messages, tools, context, thread, share=TIGHT)
             if prompt.messages == whole.messages:

@@ -114,10 +114,11 @@ def decisions_in(
             made[call.call_id] = load_decision(message, call)
     if all(call.asked_as is None for call in asked) and left and all(isinstance(one, ToolMessage) for one in left):
         return None, left
-    said = _said(left[0]) if left and isinstance(left[0], HumanMessage) else ""
+    first = next((message for message in left if not isinstance(message, ToolMessage)), None)
+    said = _said(first) if isinstance(first, HumanMessage) else ""
     if said in YES | NO and any(call.by_text for call in asked):
         made |= {call.call_id: Decision(approved=said in YES) for call in asked if call.by_text}
-        left = left[1:]
+        left = [message for message in left if message is not first]
     return Decisions(message_id=asked[0].message_id, calls=made), left
 
 

@@ -25,7 +25,7 @@ from graph.window import GAP, LEFT_OUT, Window
 from tests.support.agent_server import AgentServer, agent_server
 from tests.support.loopback import served
 from tests.support.responses import create, get, post, text_of
-from tests.support.upstream import Answer, Json, Raw, Upstream
+from tests.support.upstream import Answer, Json, Raw, Upstream, frame
 
 SYSTEM = SystemMessage("You are an assistant.")
 THREAD = "11111111-1111-1111-1111-111111111111"
@@ -168,6 +168,19 @@ def test_the_window_is_learnt_from_the_list_and_from_a_refusal(upstream: Upstrea
         assert server.ask("One more?", session="s").startswith("Answer")
         assert summaries(upstream) >= 1
         assert "One more?" in contents(upstream)
+
+
+def test_a_model_that_finds_its_answer_too_long_in_the_middle_is_not_asked_again(upstream: Upstream) -> None:
+    error = {"error": {"message": "This model's maximum context length is 800 tokens."}}
+    with chatty(upstream) as server:
+        for n in range(8):
+            server.ask(f"Question {n}?", session="s")
+        asked = len(upstream.requests)
+        upstream.script(Raw([frame({"content": "Half"}), f"data: {json.dumps(error)}\n\n"]))
+        answer = server.post({"model": "test-model", "messages": [{"role": "user", "content": "?"}], "stream": True})
+        assert answer.text.count("Half") == 1
+        assert "context_length_exceeded" in answer.text
+        assert len(upstream.requests) == asked + 1
 
 
 def test_the_tokens_of_a_summary_count_as_read(upstream: Upstream) -> None:

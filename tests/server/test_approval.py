@@ -255,6 +255,14 @@ def test_a_question_in_words_waits_while_the_clients_own_calls_are_answered(by_t
     assert shown == ["mine", "wiped /b, call 1"]
 
 
+def test_a_yes_counts_though_the_clients_own_call_was_left_open(by_text: Wiper) -> None:
+    by_text.upstream.script(Answer(calls=BOTH), Answer(["Both."]))
+    by_text.chat(says("Both."), tools=[ASK])
+    assert by_text.chat(says("네"), tools=[ASK])["content"] == "Both."
+    shown = [message["content"] for message in by_text.upstream.last["messages"][-2:]]
+    assert shown == ["This tool call was cancelled by the user.", "wiped /b, call 1"]
+
+
 def test_from_beside_each_call_is_decided_on_its_own(disk: Wiper) -> None:
     wipes = [Call("wipe", json.dumps({"path": f"/{n}"}), f"call_{n}", n) for n in range(3)]
     disk.upstream.script(Answer(calls=[*wipes, Call("echo", '{"text": "e"}', "call_3", 3)]), Answer(["Done."]))

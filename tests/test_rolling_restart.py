@@ -36,6 +36,7 @@ def test_both_are_restarted_under_load_and_no_request_fails(
     assert load.failures == []
 
 
+@pytest.mark.nightly
 def test_a_server_goes_on_while_a_newer_one_has_changed_the_tables(
     upstream: Upstream, upstream_url: str, postgres: Postgres
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_large_session_is_deleted_between_the_turns_of_others(model: str, tmp_
     assert max(meanwhile) < max(usual) + MAX_PAUSE + OF_OTHER_TESTS
 
 
+@pytest.mark.nightly
 def test_a_deletion_that_is_killed_leaves_an_empty_session(model: str, tmp_path: Path) -> None:
     with serving(OURS, model, tmp_path) as server:
         ask(server, QUESTION, session="large")

@@ -162,6 +162,7 @@ def test_the_child_answers_whoever_has_the_key(weights: Path) -> None:
     assert not is_alive(child)
 
 
+@pytest.mark.nightly
 def test_the_child_is_started_again_under_the_same_address_when_it_crashes(weights: Path) -> None:
     with EmbeddedModel(weights) as model:
         address, first = model.base_url, model.process_id

@@ -227,6 +227,7 @@ def test_every_door_of_ours_is_open_beside_it(studio: Studio) -> None:
         assert httpx.get(f"{studio.server.url}{path}").is_success, path
 
 
+@pytest.mark.nightly
 @pytest.mark.xdist_group("the offline model")  # which takes a core and two gigabytes
 @pytest.mark.timeout(200)
 def test_without_a_model_of_its_own_it_has_the_embedded_one() -> None:

@@ -57,6 +57,7 @@ async def block(message: Json, _: Request) -> Response:
 BLOCKED = 14
 
 
+@pytest.mark.nightly
 async def test_m1_a_tool_that_blocks_its_server_runs_to_its_end_and_so_does_its_neighbour(log: Path) -> None:
     blocking = raw(log, tools_list=TOOLS, call_work={"sleep": BLOCKED, "result": DONE}, call_echo={"result": DONE})
     with at(RawHttp(tool("work"), call=block)) as over_http:

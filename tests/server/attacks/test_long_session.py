@@ -33,6 +33,7 @@ def server(upstream: Upstream, settings: dict[str, str]) -> Iterator[AgentServer
         yield server
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(240)
 def test_a_long_session_is_read_in_pages_and_does_not_go_on(server: AgentServer, upstream: Upstream) -> None:
     url, asked = f"{server.url}/v1/sessions/long/messages", len(upstream.requests)

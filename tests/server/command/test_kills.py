@@ -35,7 +35,7 @@ def ask(server: AgentServer, session: str, question: str, newest: dict[str, str]
 @pytest.mark.parametrize(
     ("kills", "kind"),
     [
-        (8, "sqlite"),
+        (6, "sqlite"),
         pytest.param(20, "postgresql", marks=pytest.mark.nightly),
         pytest.param(200, "sqlite", marks=pytest.mark.nightly),
     ],

@@ -34,6 +34,7 @@ def replicas(stack: ExitStack, upstream_url: str, database: str, number: int) ->
     return [stack.enter_context(serving("serve", **settings)) for _ in range(number)]
 
 
+@pytest.mark.nightly
 def test_a_session_whose_server_is_killed_or_hangs_goes_on_elsewhere_within_its_lease(
     upstream: Upstream, upstream_url: str, postgres: Postgres
 ) -> None:

@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 # Examples and steps of each; HYPOTHESIS_PROFILE=nightly looks further than there is time for in CI.
 STEPS, EXAMPLES = {
-    "ci": (12, {"sqlite": 20, "postgresql": 10}),
+    "ci": (12, {"sqlite": 15, "postgresql": 8}),
     "nightly": (30, {"sqlite": 3000, "postgresql": 2000}),
 }[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
 

@@ -32,7 +32,7 @@ from server.responses.items import (
     OutputItem,
     ReferenceItem,
 )
-from server.responses.listed import dump_item
+from server.responses.listed import dump_item, failure_of
 from server.responses.parts import load_content
 from server.sessions.speech import MESSAGE_SEPARATOR
 
@@ -167,7 +167,7 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
         case McpCallItem():
             # It has a name, by which results of the server's tools are told from the client's.
             call_id = item.id or new_id
-            output = item.output if item.output is not None else _failure(item) or NO_RESULT
+            output = item.output if item.output is not None else failure_of(item) or NO_RESULT
             result = ToolMessage(output, tool_call_id=call_id, name=item.name, id=f"{new_id}-result")
             return [_calling(item.name, item.arguments, call_id, new_id), result]
         case ApprovalRequestItem():
@@ -182,16 +182,6 @@ def _messages_of(item: Item, param: str, new_id: str) -> Sequence[AnyMessage]:
         case OtherItem() if item.type not in LEFT_OUT_SILENTLY:
             log.info("Items of the type %r are not known; %s is left out.", item.type[:100], param)
     return []
-
-
-def _failure(item: McpCallItem) -> str:
-    """Return what a call's error says: ours has parts of text, those of others a message."""
-    match item.error:
-        case str(text) | {"message": str(text)}:
-            return text
-        case {"content": [*parts]}:
-            return "\n".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
-    return ""
 
 
 def _summary(item: CompactionItem, param: str) -> str:

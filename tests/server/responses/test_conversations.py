@@ -244,3 +244,30 @@ def test_the_items_are_what_the_model_is_shown(
         assert said(listed) == expected
     create(server, input="the last", conversation=name)
     assert "\n\n".join(texts(upstream)) == "\n\n".join([*expected, "the last"])
+
+
+@pytest.mark.parametrize(("detail", "listed"), [("low", "low"), ("AAA", "auto"), (None, "auto")])
+def test_r26_an_image_is_listed_with_a_detail_that_openai_knows(
+    server: AgentServer, detail: str | None, listed: str
+) -> None:
+    image = {"type": "input_image", "image_url": "https://example.com/a.png", "detail": detail}
+    made = call(server, "POST", "", items=[{"role": "user", "content": [image]}]).json()
+    [item] = call(server, "GET", f"/{made['id']}/items").json()["data"]
+    assert item["content"] == [{**image, "detail": listed}]
+
+
+FAILED = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no"}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "listed"),
+    [(None, None), ({}, None), ([None], None), ("no", "no"), ({"message": "no"}, "no"), (FAILED, FAILED)],
+)
+def test_r28_the_error_of_a_call_is_listed_in_openai_s_forms(
+    server: AgentServer, error: object, listed: object
+) -> None:
+    call = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "look", "arguments": "{}", "error": error}
+    made = httpx.post(f"{server.url}/v1/conversations", json={"items": [call]}).json()
+    [item] = httpx.get(f"{server.url}/v1/conversations/{made['id']}/items").json()["data"]
+    assert item["error"] == listed
+    assert item["status"] == ("failed" if listed else "completed")

@@ -115,7 +115,7 @@ class Agent:
                             queue.tell_all(said(chunk))
                         case "messages", (message, _):
                             streamed.setdefault(message.id, False)
-                        case "updates", {"approval": {"messages": [called, *refused]}}:
+                        case "updates", {"approval": {"messages": [called, *refused]}} if self.is_ours:
                             queue.tell_all(self._approved(called, refused, context))
                         case "updates", {"__interrupt__": [asked, *_]} if self.is_ours:
                             awaited = [self._awaited(asked_call) for asked_call in asked.value["action_requests"]]

@@ -136,6 +136,11 @@ def echoes():
     return graph.add_edge("outer", "inner")
 
 
+def boss():
+    approve = StateGraph(MessagesState).add_node("approval", lambda state: {"messages": [AIMessage("Approved.")]})
+    return approve.add_edge(START, "approval")
+
+
 def shortener():
     return (
         StateGraph(MessagesState)
@@ -210,6 +215,12 @@ def test_a_graph_remembers_its_own_state(agents: str, upstream_url: str) -> None
         assert stored(server) == ["a", "1: 1", "b", "2: 3"]
     with agent_server(ollama_base_url=upstream_url, agents=agents, **SETTINGS) as server:
         assert say(server, "counter", "c") == "3: 5"
+
+
+@pytest.mark.usefixtures("agents")
+def test_a_node_may_have_a_name_that_ours_have(upstream_url: str) -> None:
+    with agent_server(ollama_base_url=upstream_url, agents="teams:boss", **SETTINGS) as server:
+        assert say(server, "boss", "May I?") == "Approved."
 
 
 def test_a_session_goes_from_one_agent_to_another(agents: str, upstream: Upstream, upstream_url: str) -> None:

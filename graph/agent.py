@@ -85,7 +85,7 @@ def build_agent(
         asking = window.answer(ask, system, shown, offer.tools, context, thread) if window else ask([system, *shown])
         answer = await cancellable(asking)
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
-        told = queue.arguments.keys() if (queue := queue_of_run.get()) else ()
+        told = queue.told_calls if (queue := queue_of_run.get()) else ()
         named = tool_names(context.callable_tools)
         message = with_client_calls(answer, named, told=told, at_most=at_once, ours_at_most=left)
         if approval and thread_of(runtime) and (ids := approval.awaited(message, ours(tools, context))):

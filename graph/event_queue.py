@@ -1,7 +1,6 @@
 """The events of one run on their way to its reader."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from contextvars import ContextVar
 
@@ -32,8 +31,8 @@ class EventQueue:
         """Whether all was told and taken."""
         self.hears_calls_of: Collection[str] = ()
         """The names of the client's tools, whose calls are told while the model writes them."""
-        self.arguments: defaultdict[str, list[str]] = defaultdict(list)
-        """The arguments of these calls as they were told, in pieces, by the ids of the calls."""
+        self.told_calls: set[str] = set()
+        """The ids of these calls, as far as the model has begun them."""
         self.summaries: dict[str, str] = {}
         """The summaries that the run made, by the ids of the last messages that they cover; they are kept with it."""
         self._news, self._room = asyncio.Event(), asyncio.Event()
@@ -64,7 +63,7 @@ class EventQueue:
         if said.refusal:
             self.tell(Refusal(message_id, said.refusal))
         for call_id, name, arguments in said.calls:
-            self.arguments[call_id].append(arguments)
+            self.told_calls.add(call_id)
             self.tell(ClientCallDelta(call_id, name, arguments))
         await self._waiting_at_most(self._ahead)
 

@@ -48,21 +48,19 @@ class MessageEnded:
 
 @dataclass(frozen=True, slots=True)
 class ClientCallDelta:
-    """The next piece of the arguments of a call of one of the client's tools, while the model writes it."""
+    """The next piece of a call of one of the client's tools, while the model writes it, or whole when it has."""
 
     call_id: str
     name: str
     arguments: str
+    """More of the JSON, or of what the model wrote if that is not valid JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCall:
-    """The model calls one of the client's tools: the turn ends, and the next request brings the result."""
+    """A call of one of the client's tools is complete: the turn ends, and the next request brings the result."""
 
     call_id: str
-    name: str
-    arguments: str
-    """JSON, or what the model wrote if that is not valid JSON; they begin with the deltas that came before."""
 
 
 @dataclass(frozen=True, slots=True)

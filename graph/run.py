@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import (
@@ -22,12 +22,11 @@ from langgraph.constants import START
 from langgraph.types import Overwrite, StreamMode
 
 from graph.agent import AgentGraph
-from graph.approval import AwaitedCall, waiting_calls
+from graph.approval import AwaitedCall
 from graph.event_queue import EventQueue, queue_of_run
-from graph.events import ClientCall, MessageEnded, Reasoning, Refusal, RunEvent, Text, ToolEnded, ToolStarted
-from graph.history import all_calls, client_calls, our_calls
-from graph.model.answer import REASONING, REFUSAL
-from graph.model.arguments import dump_arguments
+from graph.events import ToolStarted
+from graph.history import our_calls
+from graph.message_events import ended, said
 from graph.model.listener import listener_of_run
 from graph.state import TurnContext, tool_names
 from graph.storage.run_saver import RunSaver
@@ -123,8 +122,10 @@ class Agent:
                             for message in written_messages(written):
                                 if self.is_ours or is_own(message, streamed):
                                     is_said = self.is_ours or streamed.pop(message.id)
-                                    told = ended(message, names, is_said=is_said, label=self.server_of)
-                                    queue.tell_all(as_written(told, queue.arguments))
+                                    told_calls = queue.told_calls
+                                    queue.tell_all(
+                                        ended(message, names, told_calls, is_said=is_said, label=self.server_of)
+                                    )
         return awaited
 
     def _approved(
@@ -181,58 +182,11 @@ def on(graph: AgentGraph, saver: BaseCheckpointSaver[str]) -> AgentGraph:
     return moved
 
 
-def said(message: AIMessage) -> Iterator[RunEvent]:
-    """Yield what a message of the model, or a chunk of one, says."""
-    if thought := message.additional_kwargs.get(REASONING):
-        yield Reasoning(message.id, thought)
-    if text := str(message.text):
-        yield Refusal(message.id, text) if REFUSAL in message.additional_kwargs else Text(message.id, text)
-
-
 def is_own(message: BaseMessage, streamed: dict[str | None, bool]) -> bool:
     """Whether a message that a node wrote is of this run, and not an older one written again."""
     if message.id is None:
         streamed[None] = False
     return message.id in streamed
-
-
-def ended(
-    message: BaseMessage, client_tools: Collection[str], *, is_said: bool, label: Callable[[str], str]
-) -> Iterator[RunEvent]:
-    """Yield what a whole message tells: a tool's result, or the end of a model message, its calls, and unsaid text."""
-    match message:
-        case ToolMessage():
-            yield ToolEnded(message.tool_call_id, failed=message.status == "error", output=str(message.text))
-        case AIMessage():
-            if not is_said:
-                yield from said(message)
-            calls = list(calls_of(message, client_tools, label))
-            finish_reason = message.response_metadata.get("finish_reason")
-            yield MessageEnded(message.id, finish_reason, message.usage_metadata, has_calls=bool(all_calls(message)))
-            yield from calls
-
-
-def as_written(events: Iterable[RunEvent], arguments: Mapping[str, Sequence[str]]) -> Iterator[RunEvent]:
-    """Yield the events; arguments of calls that were told while the model wrote them are those that were told."""
-    for event in events:
-        if isinstance(event, ClientCall) and event.call_id in arguments:
-            yield replace(event, arguments="".join(arguments[event.call_id]))
-        else:
-            yield event
-
-
-def calls_of(message: AIMessage, client_tools: Collection[str], label: Callable[[str], str]) -> Iterator[RunEvent]:
-    """Yield the calls of a model message; our graph notes which are the client's, others are told by name.
-
-    While some wait for a person, none of ours is run.
-    """
-    clients = client_calls(message)
-    for call in all_calls(message):
-        call_id, name = call["id"] or "", call["name"] or ""
-        if call_id in clients or name in client_tools:
-            yield ClientCall(call_id, name, dump_arguments(call))
-        elif not waiting_calls(message):
-            yield ToolStarted(call_id, name, call["args"], label(name))
 
 
 def written_messages(update: Mapping[str, Any]) -> Iterator[BaseMessage]:

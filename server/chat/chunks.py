@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from graph.events import (
     joined,
 )
 from server.chat.response import FinishReason
-from server.sessions.speech import Speech
+from server.sessions.speech import MAX_PIECE, Speech, pieces
 
 Json = dict[str, Any]
 
@@ -31,9 +31,6 @@ CHUNK = "chat.completion.chunk"
 
 # Only these are passed on: the endpoint's `tool_calls` may mean our own tools, which run inside the turn.
 FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
-
-# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
-MAX_PIECE = 10_000
 
 
 async def dump_chunks(
@@ -77,7 +74,7 @@ class Deltas:
         self.finish_reason: FinishReason = "stop"
         self.usage: UsageMetadata | None = None
         self._speech, self._thought = Speech(), Speech()
-        self._calls: dict[str, _Called] = {}
+        self._calls: dict[str, int] = {}  # calls of the client's tools, and their places
 
     def of(self, event: RunEvent) -> Iterator[Json]:
         """Yield what the next event adds."""
@@ -93,41 +90,24 @@ class Deltas:
                     # Under both names, since clients read one or the other.
                     yield {"reasoning_content": piece, "reasoning": piece}
             case ClientCallDelta():
-                yield from self._call(event.call_id, event.name, event.arguments)
+                yield from self._call(event)
             case ClientCall():
                 self.finish_reason = "tool_calls"
-                told = self._calls[event.call_id].length if event.call_id in self._calls else 0
-                yield from self._call(event.call_id, event.name, event.arguments[told:])
             case MessageEnded():
                 reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
                 self.finish_reason = self.finish_reason if self._calls else reason  # words may follow the calls
                 self.usage = add_usage(self.usage, event.usage)
 
-    def _call(self, call_id: str, name: str, arguments: str) -> Iterator[Json]:
+    def _call(self, more: ClientCallDelta) -> Iterator[Json]:
         """Yield more of a call of one of the client's tools; the first delta of a call has its name."""
-        is_new = call_id not in self._calls
-        call = self._calls.setdefault(call_id, _Called(len(self._calls)))
-        call.length += len(arguments)
-        if is_new:
-            function = {"name": name, "arguments": arguments[:MAX_PIECE]}
-            yield {"tool_calls": [{"index": call.index, "id": call_id, "type": "function", "function": function}]}
-            arguments = arguments[MAX_PIECE:]
-        for piece in pieces(arguments):
-            yield {"tool_calls": [{"index": call.index, "function": {"arguments": piece}}]}
-
-
-@dataclass(slots=True)
-class _Called:
-    """A call of one of the client's tools, and how many characters of its arguments were sent."""
-
-    index: int
-    length: int = 0
-
-
-def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
-    """Yield the text in pieces that fit into a frame."""
-    for start in range(0, len(text), length):
-        yield text[start : start + length]
+        rest = more.arguments
+        if more.call_id not in self._calls:
+            self._calls[more.call_id] = len(self._calls)
+            function, rest = {"name": more.name, "arguments": rest[:MAX_PIECE]}, rest[MAX_PIECE:]
+            begun = {"id": more.call_id, "type": "function", "function": function}
+            yield {"tool_calls": [{"index": self._calls[more.call_id], **begun}]}
+        for piece in pieces(rest):
+            yield {"tool_calls": [{"index": self._calls[more.call_id], "function": {"arguments": piece}}]}
 
 
 class ToolActivity:

@@ -24,7 +24,8 @@ from graph.events import (
     ToolStarted,
 )
 from server.responses.ids import item_id
-from server.responses.spoken import MAX_PIECE, Called, Kept, Said, Spoken, Thought
+from server.responses.spoken import Called, Kept, Said, Spoken, Thought
+from server.sessions.speech import pieces
 
 Json = dict[str, Any]
 REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -66,9 +67,10 @@ class Output:
                 kept: Kept = "incomplete" if self.incomplete_reason and not event.has_calls else "completed"
                 yield from self._close(kept, "commentary" if event.has_calls else "final_answer")
             case ClientCallDelta():
-                yield from self._calls_client(event.call_id, event.name, event.arguments)
+                yield from self._calls_client(event)
             case ClientCall():
-                yield from self._client_call(event)
+                status: Kept = "incomplete" if self.incomplete_reason else "completed"
+                yield from self._call_ended(self._called.pop(event.call_id), status)
             case ApprovalRequested():
                 yield from self._approval_requested(event)
             case ToolStarted():
@@ -129,21 +131,15 @@ class Output:
             yield from self._thinks(None, late)
             yield from self._close(status, phase)
 
-    def _calls_client(self, call_id: str, name: str, arguments: str) -> Iterator[Json]:
-        """Yield more of a call of one of the client's tools."""
-        if call_id not in self._called:
+    def _calls_client(self, more: ClientCallDelta) -> Iterator[Json]:
+        if more.call_id not in self._called:
             yield from self._close("completed", "commentary")
-            item = {"type": "function_call", "call_id": call_id, "name": name, "arguments": ""}
-            self._called[call_id] = Called(self._place("function_call", {**item, "status": "in_progress"}), name)
+            item = {"type": "function_call", "call_id": more.call_id, "name": more.name, "arguments": ""}
+            place = self._place("function_call", {**item, "status": "in_progress"})
+            self._called[more.call_id] = Called(place, more.name)
             yield self._added()
-        yield from self._about(self._called[call_id].place, self._called[call_id].say(arguments))
-
-    def _client_call(self, call: ClientCall) -> Iterator[Json]:
-        told = self._called[call.call_id].length if call.call_id in self._called else 0
-        yield from self._calls_client(call.call_id, call.name, call.arguments[told:])
-        yield from self._call_ended(
-            self._called.pop(call.call_id), "incomplete" if self.incomplete_reason else "completed"
-        )
+        called = self._called[more.call_id]
+        yield from self._about(called.place, called.say(more.arguments))
 
     def _call_ended(self, called: Called, status: Kept) -> Iterator[Json]:
         yield from self._about(called.place, called.end())
@@ -163,8 +159,8 @@ class Output:
         place = self._calls[call.call_id] = self._place("mcp_call", {**item, **unknown})
         yield self._added()
         yield self._at(place, "response.mcp_call.in_progress")
-        for start in range(0, len(arguments), MAX_PIECE):
-            yield self._at(place, "response.mcp_call_arguments.delta", delta=arguments[start : start + MAX_PIECE])
+        for piece in pieces(arguments):
+            yield self._at(place, "response.mcp_call_arguments.delta", delta=piece)
         yield self._at(place, "response.mcp_call_arguments.done", arguments=arguments)
         self.items[place] = {**self.items[place], "arguments": arguments}
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from server.sessions.speech import pieces
+
 Json = dict[str, Any]
 Kept = Literal["completed", "incomplete"]
-
-# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
-MAX_PIECE = 10_000
 
 
 class Said:
@@ -31,8 +30,7 @@ class Said:
         self._pieces.append(text)
         index = len(self._parts) - 1
         more: Json = {"logprobs": []} if kind == "output_text" else {}
-        for start in range(0, len(text), MAX_PIECE):
-            piece = text[start : start + MAX_PIECE]
+        for piece in pieces(text):
             yield {"type": f"response.{kind}.delta", "content_index": index, "delta": piece, **more}
 
     def end(self) -> Iterator[Json]:
@@ -52,7 +50,7 @@ class Said:
 
 
 class Thought:
-    """What the model thinks before it says something, as the one summary of it."""
+    """The model's reasoning, which comes before what it says, and is told as one summary."""
 
     def __init__(self, place: int, message_id: str | None) -> None:
         self.place, self.message_id = place, message_id
@@ -63,8 +61,7 @@ class Thought:
         if not self._pieces:
             yield {"type": "response.reasoning_summary_part.added", "summary_index": 0, "part": _summary("")}
         self._pieces.append(text)
-        for start in range(0, len(text), MAX_PIECE):
-            piece = text[start : start + MAX_PIECE]
+        for piece in pieces(text):
             yield {"type": "response.reasoning_summary_text.delta", "summary_index": 0, "delta": piece}
 
     def end(self) -> Iterator[Json]:
@@ -87,15 +84,12 @@ class Called:
     def __init__(self, place: int, name: str) -> None:
         self.place, self._name = place, name
         self._pieces: list[str] = []
-        self.length = 0
-        """Of the arguments so far, in characters."""
 
     def say(self, arguments: str) -> Iterator[Json]:
         """Add a piece of the arguments."""
         self._pieces.append(arguments)
-        self.length += len(arguments)
-        for start in range(0, len(arguments), MAX_PIECE):
-            yield {"type": "response.function_call_arguments.delta", "delta": arguments[start : start + MAX_PIECE]}
+        for piece in pieces(arguments):
+            yield {"type": "response.function_call_arguments.delta", "delta": piece}
 
     def end(self) -> Iterator[Json]:
         """End the arguments."""

@@ -15,7 +15,7 @@ from uuid import uuid4
 from langchain_core.messages import AnyMessage, HumanMessage, ToolCall, ToolMessage
 
 from graph.approval import AwaitedCall, Decision, Decisions, decision, not_run
-from graph.events import ApprovalRequested, ClientCall, MessageEnded, RunEvent, Text
+from graph.events import ApprovalRequested, ClientCall, ClientCallDelta, MessageEnded, RunEvent, Text
 from graph.state import TurnContext
 from server.errors import InvalidRequest
 
@@ -170,7 +170,8 @@ def unusable_arguments(error: ValueError, param: str) -> InvalidRequest:
 
 def _as_calls(calls: Sequence[AwaitedCall]) -> tuple[Sequence[AskedCall], Sequence[RunEvent]]:
     asked = [AskedCall(**asdict(call), asked_as=call.call_id) for call in calls]
-    return asked, [ClientCall(call.call_id, APPROVE_TOOL, _about(call)) for call in calls]
+    deltas = [ClientCallDelta(call.call_id, APPROVE_TOOL, _about(call)) for call in calls]
+    return asked, [*deltas, *(ClientCall(call.call_id) for call in calls)]
 
 
 def _as_items(

@@ -6,6 +6,8 @@ from graph.events import ApprovalRequested, ClientCall, Refusal, RunEvent, Text
 
 # Between the texts of two model messages of one turn, such as one before a tool call and one after it.
 MESSAGE_SEPARATOR = "\n\n"
+# Characters; JSON makes at most six bytes of each, and some clients read no more than 64 KB at once.
+MAX_PIECE = 10_000
 
 
 class Speech:
@@ -41,7 +43,13 @@ class Speech:
         return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}
 
 
-def waiting_calls(events: Iterable[RunEvent]) -> Iterator[str]:
+def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
+    """Yield the text in pieces that fit into a frame."""
+    for start in range(0, len(text), length):
+        yield text[start : start + length]
+
+
+def open_calls(events: Iterable[RunEvent]) -> Iterator[str]:
     """Yield the ids of the calls that the client was told of, and answers in its next request."""
     for event in events:
         match event:

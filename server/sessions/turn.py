@@ -22,7 +22,7 @@ from server.sessions.limits import SessionLimits, check_quota
 from server.sessions.place import Place, calling
 from server.sessions.reconcile import Approving, Step, habit_after, whole_transcript
 from server.sessions.records import AnsweredTurn
-from server.sessions.speech import Speech, waiting_calls
+from server.sessions.speech import Speech, open_calls
 from server.sessions.stored_messages import agent_of, turn_messages
 from server.sessions.transcript import Transcript
 from server.sessions.turn_request import TurnRequest, inheriting, standing_after
@@ -68,7 +68,7 @@ class Turn:
         except asyncio.CancelledError as cancelled:
             await to_the_end(self._store_cut(place, saver, queue, left_over(cancelled)))
             raise
-        waiting = [*place.still_open, *waiting_calls(queue.events)]
+        waiting = [*place.still_open, *open_calls(queue.events)]
         digest = place.digest_with(Speech.of(queue.events), waiting)
         queue.complete()
         await to_the_end(self._store(place, saver, queue, digest, waiting, awaits, context))

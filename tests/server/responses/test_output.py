@@ -28,7 +28,7 @@ from server.responses.messages import Input
 from server.responses.output import Output
 from server.responses.request import ResponseRequest
 from server.responses.resource import Resource
-from server.responses.spoken import MAX_PIECE
+from server.sessions.speech import MAX_PIECE
 from tests.support.upstream import Json
 
 STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -56,19 +56,16 @@ def model_messages(draw: st.DrawFn, name: str) -> list[RunEvent]:
     deltas = [ClientCallDelta(call_id, "f", piece) for call_id in live for piece in draw(st.sampled_from(LIVE))]
     for delta in draw(st.permutations(deltas)) if len(live) > 1 and draw(st.booleans()) else deltas:
         events.insert(draw(st.integers(0, len(events))) if draw(st.booleans()) else len(events), delta)
-    whole = {
-        call_id: "".join(
-            event.arguments for event in events if isinstance(event, ClientCallDelta) and event.call_id == call_id
-        )
-        for call_id in clients
-    }
     events.append(MessageEnded(name, finish_reason, None, has_calls=bool(calls)))
     ours = [(f"{name}-{index}", kind) for index, kind in enumerate(calls) if kind != "clients"]
     for index, kind in enumerate(calls):
         call_id = f"{name}-{index}"
-        arguments = whole.get(call_id, "") + draw(st.sampled_from(["", "}"]))
-        is_ours = kind != "clients"
-        events.append(ToolStarted(call_id, "g", {}, "server") if is_ours else ClientCall(call_id, "f", arguments))
+        if kind != "clients":
+            events.append(ToolStarted(call_id, "g", {}, "server"))
+            continue
+        if call_id not in live:
+            events.append(ClientCallDelta(call_id, "f", draw(st.sampled_from(["", "{}"]))))
+        events.append(ClientCall(call_id))
     for call_id, kind in draw(st.permutations(ours)):
         events.append(ToolEnded(call_id, kind == "failing", "found"))
     return events
@@ -127,9 +124,13 @@ def test_what_is_said_of_calls_is_the_calls(events: list[RunEvent]) -> None:
             said[event["item_id"]] += event["delta"]
     items = {item["call_id"]: item for item in output.items if item["type"] == "function_call"}
     assert {item["id"]: item["arguments"] for item in items.values() if item["arguments"]} == said
-    whole = {event.call_id: event.arguments for event in events if isinstance(event, ClientCall)}
-    assert whole.items() <= {call_id: item["arguments"] for call_id, item in items.items()}.items()
-    assert all(items[call_id]["status"] == "incomplete" for call_id in items.keys() - whole.keys()), "it was cut short"
+    whole: dict[str, str] = defaultdict(str)
+    for run_event in events:
+        if isinstance(run_event, ClientCallDelta):
+            whole[run_event.call_id] += run_event.arguments
+    assert whole == {call_id: item["arguments"] for call_id, item in items.items()}
+    ended = {run_event.call_id for run_event in events if isinstance(run_event, ClientCall)}
+    assert all(items[call_id]["status"] == "incomplete" for call_id in items.keys() - ended), "it was cut short"
 
 
 @given(runs())
@@ -152,7 +153,7 @@ def test_nothing_that_was_said_is_lost(events: list[RunEvent]) -> None:
 def test_a_piece_fits_into_a_frame() -> None:
     output = Output("resp_1")
     long = "x" * (2 * MAX_PIECE + 1)
-    told = [*output.of(Text("m", long)), *output.of(ClientCall("c", "f", long))]
+    told = [*output.of(Text("m", long)), *output.of(ClientCallDelta("c", "f", long))]
     pieces = [event["delta"] for event in told if event["type"].endswith(".delta")]
     assert [len(piece) for piece in pieces] == [MAX_PIECE, MAX_PIECE, 1] * 2
 

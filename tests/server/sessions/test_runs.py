@@ -8,7 +8,7 @@ import pytest
 from langchain_core.runnables.config import var_child_runnable_config
 
 from graph.event_queue import EventQueue
-from graph.events import ClientCall, MessageEnded, RunEvent, Text, ToolStarted
+from graph.events import ClientCall, ClientCallDelta, MessageEnded, RunEvent, Text, ToolStarted
 from graph.model.answer import Said
 from server.errors import AgentError, ApiError, RunCancelled, RunTimedOut
 from server.sessions.leases import Leases
@@ -113,7 +113,7 @@ async def test_the_runs_of_a_thread_are_known_in_their_order() -> None:
     [
         ([Text("m", "Hel")], True),
         ([Text("m", "Hel"), MessageEnded("m", "stop", None)], True),
-        ([ClientCall("c", "ask_user", "{}")], True),
+        ([ClientCallDelta("c", "ask_user", "{}"), ClientCall("c")], True),
         ([CALL], False),
         ([CALL, Text("m", "It ")], False),
     ],

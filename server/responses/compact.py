@@ -15,25 +15,20 @@ from starlette.responses import Response
 
 from graph.event_queue import EventQueue
 from graph.events import MessageEnded, Text
-from graph.state import TurnContext
 from graph.window import Window
 from server.errors import may_fail
-from server.http.identity import state_of
 from server.http.json_body import JsonRoute, encoded
 from server.messages.shapes import Lenient
 from server.models import ModelsDep
+from server.responses.asked import whole_request
 from server.responses.background import BackgroundDep
 from server.responses.ids import item_id, new_response_id
 from server.responses.items import TextOrItems
-from server.responses.messages import load_items, unpaired
-from server.responses.place import find_place
 from server.responses.request import ResponseRequest
 from server.responses.resource import dump_usage
 from server.responses.response import ResponseUsage, Shape
-from server.responses.support import check_supported
-from server.sessions.dependencies import SessionsDep, claim_session
+from server.sessions.dependencies import SessionsDep
 from server.sessions.reply import Choices, collected
-from server.sessions.stored_messages import after_stored_turn
 from server.sessions.turn_request import TurnRequest
 
 router = APIRouter(tags=["responses"], route_class=JsonRoute)
@@ -83,27 +78,15 @@ async def compact_response(
     body: CompactRequest, request: Request, sessions: SessionsDep, models: ModelsDep, background: BackgroundDep
 ) -> Response:
     """Summarize a conversation; nothing is stored."""
-    state = state_of(request.scope)
-    asked = ResponseRequest(model=body.model, input=body.input, previous_response_id=body.previous_response_id)
-    check_supported(asked)
-    place = await find_place(asked, request.headers, state, sessions, background)
-    session = claim_session(request, place.name.id if place.name else state.session_id)
-    response_id = new_response_id()
-    given, chosen = load_items(place.items, response_id), await models.resolve(body.model)
-    turn = TurnRequest(
-        agent=chosen.agent,
-        session=session,
-        mode=place.mode_of(given),
-        messages=given.messages,
-        context=TurnContext(
-            instructions=tuple(filter(None, [body.instructions, *given.standing])), parameters={"model": chosen.model}
-        ),
-        refuse=unpaired,
-        quota=state.quota,
+    asked = ResponseRequest(
+        model=body.model,
+        input=body.input,
+        previous_response_id=body.previous_response_id,
+        instructions=body.instructions,
     )
-    whole = await after_stored_turn(turn, place.turn, sessions.assembly) if place.turn else turn
+    whole = await whole_request(asked, request, sessions, models, background)
     runs = sessions.runs.start_together([partial(_summarize, sessions.assembly.window, whole)])
-    return await collected(runs, partial(_compacted, response_id), request.receive)
+    return await collected(runs, partial(_compacted, new_response_id()), request.receive)
 
 
 async def _summarize(window: Window, turn: TurnRequest, queue: EventQueue) -> None:

@@ -12,21 +12,15 @@ from langchain_core.messages import SystemMessage
 from graph.model.tokens import estimated_prompt
 from graph.offers import offered
 from graph.prompts import layered_prompt
-from graph.state import OUR_AGENT, TurnContext
+from graph.state import OUR_AGENT
 from server.errors import may_fail
-from server.http.identity import state_of
 from server.http.json_body import JsonRoute
 from server.models import ModelsDep
+from server.responses.asked import whole_request
 from server.responses.background import BackgroundDep
-from server.responses.ids import new_response_id
-from server.responses.messages import load_items, unpaired
-from server.responses.place import find_place
 from server.responses.request import ResponseRequest
 from server.responses.response import Shape
-from server.responses.support import check_supported
-from server.sessions.dependencies import SessionsDep, claim_session
-from server.sessions.stored_messages import after_stored_turn
-from server.sessions.turn_request import TurnRequest
+from server.sessions.dependencies import SessionsDep
 
 router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
@@ -44,26 +38,8 @@ async def count_input_tokens(
     body: ResponseRequest, request: Request, sessions: SessionsDep, models: ModelsDep, background: BackgroundDep
 ) -> InputTokens:
     """Estimate how many tokens the model reads in the first step of a request; nothing is run or stored."""
-    state = state_of(request.scope)
-    check_supported(body)
-    place = await find_place(body, request.headers, state, sessions, background)
-    given, chosen = load_items(place.items, new_response_id()), await models.resolve(body.model)
-    turn = TurnRequest(
-        agent=chosen.agent,
-        session=claim_session(request, place.name.id if place.name else state.session_id),
-        mode=place.mode_of(given),
-        messages=given.messages,
-        context=TurnContext(
-            instructions=tuple(filter(None, [body.instructions, *given.standing])),
-            client_tools=tuple(body.client_tools()),
-            tool_choice=body.choice(),
-        ),
-        refuse=unpaired,
-        quota=state.quota,
-    )
-    if place.turn:
-        turn = await after_stored_turn(turn, place.turn, sessions.assembly)
-    if chosen.agent != OUR_AGENT:  # nobody knows what a graph of others tells its model
+    turn = await whole_request(body, request, sessions, models, background)
+    if turn.agent != OUR_AGENT:  # nobody knows what a graph of others tells its model
         return InputTokens(input_tokens=await estimated_prompt(turn.messages, ()))
     settings = request.app.state.settings
     system = SystemMessage(layered_prompt(settings.system_prompt, turn.context.instructions, datetime.now().date()))

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from graph.state import TurnContext
 from server.errors import ApiError, InvalidRequest, NotFound, may_fail
 from server.http.event_stream import EventStream
 from server.http.identity import RequestState, SessionName, state_of
 from server.http.json_body import JsonRoute, encoded
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
+from server.responses.asked import context_of
 from server.responses.background import Background, BackgroundDep
 from server.responses.ids import item_id, new_response_id
 from server.responses.item_list import AfterItem, Limit, Order, items_before, page_of
@@ -64,15 +64,7 @@ async def create_response(
         session=session,
         mode=place.mode_of(given),
         messages=given.messages,
-        context=TurnContext(
-            instructions=tuple(filter(None, [body.instructions, *given.standing])),
-            client_tools=tuple(body.client_tools()),
-            tool_choice=body.choice(),
-            max_tool_calls=body.max_tool_calls,
-            truncation=body.truncation or "auto",
-            compact_threshold=body.compact_threshold,
-            parameters={**body.parameters(), "model": chosen.model},
-        ),
+        context=context_of(body, given, chosen.model),
         refuse=unpaired,
         standing=given.standing,
         quota=state.quota,

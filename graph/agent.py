@@ -15,12 +15,10 @@ from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send, interrupt
 
 from graph.approval import (
-    APPROVALS,
     Approval,
     decided,
     load_decisions,
     question,
-    still_waits,
     waiting,
     waiting_calls,
 )
@@ -29,6 +27,7 @@ from graph.history import (
     all_calls,
     calls_run,
     client_calls,
+    messages_after,
     our_calls,
     paired,
     results_after,
@@ -74,45 +73,39 @@ def build_agent(
 
     async def call_model(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AIMessage]]:
         """Ask the model for its next message; in the last round it gets no tools and must answer."""
-        context = runtime.context or TurnContext()  # type: ignore[truthy-bool]  # None if the caller gave none
-        messages = state["messages"]
+        context, thread, messages = context_of(runtime), thread_of(runtime), state["messages"]
         system = SystemMessage(layered_prompt(prompt, context.instructions, datetime.now().date()))
         left = None if context.max_tool_calls is None else max(context.max_tool_calls - calls_run(messages), 0)
         rounds = 0 if left == 0 else max_tool_rounds
         offer = offered(tools, context, rounds=tool_rounds(messages), max_rounds=rounds)
         ask = partial(next_message, model, offer, context)
-        shown, thread = paired(messages), thread_of(runtime)
+        shown = paired(messages)
         asking = window.answer(ask, system, shown, offer.tools, context, thread) if window else ask([system, *shown])
         answer = await cancellable(asking)
         at_once = 1 if context.parameters.get("parallel_tool_calls") is False else None
         told = queue.told_calls if (queue := queue_of_run.get()) else ()
         named = tool_names(context.callable_tools)
         message = with_client_calls(answer, named, told=told, at_most=at_once, ours_at_most=left)
-        if approval and thread_of(runtime) and (ids := approval.awaited(message, ours(tools, context))):
-            noted = {**message.additional_kwargs, APPROVALS: ids}
-            message = message.model_copy(update={"additional_kwargs": noted})
-        return {"messages": [message]}
+        return {"messages": [approval.noted(message, ours(tools, context)) if approval and thread else message]}
 
-    async def ask(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AnyMessage]]:
+    async def ask_person(state: AgentState, *, runtime: Runtime[TurnContext]) -> dict[str, list[AnyMessage]]:
         """Wait for a person to decide about calls, unless that is what the turn begins with."""
         message = waiting(state["messages"])
         assert message is not None
-        context = runtime.context or TurnContext()  # type: ignore[truthy-bool]
-        decisions = context.decided_about(message)
+        thread, decisions = thread_of(runtime), context_of(runtime).decided_about(message)
         if decisions is None:
             decisions = load_decisions(interrupt(question(message)), waiting_calls(message))
-        thread = thread_of(runtime)
         begun = await approval.calls.begun(thread, str(message.id)) if approval and thread else {}
         return {"messages": [*decided(message, decisions, begun)]}
 
     async def call_tool(run: ToolRun, *, runtime: Runtime[TurnContext]) -> dict[str, list[ToolMessage]]:
         """Run one tool call; whatever happens, the model gets a result for it."""
-        offered_ours = ours(tools, runtime.context or TurnContext())  # type: ignore[truthy-bool]
-        return {"messages": [await cancellable(approved_result(run, offered_ours, approval, thread_of(runtime)))]}
+        running = approved_result(run, ours(tools, context_of(runtime)), approval, thread_of(runtime))
+        return {"messages": [await cancellable(running)]}
 
     graph = StateGraph(AgentState, context_schema=TurnContext)
     graph.add_node("model", call_model)
-    graph.add_node("approval", ask)
+    graph.add_node("approval", ask_person)
     # Its input is one call, not the state.
     graph.add_node("tools", cast(Any, call_tool))
     graph.add_conditional_edges(START, first_step, ["model", "approval"])
@@ -145,10 +138,17 @@ async def next_message(model: ChatModel, offer: Offer, context: TurnContext, sho
 async def first_step(state: AgentState) -> str:
     """Begin with the model; or with calls that a person has decided about, or was not yet able to."""
     message = waiting(state["messages"])
-    runtime: Runtime[TurnContext] | None = get_runtime(TurnContext)  # None where a thread is edited, and no turn runs
-    context: TurnContext | None = runtime.context if runtime else None
-    is_decided = message and context and context.decided_about(message) is not None
-    return "approval" if is_decided or (message and still_waits(message, state["messages"])) else "model"
+    if message is None:
+        return "model"
+    is_decided = context_of(get_runtime(TurnContext)).decided_about(message) is not None
+    return "approval" if is_decided or still_waits(message, state["messages"]) else "model"
+
+
+def still_waits(message: AIMessage, messages: Sequence[AnyMessage]) -> bool:
+    """Whether a message's calls still wait: only results of other calls came after it."""
+    later, answered = messages_after(message, messages), results_after(message, messages)
+    is_undecided = not any(call["id"] in answered for call in waiting_calls(message))
+    return bool(later) and is_undecided and all(isinstance(one, ToolMessage) for one in later)
 
 
 async def after_model(state: AgentState) -> list[Send] | str:
@@ -188,6 +188,12 @@ def runs_of(called: AIMessage, done: Collection[str]) -> list[Send]:
         for call in our_calls(called)
         if call["id"] not in done
     ]
+
+
+def context_of(runtime: Runtime[TurnContext] | None) -> TurnContext:
+    """Return what a turn asks for; there is no runtime where a thread is edited, and no turn is run."""
+    context: TurnContext | None = runtime.context if runtime else None
+    return context or TurnContext()
 
 
 def thread_of(runtime: Runtime[TurnContext]) -> str | None:

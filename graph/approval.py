@@ -7,7 +7,6 @@ know: `action_requests` in their order, and `decisions` in the same order.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -51,10 +50,12 @@ class Approval:
                 needed = not pattern.startswith("!")
         return needed
 
-    def awaited(self, message: AIMessage, tools: Sequence[BaseTool]) -> list[str]:
-        """Return the ids of a message's calls that wait."""
+    def noted(self, message: AIMessage, tools: Sequence[BaseTool]) -> AIMessage:
+        """Return a message with a note of which of its calls wait."""
         waiting = {tool.name for tool in tools if self.is_needed(tool)}
-        return [call["id"] or "" for call in message.tool_calls if call["name"] in waiting]
+        ids = [call["id"] for call in message.tool_calls if call["name"] in waiting]
+        noted = {**message.additional_kwargs, APPROVALS: ids}
+        return message.model_copy(update={"additional_kwargs": noted}) if ids else message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +70,14 @@ class Decision:
     asked_as: str | None = None
     """The id under which the person was asked, where that is not the call's."""
 
+    @classmethod
+    def checked(cls, *, arguments: Mapping[str, Any] | None, **rest: Any) -> "Decision":
+        """Return a decision, with its arguments in the form in which checkpoints can store them.
 
-def decision(
-    approved: bool, arguments: Mapping[str, Any] | None = None, reason: str | None = None, asked_as: str | None = None
-) -> Decision:
-    """Return a decision, with its arguments in the form in which checkpoints can store them.
-
-    Raises:
-        ValueError: they have a value that cannot be stored.
-    """
-    stored = None if arguments is None else storable_arguments(arguments)
-    return Decision(approved=approved, arguments=stored, reason=reason, asked_as=asked_as)
+        Raises:
+            ValueError: they have a value that cannot be stored.
+        """
+        return cls(arguments=None if arguments is None else storable_arguments(arguments), **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +113,6 @@ def waiting_calls(message: AIMessage) -> Sequence[ToolCall]:
     """Return the calls of a message that wait, or waited, for a person."""
     ids = message.additional_kwargs.get(APPROVALS, ())
     return [call for call in message.tool_calls if call["id"] in ids]
-
-
-def still_waits(message: AIMessage, messages: Sequence[AnyMessage]) -> bool:
-    """Whether a message's calls still wait: only results of other calls came after it."""
-    later = list(takewhile(lambda one: one is not message, reversed(messages)))
-    results = {one.tool_call_id for one in later if isinstance(one, ToolMessage)}
-    is_undecided = results.isdisjoint(call["id"] for call in waiting_calls(message))
-    return bool(later) and is_undecided and all(isinstance(one, ToolMessage) for one in later)
 
 
 def question(message: AIMessage) -> dict[str, Any]:
@@ -200,7 +190,7 @@ def _decision(given: object) -> Decision:
             return Decision(approved=True)
         case {"type": "edit", "edited_action": {"args": dict(arguments)}}:
             try:
-                return decision(True, arguments)
+                return Decision.checked(approved=True, arguments=arguments)
             except ValueError as error:
                 return Decision(approved=False, reason=f"The changed arguments cannot be used: {error}.")
         case {"type": "reject", "message": str(reason)}:

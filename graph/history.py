@@ -87,9 +87,14 @@ def our_calls(message: AIMessage) -> list[ToolCall | InvalidToolCall]:
     return [call for call in all_calls(message) if call["id"] not in clients]
 
 
+def messages_after(message: AnyMessage, messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """Return the messages after one of them."""
+    return [*takewhile(lambda later: later is not message, reversed(messages))][::-1]
+
+
 def results_after(message: AnyMessage, messages: Sequence[AnyMessage]) -> Collection[str]:
     """Return the ids of the calls that have results after a message."""
-    after = takewhile(lambda later: later is not message, reversed(messages))
+    after = messages_after(message, messages)
     return {result.tool_call_id for result in after if isinstance(result, ToolMessage)}
 
 

@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 # Seconds between cancellations of a task that does not end, and until it is left alone.
 CANCEL_AGAIN, LEAVE_ALONE = 1.0, 10.0
-# The first where a model goes on meanwhile.
+# Seconds between cancellations of a task that uses the model.
 SOON = 0.2
 
 

@@ -21,6 +21,11 @@ NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME = 64
 
 
+def new_call_id() -> str:
+    """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
+    return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))
+
+
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """What one chunk says of a call: `index`, `id` and `name` where it has them, and more of the arguments' JSON."""
@@ -38,7 +43,7 @@ class BegunCall:
     index: object
     id: str | None
     """In the endpoint's words; some use the same ids in every answer, and ids must be unique in a thread."""
-    call_id: str = field(default_factory=lambda: new_call_id())
+    call_id: str = field(default_factory=new_call_id)
     """Ours."""
     name: str = ""
     arguments: dict[int, str] = field(default_factory=dict)
@@ -178,8 +183,3 @@ def load_call(name: str, text: str, call_id: str | None) -> ToolCall | InvalidTo
         return ToolCall(name=name, args=load_arguments(text), id=call_id, type="tool_call")
     except (ValueError, RecursionError) as error:
         return InvalidToolCall(name=name, args=text, id=call_id, error=str(error), type="invalid_tool_call")
-
-
-def new_call_id() -> str:
-    """Return an id in OpenAI's form, `call_` and 24 letters or digits."""
-    return "call_" + "".join(secrets.choice(ALPHANUMERIC) for _ in range(24))

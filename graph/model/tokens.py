@@ -16,9 +16,6 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 log = logging.getLogger(__name__)
 
-MAX_SIZES = 1_000
-_sizes: dict[int, tuple[object, int]] = {}  # with the tools, so that no other one gets their ids
-
 ENCODING = "o200k_base"
 LOAD_TIMEOUT = 1.0
 BYTES_PER_TOKEN = 4
@@ -26,6 +23,8 @@ TOKENS_PER_MESSAGE = 4
 # Of most texts: a Korean syllable has three bytes, and is a token or less.
 MOST_BYTES_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1_000
+MAX_SIZES = 1_000
+_sizes: dict[int, tuple[object, int]] = {}  # with the tools, so that no other one gets their ids
 
 
 async def estimated_usage(prompt: Sequence[BaseMessage], answer: str) -> UsageMetadata:
@@ -42,7 +41,7 @@ async def estimated_prompt(prompt: Sequence[BaseMessage], tools: Sequence[BaseTo
 
     def count() -> int:
         texts = [text for message in prompt for text in _texts(message)]
-        texts += [json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools]
+        texts += map(_description, tools)
         beside = sum(TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * _media(message) for message in prompt)
         return sum(_count(encoding, text) for text in texts) + beside
 
@@ -103,17 +102,22 @@ def _described(tool: BaseTool | dict[str, Any]) -> int:
     """Return the bytes of a tool's description; made once for each of the agent's own."""
     known = _sizes.get(id(tool))
     if known is None or known[0] is not tool:
-        size = len(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False).encode(errors="replace"))
+        size = len(_description(tool).encode(errors="replace"))
         if len(_sizes) >= MAX_SIZES:
             _sizes.clear()
         known = _sizes[id(tool)] = tool, size
     return known[1]
 
 
+def _description(tool: BaseTool | dict[str, Any]) -> str:
+    """Return what the model is told of a tool, as JSON."""
+    return json.dumps(convert_to_openai_tool(tool), ensure_ascii=False)
+
+
 def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
     """Return one sentence on what fills a request that is too long, in estimated tokens."""
     told = _hundreds(str(message.content) for message in messages)
-    described = _hundreds(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
+    described = _hundreds(map(_description, tools))
     of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""
     return f"About {told + described:,} tokens were sent{of_tools}."
 

@@ -126,7 +126,7 @@ class ApprovalRequestItem(Lenient):
 
 
 class ApprovalResponseItem(Lenient):
-    """What a person decided about such a call."""
+    """What a person decided about a call of the server's tools."""
 
     type: Literal["mcp_approval_response"]
     approval_request_id: StrictStr

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage, ToolCall, ToolMessage
 
-from graph.approval import AwaitedCall, Decision, Decisions, decision, not_run
+from graph.approval import AwaitedCall, Decision, Decisions, not_run
 from graph.events import ApprovalRequested, ClientCall, ClientCallDelta, MessageEnded, RunEvent, Text
 from graph.state import TurnContext
 from server.errors import InvalidRequest
@@ -94,7 +94,7 @@ def load_asked(stored: str | None) -> tuple[tuple[AskedCall, ...], TurnContext]:
 def decisions_in(
     asked: Sequence[AskedCall], messages: Sequence[AnyMessage]
 ) -> tuple[Decisions | None, list[AnyMessage]]:
-    """Return what the messages after a turn decide about the calls that it waits with, and the messages without that.
+    """Return what the messages after a turn decide about its waiting calls, and the messages that decide nothing.
 
     A call that they do not decide about is refused. So is one whose question in words is not clearly answered; but
     results of the client's tools alone leave it waiting, since its user has said nothing.
@@ -145,7 +145,9 @@ def load_decision(message: ToolMessage, call: AskedCall) -> Decision:
             arguments, reason = rest.get("arguments"), rest.get("reason")
             if isinstance(arguments, dict | None) and isinstance(reason, str | None):
                 try:
-                    return decision(approved, arguments, reason, call.asked_as)
+                    return Decision.checked(
+                        approved=approved, arguments=arguments, reason=reason, asked_as=call.asked_as
+                    )
                 except ValueError as error:
                     raise unusable_arguments(error, "messages") from error
     raise InvalidRequest(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import JsonValue, StrictBool, StrictStr
 from starlette.responses import Response
 
-from graph.approval import Decision, Decisions, decision
+from graph.approval import Decision, Decisions
 from graph.state import OUR_AGENT, TurnContext
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import checked_id, state_of
@@ -99,7 +99,10 @@ def _decided(body: ApprovalRequest, asked: Sequence[AskedCall]) -> Decisions:
             message = f"No call with id '{given.id}' waits for approval."
             raise InvalidRequest(message, param=f"decisions[{index}].id", code="invalid_value")
     try:
-        made = {one.id: decision(one.approved, one.arguments, one.reason) for one in body.decisions or ()}
+        made = {
+            one.id: Decision.checked(approved=one.approved, arguments=one.arguments, reason=one.reason)
+            for one in body.decisions or ()
+        }
     except ValueError as error:
         raise unusable_arguments(error, "decisions") from error
     if body.approved is not None:

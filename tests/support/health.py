@@ -12,7 +12,7 @@ import httpx
 from tests.support.agent_server import AgentServer
 
 # Seconds in which /health answers, whatever else is done to the server.
-BOUND = 0.4
+BOUND = 0.25
 PAUSE = 0.01
 NANOSECOND = 1e-9
 

@@ -33,6 +33,7 @@ from server.http.keys import Keys
 from server.http.login import login_router
 from server.http.metrics import Metrics
 from server.http.normalized import Normalized
+from server.http.routing import add_routes
 from server.http.sites import ANY, SiteGuard, matching, own_names
 from server.http.telemetry import OF_REQUESTS, telemetry
 from server.langserve.playground import router as playground
@@ -92,7 +93,6 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         lifespan=partial(lifespan, settings=settings, agents=agents),
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Identified, session_headers=settings.session_headers, metrics=metrics),
             Middleware(Normalized),
@@ -121,12 +121,12 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
     app.state.metrics, app.state.guesses = metrics, guesses
     app.state.sockets = Sockets()
     for protocol in PROTOCOLS:
-        app.include_router(protocol.router)
+        add_routes(app, protocol.router)
     if settings.playground:
-        app.include_router(langserve)
-        app.include_router(playground)
+        add_routes(app, langserve)
+        add_routes(app, playground)
     if keys:
-        app.include_router(login_router(keys, led_to, guesses))
+        add_routes(app, login_router(keys, led_to, guesses))
     add_docs(app)
     app.add_route("/", lambda _: RedirectResponse(led_to[0]))
     app.openapi = describes(app, PROTOCOLS, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Iterator
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,6 +17,7 @@ from server.http.admission import Room
 from server.http.foreign_errors import as_api_error
 from server.http.guard import given_key
 from server.http.metrics import Metrics
+from server.http.routing import Router
 from server.http.sites import from_own_page, host_name
 from server.sessions.dependencies import Sessions, SessionsDep
 from tools.addresses import is_loopback
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 # What proxies add to requests, some of them.
 PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 class Health(BaseModel):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from graph.model.endpoint import is_among, listed
@@ -14,6 +14,7 @@ from graph.model.failures import ModelFailure
 from graph.state import OUR_AGENT
 from server.errors import NotFound, may_fail
 from server.http.foreign_errors import as_api_error
+from server.http.routing import Router
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ async def _models(request: Request) -> Models:
 
 ModelsDep = Annotated[Models, Depends(_models)]
 
-router = APIRouter(tags=["models"])
+router = Router(tags=["models"])
 
 
 @router.get("/v1/models", responses=may_fail(401))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from langchain_core.messages import AnyMessage, SystemMessage
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from server.chat.response import Completion
 from server.chat.support import check_supported
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import SessionName, state_of
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.messages.convert import instructions, load_messages, unpaired
 from server.models import ModelsDep
 from server.sessions.approval import form_of
@@ -23,7 +23,7 @@ from server.sessions.naming import is_side_task, is_temporary, named_in_body, se
 from server.sessions.reply import run_response
 from server.sessions.turn_request import TurnRequest
 
-router = APIRouter(tags=["chat"], route_class=JsonRoute)
+router = Router(tags=["chat"])
 
 
 @router.post(

@@ -8,6 +8,8 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from server.http.routing import add_routes
+
 ASSETS = "/docs/assets"
 PACKAGE, FILES, REDOC = "fastapi_offline", "static", "redoc.standalone.js"
 # ReDoc loads its maker's logo from the internet.
@@ -66,7 +68,7 @@ def _redoc_script() -> str:
 
 def add_docs(app: FastAPI) -> None:
     """Serve the pages and their files."""
-    app.include_router(router)
+    add_routes(app, router)
     app.mount(ASSETS, StaticFiles(packages=[(PACKAGE, FILES)]))
 
 

@@ -9,14 +9,11 @@ import asyncio
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
 from fastapi import Request
-from fastapi.routing import APIRoute
 from pydantic_core import from_json
-from starlette.responses import Response
 
 from graph.model.text import paired_surrogates
 from server.errors import InvalidRequest
@@ -51,19 +48,6 @@ class JsonRequest(Request):
             self._json = await parsed(body, settings.max_values)
             _check_messages(self._json, settings.max_messages)
         return self._json
-
-
-class JsonRoute(APIRoute):
-    """A route whose handler gets a `JsonRequest`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler."""
-        handle = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
-
-        return handler
 
 
 def is_json(kind: str) -> bool:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from server.errors import NotFound
 from server.http.identity import SessionName
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.langserve.route import AnswerStream, handler, input_schema, output_schema
 from server.langserve.runnable import PATH, asked_in, read_conversation
 from server.sessions.dependencies import claim_session
@@ -59,7 +59,7 @@ def page_session(body: Any) -> str:
         return str(uuid4())
 
 
-router = APIRouter(include_in_schema=False, route_class=JsonRoute)
+router = Router(include_in_schema=False)
 for prefix in (PATH, PATH + NO_CONFIG):
     router.add_api_route(f"{prefix}/playground/{{file_path:path}}", playground, methods=["GET"])
     router.add_api_route(f"{prefix}/stream_log", stream_log, methods=["POST"])

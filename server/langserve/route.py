@@ -6,17 +6,15 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from server.errors import ApiError
 from server.http.event_stream import EventStream, one_line
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.langserve.runnable import PATH, api_handler, asked_in, read_conversation, run_conversation, while_connected
 
-router = APIRouter(
-    prefix=PATH, include_in_schema=False, route_class=JsonRoute
-)  # LangServe has schema routes of its own
+router = Router(prefix=PATH, include_in_schema=False)  # LangServe has schema routes of its own
 
 
 async def answer(request: Request) -> AsyncGenerator[str]:

@@ -8,7 +8,7 @@ from base64 import b64encode
 from functools import partial
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from pydantic import StrictStr
 from starlette.responses import Response
@@ -17,7 +17,8 @@ from graph.event_queue import EventQueue
 from graph.events import MessageEnded, Text
 from graph.window import Window
 from server.errors import may_fail
-from server.http.json_body import JsonRoute, encoded
+from server.http.json_body import encoded
+from server.http.routing import Router
 from server.messages.shapes import Lenient
 from server.models import ModelsDep
 from server.responses.asked import whole_request
@@ -31,7 +32,7 @@ from server.sessions.dependencies import SessionsDep
 from server.sessions.reply import Choices, collected
 from server.sessions.turn_request import TurnRequest
 
-router = APIRouter(tags=["responses"], route_class=JsonRoute)
+router = Router(tags=["responses"])
 
 
 class CompactRequest(Lenient):

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from langchain_core.messages import AnyMessage
 from pydantic import Field, TypeAdapter
 
 from graph.state import OUR_AGENT, TurnContext
 from server.errors import ApiError, NotFound, SessionBusy, may_fail
 from server.http.identity import ID, state_of
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.messages.shapes import Lenient
 from server.messages.values import Metadata
 from server.responses.ids import new_response_id
@@ -32,7 +32,7 @@ from server.sessions.reconcile import Addition
 from server.sessions.records import ADDED, AnsweredResponse
 from server.sessions.turn_request import TurnRequest
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
+router = Router(prefix="/v1/conversations", tags=["conversations"])
 
 Json = dict[str, Any]
 

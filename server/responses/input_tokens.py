@@ -6,7 +6,7 @@ Source: OpenAI's published OpenAPI document, `TokenCountsResource`.
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from langchain_core.messages import SystemMessage
 
 from graph.model.tokens import estimated_prompt
@@ -14,7 +14,7 @@ from graph.offers import offered
 from graph.prompts import layered_prompt
 from graph.state import OUR_AGENT
 from server.errors import may_fail
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.models import ModelsDep
 from server.responses.asked import whole_request
 from server.responses.background import BackgroundDep
@@ -22,7 +22,7 @@ from server.responses.request import ResponseRequest
 from server.responses.response import Shape
 from server.sessions.dependencies import SessionsDep
 
-router = APIRouter(tags=["responses"], route_class=JsonRoute)
+router = Router(tags=["responses"])
 
 
 class InputTokens(Shape):

@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.responses import Response
 
 from server.errors import ApiError, InvalidRequest, NotFound, may_fail
 from server.http.event_stream import EventStream
 from server.http.identity import RequestState, SessionName, state_of
-from server.http.json_body import JsonRoute, encoded
+from server.http.json_body import encoded
+from server.http.routing import Router
 from server.messages.values import MAX_INTEGER
 from server.models import ModelsDep
 from server.responses.asked import context_of
@@ -33,7 +34,7 @@ from server.sessions.runs import Run
 from server.sessions.stored_messages import after_stored_turn
 from server.sessions.turn_request import TurnRequest
 
-router = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=JsonRoute)
+router = Router(prefix="/v1/responses", tags=["responses"])
 
 ResponseId = Annotated[str, Path(description="The response's id.", max_length=200)]
 

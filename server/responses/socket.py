@@ -14,15 +14,16 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import WebSocket, WebSocketDisconnect
 
 from server.errors import ApiError, InvalidRequest, RateLimited
 from server.http.json_body import encoded, parsed
+from server.http.routing import Router
 from server.responses.exchange import PATH, Exchange
 
 Json = dict[str, Any]
 
-router = APIRouter()
+router = Router()
 
 MAX_SECONDS = 60 * 60
 # Messages that wait for the response in progress; together they have no more bytes than a request may have.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import JsonValue, StrictBool, StrictStr
 from starlette.responses import Response
 
@@ -11,7 +11,7 @@ from graph.approval import Decision, Decisions
 from graph.state import OUR_AGENT, TurnContext
 from server.errors import InvalidRequest, may_fail
 from server.http.identity import checked_id, state_of
-from server.http.json_body import JsonRoute
+from server.http.routing import Router
 from server.messages.convert import dump_messages, unpaired
 from server.messages.shapes import Lenient
 from server.sessions.approval import AskedCall, unusable_arguments
@@ -23,7 +23,7 @@ from server.sessions.route import MessageList, SessionId
 from server.sessions.stored_messages import turn_messages
 from server.sessions.turn_request import TurnRequest
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=JsonRoute)
+router = Router(prefix="/v1/sessions", tags=["sessions"])
 
 
 class CallDecision(Lenient):

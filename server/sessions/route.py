@@ -3,11 +3,12 @@
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import BaseModel, JsonValue
 
 from server.errors import NotFound, may_fail
 from server.http.identity import ID, checked_id, state_of
+from server.http.routing import Router
 from server.messages.convert import dump_messages
 from server.messages.shapes import Message
 from server.sessions.dependencies import Sessions, SessionsDep, claim_session
@@ -15,7 +16,7 @@ from server.sessions.naming import Session
 from server.sessions.records import SessionRecord, unknown_session
 from server.sessions.stored_messages import turn_messages
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+router = Router(prefix="/v1/sessions", tags=["sessions"])
 
 MAX_BRANCH = 2**31 - 1
 MAX_MESSAGES = 1_000

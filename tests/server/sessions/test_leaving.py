@@ -20,8 +20,8 @@ from starlette.routing import Route
 from tests.support.agent_server import MODEL, AgentServer
 from tests.support.command import serving_on
 from tests.support.databases import empty_database
-from tests.support.health import longest_wait, threads_of, waits
 from tests.support.loopback import served
+from tests.support.processors import longest_wait, threads_of, waits
 from tests.support.studio import GRAPH, running
 from tests.support.upstream import frame
 from tests.support.waiting import auntil

@@ -18,7 +18,7 @@ from graph.state import OUR_AGENT
 from server import __version__
 from server.chat.document import describe_completions
 from server.chat.route import router as chat
-from server.docs.document import Protocol, describes
+from server.docs.document import Protocol, add_document
 from server.docs.pages import add_docs
 from server.health import router as health
 from server.http.admission import Admission, Room
@@ -91,6 +91,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         version=__version__,
         description="A LangGraph agent with MCP tools and durable sessions, behind OpenAI's API.",
         lifespan=partial(lifespan, settings=settings, agents=agents),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         middleware=[
@@ -129,7 +130,7 @@ def create_app(settings: ServerSettings, *, agents: OpenAgents = open_agents) ->
         add_routes(app, login_router(keys, led_to, guesses))
     add_docs(app)
     app.add_route("/", lambda _: RedirectResponse(led_to[0]))
-    app.openapi = describes(app, PROTOCOLS, model=settings.ollama_model, needs_key=bool(keys))  # type: ignore[method-assign]
+    add_document(app, PROTOCOLS, model=settings.ollama_model, needs_key=bool(keys))
     return app
 
 

@@ -8,6 +8,7 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from server.docs.document import DOCUMENT
 from server.http.routing import add_routes
 
 ASSETS = "/docs/assets"
@@ -31,7 +32,7 @@ async def swagger_ui() -> Response:
     """Return the page to try the API on."""
     return _here_alone(
         get_swagger_ui_html(
-            openapi_url="/openapi.json",
+            openapi_url=DOCUMENT,
             title="chat-agent",
             swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{ASSETS}/swagger-ui.css",
@@ -46,7 +47,7 @@ async def redoc() -> Response:
     """Return the page to read."""
     return _here_alone(
         get_redoc_html(
-            openapi_url="/openapi.json",
+            openapi_url=DOCUMENT,
             title="chat-agent",
             redoc_js_url=f"{ASSETS}/{REDOC}",
             redoc_favicon_url=f"{ASSETS}/favicon.png",

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.agent_server import MODEL, AgentServer
+from tests.support.agent_server import CERTIFICATES, MODEL, AgentServer
 from tests.support.command import Serving, serving, without_tools
 from tests.support.health import responsive
 from tests.support.upstream import Answer, Upstream
@@ -89,6 +89,16 @@ def test_a_costly_request_is_refused_in_a_moment(attacked: tuple[Serving, AgentS
     log = "\n".join(line for line in command.output[logged:].split("\n") if "/health" not in line)
     assert len(log) < 2_000, "nor into the log"
     assert "Traceback" not in log
+
+
+def test_the_first_request_of_a_kind_does_not_hold_the_others_up() -> None:
+    """FastAPI leaves to it what takes long: the routes of a router, and the document."""
+    nobody = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1"}
+    with serving("serve", **nobody, USE_MCP_TOOLS="false") as (_, server):
+        assert httpx.get(f"{server.url}/health", verify=CERTIFICATES).is_success
+        for path in ("/openapi.json", "/v1/sessions", "/v1/responses/r", "/v1/conversations/c", "/agent/playground/"):
+            with responsive(server, within=0.05):
+                httpx.get(server.url + path, timeout=30, verify=CERTIFICATES)
 
 
 @pytest.mark.parametrize("path", ["/agent/invoke", "/agent/stream", "/agent/stream_log"])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -28,7 +29,7 @@ class Session:
     principal: str
     id: str
 
-    @property
+    @cached_property
     def thread_id(self) -> str:
         """LangGraph's thread, always a UUID, so that Studio can open it.
 

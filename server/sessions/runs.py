@@ -96,10 +96,13 @@ class Run:
 
     async def ended(self) -> None:
         """Wait until the run has ended, in whatever way."""
-        await asyncio.wait({self.task})
+        if not self.task.done():
+            await asyncio.wait({self.task})
 
     async def aclose(self) -> None:
         """Stop the run and wait for its end, even in a scope that is being cancelled."""
+        if self.task.done():
+            return
         self.stop()
         with anyio.move_on_after(STOP_TIMEOUT, shield=True) as waiting:
             await self.ended()

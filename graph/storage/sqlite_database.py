@@ -1,12 +1,15 @@
 """A SQLite database in a thread of its own."""
 
+import asyncio
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from typing_extensions import override
 
@@ -16,10 +19,61 @@ from graph.storage.database_file import DatabaseFile
 BUSY_TIMEOUT = 5000
 # How many rows a deletion takes between two looks at the clock.
 ROWS_AT_ONCE = 10
+# Seconds after which a transaction takes no more writes in.
+TOGETHER = 0.005
+
+
+class Write:
+    """A piece of work that writes, and how it ended."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.is_done = False
+        """Whether it was done, and committed or given up."""
+
+    def do(self) -> None:
+        """Do the work, the first of a transaction; if it fails, the transaction does."""
+        self._result = self._work()
+
+    def do_behind_others(self, connection: sqlite3.Connection) -> None:
+        """Do the work in the transaction of others; if it fails, theirs stays.
+
+        Raises:
+            Exception: it failed, and SQLite has ended the transaction.
+        """
+        connection.execute("SAVEPOINT one_write")
+        try:
+            self.do()
+        except BaseException as error:
+            if not connection.in_transaction:  # such as on a full disk
+                raise
+            connection.execute("ROLLBACK TO one_write")
+            self._error = error
+        connection.execute("RELEASE one_write")
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Note that the transaction has been committed, or why it was not."""
+        self._error = self._error or error
+        self.is_done = True
+
+    def result(self) -> Any:
+        """Return what the work returned.
+
+        Raises:
+            Exception: what it raised, or why it could not be committed.
+        """
+        if self._error:
+            raise self._error
+        return self._result
 
 
 class SqliteDatabase(Database):
     """A connection that only its own thread uses, one piece of work after the other.
+
+    What waits to be written is committed together: a commit waits for the disk, and what comes meanwhile shares the
+    next one.
 
     After one wait for another program's lock has timed out, the next transactions do not wait until one succeeds: all
     that the server reads and writes would wait behind them.
@@ -34,6 +88,40 @@ class SqliteDatabase(Database):
         self._ident = thread.submit(threading.get_ident).result()
         self._file = DatabaseFile(path) if path else None
         self._waits = True
+        self._writes: deque[Write] = deque()
+        """Those that were asked for and have not begun."""
+
+    @override
+    async def write(self, work: Callable[[], Result]) -> Result:
+        write = Write(work)
+        self._writes.append(write)
+        written = self.in_thread(partial(self._timed, "write", partial(self._written, write)))
+        return cast(Result, await asyncio.shield(written))
+
+    def _written(self, write: Write) -> Any:
+        """Return what a write returns; it does all that wait, unless one before it has."""
+        if not write.is_done:
+            self._write_together(write)
+        return write.result()
+
+    def _write_together(self, first: Write) -> None:
+        self._writes.remove(first)
+        begun = [first]
+
+        def do_all() -> None:
+            until = time.monotonic() + TOGETHER
+            first.do()
+            while self._writes and time.monotonic() < until:
+                begun.append(self._writes.popleft())
+                begun[-1].do_behind_others(self.connection)
+
+        failure: BaseException | None = None
+        try:
+            self.transaction(do_all)
+        except BaseException as error:
+            failure = error
+        for write in begun:
+            write.end(failure)
 
     @override
     async def urgently(self, work: Callable[[], Result]) -> Result:

@@ -76,8 +76,8 @@ def build_agent(
     ) -> dict[str, list[AIMessage]] | Command[str]:
         """Ask the model for its next message; in the last round it gets no tools and must answer.
 
-        A turn that decides about calls goes on with them. Asked in an edge from the start, as it could be, this would
-        cost every turn 7 % more.
+        A turn that decides about calls goes on with these. The graph's start could lead to them, but an edge that looks
+        at the state costs every turn 7 %.
         """
         context, thread, messages = context_of(runtime), thread_of(runtime), state["messages"]
         if begins_with_approval(messages, context):
@@ -144,13 +144,18 @@ async def next_message(model: ChatModel, offer: Offer, context: TurnContext, sho
 
 
 def begins_with_approval(messages: Sequence[AnyMessage], context: TurnContext) -> bool:
-    """Whether calls come first that a person has decided about, or that still wait: only results of others came."""
+    """Whether there are calls that come before the model.
+
+    A person has decided about them; or they still wait, since nothing came after them but results of other calls.
+    """
     message = waiting(messages)
-    if message is None or any(call["id"] in results_after(message, messages) for call in waiting_calls(message)):
+    if message is None:
         return False
-    later = messages_after(message, messages)
-    only_results = bool(later) and all(isinstance(one, ToolMessage) for one in later)
-    return only_results or context.decided_about(message) is not None
+    later, answered = messages_after(message, messages), results_after(message, messages)
+    if any(call["id"] in answered for call in waiting_calls(message)):
+        return False
+    still_wait = bool(later) and all(isinstance(one, ToolMessage) for one in later)
+    return still_wait or context.decided_about(message) is not None
 
 
 async def after_model(state: AgentState) -> list[Send] | str:
@@ -192,9 +197,9 @@ def runs_of(called: AIMessage, done: Collection[str]) -> list[Send]:
     ]
 
 
-def context_of(runtime: Runtime[TurnContext] | None) -> TurnContext:
-    """Return what a turn asks for; there is no runtime where a thread is edited, and no turn is run."""
-    context: TurnContext | None = runtime.context if runtime else None
+def context_of(runtime: Runtime[TurnContext]) -> TurnContext:
+    """Return what a turn asks for beside its messages."""
+    context: TurnContext | None = runtime.context  # None where the caller gave none, as in a notebook
     return context or TurnContext()
 
 

@@ -70,7 +70,7 @@ class Database(ABC):
             DatabaseUnavailable: the database does not answer.
             DatabaseMoved: it was written, but the database's file is no longer at its path.
         """
-        return await asyncio.shield(self.in_thread(partial(self._timed, "write", partial(self.transaction, work))))
+        return await asyncio.shield(self.in_thread(partial(self._timed, "write", self.writing(work))))
 
     async def rows(self, query: str, /, **values: object) -> Sequence[Row]:
         """Return the rows of a query.
@@ -104,6 +104,10 @@ class Database(ABC):
     @abstractmethod
     def reading(self, work: Callable[[], Result]) -> Result:
         """Do work that reads, in a thread of the database."""
+
+    def writing(self, work: Callable[[], Result]) -> Callable[[], Result]:
+        """Return what is to be done in a thread of the database for work that `write` was asked for."""
+        return partial(self.transaction, work)
 
     @abstractmethod
     def transaction(self, work: Callable[[], Result]) -> Result:

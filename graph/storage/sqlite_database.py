@@ -1,6 +1,5 @@
 """A SQLite database in a thread of its own."""
 
-import asyncio
 import sqlite3
 import threading
 import time
@@ -31,14 +30,14 @@ class Write:
         self._result: Any = None
         self._error: BaseException | None = None
         self.is_done = False
-        """Whether it was done, and committed or given up."""
+        """Whether its transaction has ended, committed or not."""
 
     def do(self) -> None:
-        """Do the work, the first of a transaction; if it fails, the transaction does."""
+        """Do the work as the first of a transaction. If it fails, the whole transaction fails."""
         self._result = self._work()
 
     def do_behind_others(self, connection: sqlite3.Connection) -> None:
-        """Do the work in the transaction of others; if it fails, theirs stays.
+        """Do the work in a transaction that others have begun. If it fails, their work stays.
 
         Raises:
             Exception: it failed, and SQLite has ended the transaction.
@@ -53,8 +52,8 @@ class Write:
             self._error = error
         connection.execute("RELEASE one_write")
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Note that the transaction has been committed, or why it was not."""
+    def end(self, error: BaseException | None) -> None:
+        """Note that the transaction has been committed, or the error for which it was not."""
         self._error = self._error or error
         self.is_done = True
 
@@ -89,17 +88,10 @@ class SqliteDatabase(Database):
         self._file = DatabaseFile(path) if path else None
         self._waits = True
         self._writes: deque[Write] = deque()
-        """Those that were asked for and have not begun."""
-
-    @override
-    async def write(self, work: Callable[[], Result]) -> Result:
-        write = Write(work)
-        self._writes.append(write)
-        written = self.in_thread(partial(self._timed, "write", partial(self._written, write)))
-        return cast(Result, await asyncio.shield(written))
+        """The writes that wait for the thread, in their order."""
 
     def _written(self, write: Write) -> Any:
-        """Return what a write returns; it does all that wait, unless one before it has."""
+        """Return what a write returns. The first of those that wait does all of them."""
         if not write.is_done:
             self._write_together(write)
         return write.result()
@@ -136,6 +128,12 @@ class SqliteDatabase(Database):
     @override
     def reading(self, work: Callable[[], Result]) -> Result:
         return work()
+
+    @override
+    def writing(self, work: Callable[[], Result]) -> Callable[[], Result]:
+        write = Write(work)
+        self._writes.append(write)
+        return partial(self._written, write)
 
     @override
     def transaction(self, work: Callable[[], Result]) -> Result:

@@ -31,9 +31,9 @@ class Router(APIRouter):
 
 
 def add_routes(app: FastAPI, router: APIRouter) -> None:
-    """Add the routes as they are.
+    """Add a router's routes to the app, without copies of them.
 
-    FastAPI's `include_router` makes each of them once more when the first request for one of them comes, which takes up
-    to 100 ms and holds all others up, and looks for the route of each request twice.
+    FastAPI's `include_router` makes copies when the first request for one of them comes. That takes up to 100 ms, in
+    which no other request is answered. It also looks for the route of each request twice.
     """
     app.router.routes += router.routes

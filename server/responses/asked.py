@@ -1,4 +1,4 @@
-"""A request for a response in native terms."""
+"""A request of the Responses API as the sessions take it: messages, and what the turn asks for."""
 
 from fastapi import Request
 

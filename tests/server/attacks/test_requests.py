@@ -92,7 +92,7 @@ def test_a_costly_request_is_refused_in_a_moment(attacked: tuple[Serving, AgentS
 
 
 def test_the_first_request_of_a_kind_does_not_hold_the_others_up() -> None:
-    """FastAPI leaves to it what takes long: the routes of a router, and the document."""
+    """FastAPI makes routes, and the API's document, when the first request for them comes; both take long."""
     nobody = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1"}
     with serving("serve", **nobody, USE_MCP_TOOLS="false") as (_, server):
         assert httpx.get(f"{server.url}/health", verify=CERTIFICATES).is_success

@@ -35,13 +35,15 @@ class EventQueue:
         """The ids of these calls, as far as the model has begun them."""
         self.summaries: dict[str, str] = {}
         """The summaries that the run made, by the ids of the last messages that they cover; they are kept with it."""
-        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        """What the reader waits for."""
+        self._room = asyncio.Event()
 
     def tell(self, event: RunEvent) -> None:
         """Add an event; those of a stopped run are dropped."""
         if not self.stopped:
             self.events.append(event)
-            self._news.set()
+            self._wake()
 
     def tell_all(self, events: Iterable[RunEvent]) -> None:
         """Add events."""
@@ -80,12 +82,13 @@ class EventQueue:
     async def ready(self) -> None:
         """Wait until there is a new event, or no more will come."""
         while self._taken == len(self.events) and not self._is_closed:
-            self._news.clear()
-            await self._news.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
 
     async def take(self) -> Sequence[RunEvent]:
         """Wait for new events and return them all; none when no more will come."""
-        await self.ready()
+        if self._taken == len(self.events):
+            await self.ready()
         new = self.events[self._taken :]
         self._taken = len(self.events)
         self._room.set()
@@ -103,7 +106,11 @@ class EventQueue:
     def close(self) -> None:
         """Say that no more will come."""
         self._is_closed = True
-        self._news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader and not self._reader.done():
+            self._reader.set_result(None)
 
     async def _waiting_at_most(self, events: float) -> None:
         while len(self.events) - self._taken > events:

@@ -1,6 +1,6 @@
 """What a run yields, in the order in which it happens: frozen values that every protocol reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, cast
@@ -125,11 +125,12 @@ RunEvent = (
 )
 
 
-def joined(events: Sequence[RunEvent]) -> Iterator[RunEvent]:
-    """Yield the events; texts of one kind and message, or pieces of one call, that follow each other are one."""
-    if len(events) == 1:
-        yield events[0]
-        return
+def joined(events: Sequence[RunEvent]) -> Iterable[RunEvent]:
+    """Return the events; texts of one kind and message, or pieces of one call, that follow each other are one."""
+    return events if len(events) == 1 else _joined(events)
+
+
+def _joined(events: Sequence[RunEvent]) -> Iterator[RunEvent]:
     for (kind, about), group in groupby(events, key=_continues):
         if kind in (Text, Refusal, Reasoning):
             yield kind(about, "".join(piece.text for piece in cast(Iterator[Text], group)))

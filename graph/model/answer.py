@@ -142,7 +142,8 @@ class AnswerReader:
         refusals: list[str] = []
         told: list[CallPiece] = []
         for text, reasoning, refusal, calls, finish, usage, is_whole in deltas:
-            self.finish = more_severe(self.finish, finish)
+            if finish:
+                self.finish = more_severe(self.finish, finish)
             if usage:  # totals so far, where they come more than once
                 self.usage = usage
             if is_whole and self._has_begun and text.startswith("".join([*self.said, self._text.held, *texts])):
@@ -150,13 +151,16 @@ class AnswerReader:
             self._has_begun = self._has_begun or bool(text or reasoning or calls)
             for fragment in calls:
                 told += self._live.next(self.calls.add(fragment), fragment.arguments)
-            texts.append(text)
-            reasonings.append(reasoning)
-            refusals.append(refusal)
+            if text:
+                texts.append(text)
+            if reasoning:
+                reasonings.append(reasoning)
+            if refusal:
+                refusals.append(refusal)
         said = Said(
-            "" if self._text.stopped else self._text.next("".join(texts)),
-            self._reasoning.next("".join(reasonings)),
-            self._refusal.next("".join(refusals)),
+            self._text.next("".join(texts)) if texts and not self._text.stopped else "",
+            self._reasoning.next("".join(reasonings)) if reasonings else "",
+            self._refusal.next("".join(refusals)) if refusals else "",
             told,
         )
         self.is_done = self.is_done or self._text.stopped
@@ -177,8 +181,10 @@ class AnswerReader:
     def _note(self, said: Said) -> None:
         if text := said.text + said.refusal:
             self.said.append(text)
-        self.thought.append(said.reasoning)
-        self.refused.append(said.refusal)
+        if said.reasoning:
+            self.thought.append(said.reasoning)
+        if said.refusal:
+            self.refused.append(said.refusal)
 
 
 def _load_json(data: str) -> list[Any]:

@@ -13,6 +13,8 @@ Finish = Literal["stop", "length", "content_filter"]
 
 # Fields in which endpoints send reasoning; the first with text is taken, since some endpoints fill two.
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+# What of a delta is beside its content; most deltas have nothing but that.
+BESIDE_CONTENT = frozenset((*REASONING_FIELDS, "reasoning_details", "refusal", "tool_calls", "function_call"))
 REASONING_PARTS = ("thinking", "reasoning", "summary_text", "reasoning.text", "reasoning.summary")
 
 # Finish reasons by their meaning, in lower case. A reason that contains none of these is a normal end.
@@ -54,7 +56,8 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         chunk = chunk[0]
     if not isinstance(chunk, dict):
         return NOTHING
-    choice = _first_choice(chunk)
+    choices = chunk.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
     if failure := reported_failure(chunk, is_error=name == "error" and choice is None):
         raise ModelFailure(failure)
     if choice is None:
@@ -66,15 +69,13 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
         said = choice["message"] if is_whole else {"content": choice.get("text")}
     text, reasoning, refusal = _content(said.get("content"))
-    return Delta(
-        text,
-        _reasoning(said) or reasoning,
-        refusal or _string(said.get("refusal")),
-        tuple(_fragments(said)) if "tool_calls" in said or "function_call" in said else (),
-        load_finish(choice.get("finish_reason")),
-        load_usage(chunk.get("usage")) or load_usage(choice.get("usage")),
-        is_whole,
-    )
+    calls: Sequence[Fragment] = ()
+    if not BESIDE_CONTENT.isdisjoint(said):
+        reasoning, refusal = _reasoning(said) or reasoning, refusal or _string(said.get("refusal"))
+        calls = tuple(_fragments(said))
+    reason, counts = choice.get("finish_reason"), chunk.get("usage") or choice.get("usage")
+    finish, usage = load_finish(reason) if reason else None, load_usage(counts) if counts else None
+    return Delta(text, reasoning, refusal, calls, finish, usage, is_whole)
 
 
 def load_finish(reason: object) -> Finish | None:
@@ -128,12 +129,6 @@ def _count(counts: Mapping[str, object], *names: str) -> int | None:
             case float(count) if count >= 0 and count.is_integer():
                 return int(count)
     return None
-
-
-def _first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    choices = chunk.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else None
 
 
 def _content(content: object) -> tuple[str, str, str]:

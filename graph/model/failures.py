@@ -175,6 +175,9 @@ BY_STATUS: Mapping[int, Meaning] = {
 # Meanings that a status rules out, whatever the words say: they may quote the request, or a model may still be loading.
 UNFIT: Mapping[int, Collection[Meaning]] = {400: ["wrong address"], 500: ["refused"], 503: ["refused", "no model"]}
 
+# One of these is in every event, and in every body, that reports a failure and is no `object` of that name.
+REPORTING = frozenset(("error", "type", "detail"))
+
 
 def read_failure(status: int | None, body: object, *, retry_after: str | None = None) -> Failure:
     """Return what an error response means; without a status, what an error in a stream or in a 200 means."""
@@ -207,8 +210,10 @@ def reported_failure(said: Mapping[str, Any], *, is_error: bool = False) -> Fail
 
     `is_error` where something else says that it is one, such as the event's name.
     """
-    has_choices = bool(said.get("choices"))
-    is_error = is_error or said.get("object") == "error" or said.get("type") == "error"
-    if said.get("error") or is_error or (not has_choices and said.get("detail") and "id" not in said):
+    is_error = is_error or said.get("object") == "error"
+    if not is_error and REPORTING.isdisjoint(said):
+        return None
+    is_error = is_error or said.get("type") == "error" or bool(said.get("error"))
+    if is_error or (said.get("detail") and not said.get("choices") and "id" not in said):
         return read_failure(None, said)
     return None

@@ -1,8 +1,7 @@
 """One response of a model endpoint, requested and read."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from graph.model.answer import REASONING, REFUSAL, AnswerReader, Said
 from graph.model.bounds import Bounds
 from graph.model.endpoint import endpoint_failures
-from graph.model.failures import Failure, ModelFailure
+from graph.model.read_timeout import ReadTimeout
 from graph.model.telemetry import Inference
 from graph.model.tokens import estimated_usage
 
@@ -25,6 +24,16 @@ PATH = "/chat/completions"
 JSON = {"Content-Type": "application/json"}
 # What of a request's parameters is for the openai package, and what it calls them.
 PACKAGE_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
+# What the openai package tells an endpoint of this machine. Only OpenAI reads it, and each header takes as long as a
+# token.
+UNSENT = dict.fromkeys(
+    (
+        *("X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS", "X-Stainless-Arch"),
+        *("X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Async"),
+        *("X-Stainless-Retry-Count", "X-Stainless-Read-Timeout"),
+    ),
+    openai.Omit(),
+)
 # Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
 AT_ONCE = 8192
 
@@ -59,7 +68,7 @@ class ModelResponse:
     ) -> None:
         self._body = {name: value for name, value in parameters.items() if name not in PACKAGE_OPTIONS}
         options = {to: parameters[name] for name, to in PACKAGE_OPTIONS.items() if name in parameters}
-        self._options: Any = {**options, "headers": {**JSON, **options.get("headers", {})}}
+        self._options: Any = {**options, "headers": {**UNSENT, **JSON, **options.get("headers", {})}}
         self._messages, self._patience = messages, patience
         names = [tool["function"]["name"] for tool in self._body.get("tools") or ()]
         self._reader = AnswerReader(
@@ -79,9 +88,11 @@ class ModelResponse:
         with Inference(str(self._body["model"]), client.base_url) as inference, endpoint_failures(client):
             response = await self._sent(client, inference.headers)
             seconds = self._patience.first
+            timeout = ReadTimeout()
             try:
-                async with aclosing(response.aiter_bytes()) as reads:
-                    while read := await _next(reads, seconds):
+                # Not decoded: a packed answer was refused before.
+                async with aclosing(response.aiter_raw()) as reads:
+                    while read := await timeout.read(reads, seconds):
                         inference.chunk()
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
@@ -93,6 +104,7 @@ class ModelResponse:
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise
             finally:
+                timeout.close()
                 await response.aclose()
             said = self._reader.end()
             inference.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)
@@ -146,21 +158,6 @@ class ModelResponse:
 
     async def _usage(self) -> UsageMetadata:
         return self._reader.usage or await estimated_usage(self._messages, "".join(self._reader.said))
-
-
-async def _next(reads: AsyncIterator[bytes], seconds: float) -> bytes:
-    """Return what the next read brings; nothing at the end.
-
-    aiohttp's own time-out is lost where it closes a connection for a malformed chunk.
-
-    Raises:
-        ModelFailure: nothing came in time.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            return await anext(reads, b"")
-    except TimeoutError as error:
-        raise ModelFailure(Failure("stalled")) from error
 
 
 def chunk_of(said: Said) -> ChatGenerationChunk:

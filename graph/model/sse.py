@@ -3,6 +3,7 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from graph.model.bounds import too_large
@@ -51,20 +52,21 @@ class EventDecoder:
         if not piece:
             return []
         self._ended_in_cr = piece.endswith(b"\r")
-        lines = piece.splitlines(keepends=True)
+        lines = piece.splitlines()
         rest = b"" if piece.endswith(LINE_ENDS) else lines.pop()
-        if lines:
+        if lines and (self._begun or self._is_first):
             lines[0] = self._whole(lines[0])
-        self._begun.append(rest)
-        self._begun_size += len(rest)
-        events = [event for line in lines if (event := self._take(line))]
+        if rest:
+            self._begun.append(rest)
+            self._begun_size += len(rest)
+        events = self._events(lines)
         if self._begun_size + self._data_size > self._most:
             raise too_large("an event", self._most)
         return events
 
     def end(self) -> list[ServerSentEvent]:
         """Return the event at the end of the stream; some endpoints do not send its last empty line."""
-        return [event for line in (self._whole(b""), b"") if (event := self._take(line))]
+        return self.feed(b"\n\n")
 
     def _whole(self, end: bytes) -> bytes:
         """Return the line that was begun, with its end."""
@@ -76,23 +78,25 @@ class EventDecoder:
             line = line.removeprefix(BOM)
         return line
 
-    def _take(self, line: bytes) -> ServerSentEvent | None:
-        """Take in one line; an empty one ends an event, which is returned."""
-        line = line.rstrip(b"\r\n")
-        if not line:
-            data, name = b"\n".join(self._data).decode(errors="replace"), self._name
-            self._data.clear()
-            self._data_size = 0
-            self._name = ""
-            return ServerSentEvent(data, name) if data.strip() else None
-        field, _, value = line.partition(b":")
-        match field:
-            case b"data":
+    def _events(self, lines: Sequence[bytes]) -> list[ServerSentEvent]:
+        """Take in lines; an empty one ends an event."""
+        events: list[ServerSentEvent] = []
+        for line in lines:
+            if not line:
+                data = b"\n".join(self._data).decode(errors="replace")
+                if data and not data.isspace():
+                    events.append(ServerSentEvent(data, self._name))
+                self._data.clear()
+                self._data_size = 0
+                self._name = ""
+                continue
+            field, _, value = line.partition(b":")
+            if field == b"data":
                 self._data.append(value.removeprefix(b" "))
                 self._data_size += len(value) + 1
-            case b"event":
+            elif field == b"event":
                 self._name = value.removeprefix(b" ").decode(errors="replace")
-            case b"error":
+            elif field == b"error":
                 self._data.append(value.removeprefix(b" "))
                 self._name = "error"
-        return None
+        return events

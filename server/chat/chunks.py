@@ -76,27 +76,26 @@ class Deltas:
         self._speech, self._thought = Speech(), Speech()
         self._calls: dict[str, int] = {}  # calls of the client's tools, and their places
 
-    def of(self, event: RunEvent) -> Iterator[Json]:
-        """Yield what the next event adds."""
+    def of(self, event: RunEvent) -> Sequence[Json]:
+        """Return what the next event adds."""
         match event:
-            case Text():
-                for piece in pieces(self._speech.hear(event.message_id, event.text)):
-                    yield {"content": piece}
-            case Refusal():
-                for piece in pieces(self._speech.hear(event.message_id, event.text)):
-                    yield {"refusal": piece}
-            case Reasoning():
-                for piece in pieces(self._thought.hear(event.message_id, event.text), MAX_PIECE // 2):
-                    # Under both names, since clients read one or the other.
-                    yield {"reasoning_content": piece, "reasoning": piece}
+            case Text(message_id, text):
+                return [{"content": piece} for piece in pieces(self._speech.hear(message_id, text))]
+            case Refusal(message_id, text):
+                return [{"refusal": piece} for piece in pieces(self._speech.hear(message_id, text))]
+            case Reasoning(message_id, text):
+                thought = pieces(self._thought.hear(message_id, text), MAX_PIECE // 2)
+                # Under both names, since clients read one or the other.
+                return [{"reasoning_content": piece, "reasoning": piece} for piece in thought]
             case ClientCallDelta():
-                yield from self._call(event)
+                return [*self._call(event)]
             case ClientCall():
                 self.finish_reason = "tool_calls"
             case MessageEnded():
                 reason = FINISH_REASONS.get(event.finish_reason or "", "stop")
                 self.finish_reason = self.finish_reason if self._calls else reason  # words may follow the calls
                 self.usage = add_usage(self.usage, event.usage)
+        return ()
 
     def _call(self, more: ClientCallDelta) -> Iterator[Json]:
         """Yield more of a call of one of the client's tools; the first delta of a call has its name."""

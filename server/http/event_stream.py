@@ -3,11 +3,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
 
-import anyio
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -58,44 +56,50 @@ class EventStream(Response):
         self._frames, self._name = frames, name
         self._sent_at, self._sending = 0.0, 0
         self._pings: set[asyncio.Task[None]] = set()
+        self._is_left = False
 
     def reader_left(self) -> None:
         """Stop what makes the frames: AnyIO's cancellation comes late to a task whose frames are always there."""
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
-        now = asyncio.get_running_loop().time
-
-        async def send_body(body: bytes) -> None:
-            self._sent_at = now()
-            self._sending += 1
-            try:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-            finally:
-                self._sending -= 1
-
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        self._sent_at = now()
-        with anyio.CancelScope() as reading:
+        self._sent_at = asyncio.get_running_loop().time()
+        # A task of its own: each frame would otherwise go down to it through all middlewares, which costs as much as
+        # what is done for the frame.
+        sending = asyncio.create_task(self._send_all(send))
 
-            def leave() -> None:
-                self.reader_left()
-                reading.cancel()
+        def leave() -> None:
+            self._is_left = True
+            self.reader_left()
+            sending.cancel()
 
-            watcher = asyncio.create_task(self._watch(receive, send_body, leave))
-            try:
-                async with aclosing(self._frames) as frames:
-                    async for body in frames:
-                        await send_body(body)
-            finally:
-                for task in (watcher, *self._pings):
-                    task.cancel()
-        if not reading.cancelled_caught:
+        watcher = asyncio.create_task(self._watch(receive, send, leave))
+        try:
+            await sending
+        except asyncio.CancelledError:
+            if not self._is_left:
+                raise
+        else:
             await send({"type": "http.response.body", "body": b""})
+        finally:
+            for task in (watcher, *self._pings):
+                task.cancel()
 
-    async def _watch(
-        self, receive: Receive, send: Callable[[bytes], Coroutine[Any, Any, None]], leave: Callable[[], None]
-    ) -> None:
+    async def _send_all(self, send: Send) -> None:
+        async with aclosing(self._frames) as frames:
+            async for body in frames:
+                await self._send(body, send)
+
+    async def _send(self, body: bytes, send: Send) -> None:
+        self._sent_at = asyncio.get_running_loop().time()
+        self._sending += 1
+        try:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            self._sending -= 1
+
+    async def _watch(self, receive: Receive, send: Send, leave: Callable[[], None]) -> None:
         """Keep the connection alive, and leave when the reader is gone or stalls."""
         now = asyncio.get_running_loop().time
         while True:
@@ -110,7 +114,7 @@ class EventStream(Response):
                 log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)
                 return leave()
             if not self._sending and idle >= self.ping_interval:
-                ping = asyncio.create_task(send(PING))  # which waits, too, for a reader that takes nothing
+                ping = asyncio.create_task(self._send(PING, send))  # which waits, too, for a reader that takes nothing
                 ping.add_done_callback(self._pings.discard)
                 self._pings.add(ping)
 

@@ -1,6 +1,6 @@
 """What the client gets of a turn: the text, message by message, and the calls that it answers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from graph.events import ApprovalRequested, ClientCall, Refusal, RunEvent, Text
 
@@ -43,10 +43,11 @@ class Speech:
         return {message_id: "".join(pieces) for message_id, pieces in self._pieces.items()}
 
 
-def pieces(text: str, length: int = MAX_PIECE) -> Iterator[str]:
-    """Yield the text in pieces that fit into a frame."""
-    for start in range(0, len(text), length):
-        yield text[start : start + length]
+def pieces(text: str, length: int = MAX_PIECE) -> Sequence[str]:
+    """Return the text in pieces that fit into a frame."""
+    if 0 < len(text) <= length:
+        return (text,)
+    return [text[start : start + length] for start in range(0, len(text), length)]
 
 
 def open_calls(events: Iterable[RunEvent]) -> Iterator[str]:

@@ -16,8 +16,9 @@ ENDPOINT = os.environ["OLLAMA_BASE_URL"]
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Keep one client for all requests."""
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60) as client:
+    """Keep one client for all requests: httpx's own, but for the number of its connections."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
         app.state.client = client
         yield
 

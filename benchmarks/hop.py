@@ -16,8 +16,11 @@ ENDPOINT = os.environ["OLLAMA_BASE_URL"]
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Keep one client for all requests: httpx's own, but for the number of its connections."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    """Keep one client for all requests.
+
+    httpx looks at each idle connection with every request. It keeps 20, as by itself, and none for the next load.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=1)
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
         app.state.client = client
         yield

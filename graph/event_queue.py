@@ -35,6 +35,7 @@ class EventQueue:
         """The ids of these calls, as far as the model has begun them."""
         self.summaries: dict[str, str] = {}
         """The summaries that the run made, by the ids of the last messages that they cover; they are kept with it."""
+        self._loop = asyncio.get_running_loop()  # which asks the system for the process's id each time
         self._reader: asyncio.Future[None] | None = None
         """What the reader waits for."""
         self._room = asyncio.Event()
@@ -67,7 +68,8 @@ class EventQueue:
         for call_id, name, arguments in said.calls:
             self.told_calls.add(call_id)
             self.tell(ClientCallDelta(call_id, name, arguments))
-        await self._waiting_at_most(self._ahead)
+        if len(self.events) - self._taken > self._ahead:
+            await self._waiting_at_most(self._ahead)
 
     async def all_taken(self) -> None:
         """Wait until the reader has taken every event.
@@ -82,7 +84,7 @@ class EventQueue:
     async def ready(self) -> None:
         """Wait until there is a new event, or no more will come."""
         while self._taken == len(self.events) and not self._is_closed:
-            self._reader = asyncio.get_running_loop().create_future()
+            self._reader = self._loop.create_future()
             await self._reader
 
     async def take(self) -> Sequence[RunEvent]:

@@ -44,17 +44,16 @@ async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
     A cancellation of the caller, or several, takes effect when the work is done. A failure of the work comes first.
     """
     task = asyncio.create_task(work)
-    is_cancelled = False
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                is_cancelled = True
-    result = task.result()
-    if is_cancelled:
-        raise asyncio.CancelledError
-    return result
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+        task.result()
+        raise
+    return task.result()
 
 
 async def cancellable(work: Coroutine[Any, Any, Result]) -> Result:

@@ -64,6 +64,8 @@ class AnswerReader:
         self.usage: UsageMetadata | None = None
         self.is_done = False
         """Whether the answer is over; what still comes is not part of it."""
+        self.is_told_done = False
+        """Whether the endpoint has said so, whose response ends then."""
         self.said: list[str] = []
         """The text of the answer, refusals included, in pieces."""
         self.thought: list[str] = []
@@ -114,8 +116,10 @@ class AnswerReader:
         """Return what events say; after the end of the answer, events that cannot be read are skipped."""
         deltas: list[Delta] = []
         for event in events:
-            if self.is_done or event.data.strip() == DONE:
-                self.is_done = True
+            if self.is_done:
+                break
+            if event.data.strip() == DONE:
+                self.is_done = self.is_told_done = True
                 break
             try:
                 deltas += [load_chunk(chunk, name=event.name) for chunk in _load_json(event.data)]

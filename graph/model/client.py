@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import httpx2
@@ -26,13 +27,12 @@ from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
 from graph.model.listener import heard_by, listener_of_run
-from graph.model.response import ModelResponse, Patience, chunk_of
+from graph.model.response import CONNECT_TIMEOUT, ModelResponse, Patience, chunk_of
 from graph.model.settings import ModelSettings
 from graph.model.tokens import room
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 5.0
 OPENAI_HOST = "api.openai.com"
 # What langchain-openai sends of an assistant's `additional_kwargs`.
 SENT_BESIDE = {"tool_calls", "function_call", "audio", "name"}
@@ -226,6 +226,9 @@ class ChatModel(ChatOpenAI):
                 if listener:
                     await listener.hear(message_id, said)
         return ChatResult(generations=[await response.generation(message_id)])
+
+    # LangChain inspects it with each call, which takes 1 % of a turn where it is made anew.
+    _agenerate.__signature__ = signature(_agenerate)  # type: ignore[attr-defined]
 
     async def _astream(
         self,

@@ -1,15 +1,17 @@
-"""The longest wait for a piece of a response."""
+"""The longest time for which an endpoint may be silent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from graph.model.failures import Failure, ModelFailure
+Result = TypeVar("Result")
 
 
 class ReadTimeout:
-    """One timer for all reads of a response; setting one for each, as `asyncio.timeout` does, costs as much as a read.
+    """One timer for a whole response; one for each read, as aiohttp's and `asyncio.timeout`, costs as much as a read.
 
-    aiohttp's own time-out is lost where it closes a connection for a malformed chunk.
+    Besides, aiohttp's own is lost where it closes a connection for a malformed chunk, and for it the openai package
+    would send a request again that a slow model is working on.
     """
 
     def __init__(self) -> None:
@@ -17,46 +19,46 @@ class ReadTimeout:
         self._timer: asyncio.TimerHandle | None = None
         self._seconds = 0.0
         self._until = 0.0
-        self._reader: asyncio.Task[object] | None = None
-        """The task that waits for a read; each read may be in another one."""
+        self._waiting: asyncio.Task[object] | None = None
+        """The task that waits; each read may be in another one."""
         self._is_over = False
 
-    async def read(self, reads: AsyncIterator[bytes], seconds: float) -> bytes:
-        """Return what the next read brings; nothing at the end.
+    async def within(self, seconds: float, coming: Awaitable[Result]) -> Result:
+        """Return what comes.
 
         Raises:
-            ModelFailure: nothing came for so many seconds.
+            TimeoutError: it did not come within so many seconds.
         """
         self._until = self._loop.time() + seconds
         if seconds != self._seconds:
             self._seconds = seconds
-            self._look_again_in(seconds)
-        reader = self._reader = asyncio.current_task()
-        assert reader is not None
-        cancelling = reader.cancelling()
+            self._look_in(seconds)
+        waiting = self._waiting = asyncio.current_task(self._loop)
+        assert waiting is not None
+        cancelling = waiting.cancelling()
         try:
-            return await anext(reads, b"")
+            return await coming
         except asyncio.CancelledError as cancelled:
-            if not self._is_over or reader.uncancel() > cancelling:
+            if not self._is_over or waiting.uncancel() > cancelling:
                 raise
-            raise ModelFailure(Failure("stalled")) from cancelled
+            raise TimeoutError from cancelled
         finally:
-            self._reader = None
+            self._waiting = None
 
     def close(self) -> None:
         """Watch no longer."""
         if self._timer:
             self._timer.cancel()
 
-    def _look_again_in(self, seconds: float) -> None:
+    def _look_in(self, seconds: float) -> None:
         self.close()
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Cancel the read if it is late. Between two reads, the next one has all of its time."""
-        left = self._until - self._loop.time() if self._reader else self._seconds
+        """End the wait if it is over. If nobody waits, the next wait has all of its time."""
+        left = self._until - self._loop.time() if self._waiting else self._seconds
         if left > 0:
-            self._look_again_in(left)
-        elif self._reader:
+            self._look_in(left)
+        elif self._waiting:
             self._is_over = True
-            self._reader.cancel()
+            self._waiting.cancel()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing, suppress
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -16,6 +16,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from graph.model.answer import REASONING, REFUSAL, AnswerReader, Said
 from graph.model.bounds import Bounds
 from graph.model.endpoint import endpoint_failures
+from graph.model.failures import Failure, ModelFailure
 from graph.model.read_timeout import ReadTimeout
 from graph.model.telemetry import Inference
 from graph.model.tokens import estimated_usage
@@ -34,6 +35,10 @@ UNSENT = dict.fromkeys(
     ),
     openai.Omit(),
 )
+CONNECT_TIMEOUT = 5.0
+TIMEOUT = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)  # what follows is for `ReadTimeout`
+# Seconds in which a response that is done should end. Its connection can be used again then, without another handshake.
+LINGER = 0.05
 # Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
 AT_ONCE = 8192
 
@@ -68,7 +73,11 @@ class ModelResponse:
     ) -> None:
         self._body = {name: value for name, value in parameters.items() if name not in PACKAGE_OPTIONS}
         options = {to: parameters[name] for name, to in PACKAGE_OPTIONS.items() if name in parameters}
-        self._options: Any = {**options, "headers": {**UNSENT, **JSON, **options.get("headers", {})}}
+        self._options: Any = {
+            "timeout": TIMEOUT,
+            **options,
+            "headers": {**UNSENT, **JSON, **options.get("headers", {})},
+        }
         self._messages, self._patience = messages, patience
         names = [tool["function"]["name"] for tool in self._body.get("tools") or ()]
         self._reader = AnswerReader(
@@ -85,14 +94,14 @@ class ModelResponse:
         Raises:
             ModelFailure: the endpoint failed, refused the request, or broke off.
         """
-        with Inference(str(self._body["model"]), client.base_url) as inference, endpoint_failures(client):
-            response = await self._sent(client, inference.headers)
+        inference = Inference(str(self._body["model"]), client.base_url)
+        with inference, endpoint_failures(client), closing(ReadTimeout()) as timeout:
             seconds = self._patience.first
-            timeout = ReadTimeout()
+            response = await timeout.within(seconds, self._sent(client, inference.headers))
             try:
                 # Not decoded: a packed answer was refused before.
                 async with aclosing(response.aiter_raw()) as reads:
-                    while read := await timeout.read(reads, seconds):
+                    while read := await timeout.within(seconds, anext(reads, b"")):
                         inference.chunk()
                         for start in range(0, len(read), AT_ONCE):
                             if said := self._reader.feed(read[start : start + AT_ONCE]):
@@ -100,11 +109,15 @@ class ModelResponse:
                                 yield said
                         if self._reader.is_done:
                             break
+                    if self._reader.is_told_done:
+                        with suppress(TimeoutError):
+                            await timeout.within(LINGER, anext(reads, b""))
+            except TimeoutError as error:
+                raise ModelFailure(Failure("stalled")) from error
             except (httpx2.TransportError, aiohttp.ClientError):
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise
             finally:
-                timeout.close()
                 await response.aclose()
             said = self._reader.end()
             inference.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)

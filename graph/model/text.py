@@ -19,12 +19,9 @@ class AnswerText:
 
     def next(self, piece: str) -> str:
         """Return what can be said after the next piece: not half a character, nor what may begin a stop sequence."""
-        if not piece:
-            return ""
+        if not self.held and not self._stop and piece.isascii():
+            return piece
         text = _joined(self.held + piece)
-        if not self._stop and text.isascii():
-            self.held = ""
-            return text
         found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
         if found:
             _, said = min(found)  # the one that ends first, however the text is cut into pieces

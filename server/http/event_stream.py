@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from time import monotonic
 
 import orjson
 from starlette.responses import Response
@@ -64,7 +65,7 @@ class EventStream(Response):
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        self._sent_at = asyncio.get_running_loop().time()
+        self._sent_at = monotonic()
         # A task of its own: each frame would otherwise go down to it through all middlewares, which costs as much as
         # what is done for the frame.
         sending = asyncio.create_task(self._send_all(send))
@@ -92,7 +93,7 @@ class EventStream(Response):
                 await self._send(body, send)
 
     async def _send(self, body: bytes, send: Send) -> None:
-        self._sent_at = asyncio.get_running_loop().time()
+        self._sent_at = monotonic()
         self._sending += 1
         try:
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -101,14 +102,13 @@ class EventStream(Response):
 
     async def _watch(self, receive: Receive, send: Send, leave: Callable[[], None]) -> None:
         """Keep the connection alive, and leave when the reader is gone or stalls."""
-        now = asyncio.get_running_loop().time
         while True:
             due = self._sent_at + (self.send_timeout if self._sending else self.ping_interval)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(max(min(due, now() + self.send_timeout), now() + MIN_PAUSE)):
+                async with asyncio.timeout(max(min(due - monotonic(), self.send_timeout), MIN_PAUSE)):
                     if (await receive())["type"] == "http.disconnect":
                         return leave()
-            idle = now() - self._sent_at
+            idle = monotonic() - self._sent_at
             if self._sending and idle >= self.send_timeout:
                 # Not sending the body's end makes uvicorn close the connection.
                 log.warning("%s is cut off: its reader took nothing for %s s.", self._name, self.send_timeout)

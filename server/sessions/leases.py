@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from server.errors import ApiError, SessionBusy
@@ -12,6 +13,18 @@ from tools.tasks import to_the_end
 
 StopRun = Callable[[str, ApiError], object]
 """Stops the run in progress in a thread; its reader is told the error."""
+
+
+@dataclass
+class Lease:
+    """A lease of this process: its token, and the moment of `time.monotonic` before which it was renewed last."""
+
+    token: int
+    renewed_at: float
+    is_ending: bool = False
+    """Whether the transaction that ends it has begun."""
+    is_lost: bool = False
+    """Whether the run was stopped for it: nothing may be stored under it any more."""
 
 
 class Leases:
@@ -24,6 +37,8 @@ class Leases:
     def __init__(self, *, session_wait: float) -> None:
         self._session_wait = session_wait
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._held: dict[str, Lease] = {}
+        """Those that other processes know of, by thread."""
 
     @asynccontextmanager
     async def held(
@@ -51,7 +66,8 @@ class Leases:
             yield
         finally:
             try:
-                await to_the_end(self.give_up(session))
+                if session.thread_id in self._held:
+                    await to_the_end(self.give_up(session))
             finally:
                 lock.release()
 
@@ -67,7 +83,7 @@ class Leases:
         """
 
     async def give_up(self, session: Session) -> None:
-        """Let other processes claim a session, unless it was given up already."""
+        """Let other processes claim a session."""
 
     def check(self, session: Session) -> None:
         """Check in a transaction that the session is held, and will be until it ends.

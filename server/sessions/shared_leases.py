@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
@@ -20,7 +19,7 @@ from typing_extensions import override
 
 from graph.storage.database import Database, DatabaseLocked, DatabaseUnavailable
 from server.errors import RunCancelled, Unavailable
-from server.sessions.leases import Leases, StopRun, session_busy
+from server.sessions.leases import Lease, Leases, StopRun, session_busy
 from server.sessions.naming import Session
 from tools.tasks import end_tasks, to_the_end
 
@@ -66,18 +65,6 @@ AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.thread_id = leases.thread_
 """
 
 
-@dataclass
-class Lease:
-    """A lease of this process: its token, and the moment of `time.monotonic` before which it was renewed last."""
-
-    token: int
-    renewed_at: float
-    is_ending: bool = False
-    """Whether the transaction that ends it has begun."""
-    is_lost: bool = False
-    """Whether the run was stopped for it: nothing may be stored under it any more."""
-
-
 class SharedLeases(Leases):
     """The sessions that this process holds, in a database that other processes use too.
 
@@ -89,7 +76,6 @@ class SharedLeases(Leases):
     def __init__(self, db: Database, *, session_wait: float) -> None:
         super().__init__(session_wait=session_wait)
         self._db, self._owner = db, uuid4().hex
-        self._held: dict[str, Lease] = {}
         self._left: set[int] = set()
         """Tokens of leases that are to be ended when the database answers again."""
         self._renew_at, self._is_failing = 0.0, False

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,9 @@ class Upstream:
         self.listed = 0
         self.keys: list[str | None] = []
         self.traces: list[str | None] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.peers: list[object] = []
+        """The other end of each request's connection."""
         self.closed_early = 0
         self.streaming = 0
         self._script: deque[Reply] = deque()
@@ -104,6 +107,8 @@ class Upstream:
         self.requests.append(body)
         self.keys.append(request.headers.get("authorization"))
         self.traces.append(request.headers.get("traceparent"))
+        self.headers.append(request.headers)
+        self.peers.append(request.client)
         reply = self._script.popleft() if self._script else self.otherwise
         answer = reply(body) if callable(reply) else reply
         if isinstance(answer, Raw):

@@ -1,5 +1,6 @@
 """The model's client, against an endpoint with the habits of real ones."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,7 +14,7 @@ from graph.model.client import ChatModel, open_model
 from graph.model.failures import ModelFailure
 from graph.settings import AgentSettings
 from tests.support.loopback import proxied
-from tests.support.upstream import Answer, Call, Upstream
+from tests.support.upstream import Answer, Call, Raw, Upstream, data
 
 
 @tool
@@ -74,6 +75,28 @@ async def test_an_answer_without_an_end_is_an_error(model: ChatModel, upstream: 
     upstream.script(Answer(["Half an ans"], finish_reason=""))
     with pytest.raises(ModelFailure, match="incomplete"):
         await model.answer([HumanMessage("?")], tools=[], parameters={})
+
+
+async def test_a_connection_is_used_again_though_the_response_ends_behind_its_last_event(
+    model: ChatModel, upstream: Upstream
+) -> None:
+    says = data({"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]})
+    upstream.otherwise = Raw([says, "data: [DONE]\n\n"])
+    for _ in range(3):
+        assert (await model.answer([HumanMessage("?")], tools=[], parameters={})).text == "Hello"
+    assert len(set(upstream.peers)) == 1
+
+
+async def test_an_endpoint_that_never_ends_its_response_is_not_waited_for(model: ChatModel, upstream: Upstream) -> None:
+    says = data({"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]})
+    upstream.otherwise = Raw([says, "data: [DONE]\n\n", *[": still here\n\n"] * 500])
+    async with asyncio.timeout(2):
+        assert (await model.answer([HumanMessage("?")], tools=[], parameters={})).text == "Hello"
+
+
+async def test_a_request_says_nothing_of_this_machine(model: ChatModel, upstream: Upstream) -> None:
+    await model.answer([HumanMessage("?")], tools=[], parameters={})
+    assert not [name for name in upstream.headers[-1] if name.startswith("x-stainless")]
 
 
 async def test_only_openai_itself_is_sent_the_newer_name(model: ChatModel, upstream: Upstream) -> None:

@@ -84,13 +84,12 @@ class EventQueue:
     async def ready(self) -> None:
         """Wait until there is a new event, or no more will come."""
         while self._taken == len(self.events) and not self._is_closed:
-            self._reader = self._loop.create_future()
-            await self._reader
+            await self._next_news()
 
     async def take(self) -> Sequence[RunEvent]:
         """Wait for new events and return them all; none when no more will come."""
-        if self._taken == len(self.events):
-            await self.ready()
+        while self._taken == len(self.events) and not self._is_closed:
+            await self._next_news()
         new = self.events[self._taken :]
         self._taken = len(self.events)
         self._room.set()
@@ -109,6 +108,10 @@ class EventQueue:
         """Say that no more will come."""
         self._is_closed = True
         self._wake()
+
+    def _next_news(self) -> asyncio.Future[None]:
+        self._reader = self._loop.create_future()
+        return self._reader
 
     def _wake(self) -> None:
         if self._reader and not self._reader.done():

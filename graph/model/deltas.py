@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
 from graph.model.calls import Fragment
-from graph.model.failures import Failure, ModelFailure, reported_failure
+from graph.model.failures import REPORTING, Failure, ModelFailure, reported_failure
 
 Finish = Literal["stop", "length", "content_filter"]
 
@@ -62,13 +62,14 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         raise ModelFailure(failure)
     if choice is None:
         return Delta(usage=load_usage(chunk.get("usage")))
-    if failure := reported_failure(choice):
+    if not REPORTING.isdisjoint(choice) and (failure := reported_failure(choice)):
         raise ModelFailure(failure)
     said, is_whole = choice.get("delta"), False
     if not isinstance(said, dict):
         is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
         said = choice["message"] if is_whole else {"content": choice.get("text")}
-    text, reasoning, refusal = _content(said.get("content"))
+    content = said.get("content")
+    text, reasoning, refusal = (content, "", "") if isinstance(content, str) else _content(content)
     calls: Sequence[Fragment] = ()
     if not BESIDE_CONTENT.isdisjoint(said):
         reasoning, refusal = _reasoning(said) or reasoning, refusal or _string(said.get("refusal"))

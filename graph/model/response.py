@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing, closing, suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -39,8 +39,6 @@ CONNECT_TIMEOUT = 5.0
 TIMEOUT = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)  # what follows is for `ReadTimeout`
 # Seconds in which a response that is done should end. Its connection can be used again then, without another handshake.
 LINGER = 0.05
-# Bytes decoded in one go. A fast endpoint sends more in one read; other tasks get to run in between.
-AT_ONCE = 8192
 
 
 class Patience(NamedTuple):
@@ -98,26 +96,27 @@ class ModelResponse:
         with inference, endpoint_failures(client), closing(ReadTimeout()) as timeout:
             seconds = self._patience.first
             response = await timeout.within(seconds, self._sent(client, inference.headers))
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            reads = aiter(response.stream)  # as it is: a packed answer was refused before
             try:
-                # Not decoded: a packed answer was refused before.
-                async with aclosing(response.aiter_raw()) as reads:
-                    while read := await timeout.within(seconds, anext(reads, b"")):
-                        inference.chunk()
-                        for start in range(0, len(read), AT_ONCE):
-                            if said := self._reader.feed(read[start : start + AT_ONCE]):
-                                seconds = self._patience.next
-                                yield said
-                        if self._reader.is_done:
-                            break
-                    if self._reader.is_told_done:
-                        with suppress(TimeoutError):
-                            await timeout.within(LINGER, anext(reads, b""))
+                while read := await timeout.within(seconds, anext(reads, b"")):
+                    inference.chunk()
+                    if said := self._reader.feed(read):
+                        seconds = self._patience.next
+                        yield said
+                    if self._reader.is_done:
+                        break
+                if self._reader.is_told_done:
+                    with suppress(TimeoutError):
+                        await timeout.within(LINGER, anext(reads, b""))
             except TimeoutError as error:
                 raise ModelFailure(Failure("stalled")) from error
             except (httpx2.TransportError, aiohttp.ClientError):
                 if self._reader.finish is None:  # otherwise only the usage is missing
                     raise
             finally:
+                if isinstance(reads, AsyncGenerator):
+                    await reads.aclose()
                 await response.aclose()
             said = self._reader.end()
             inference.answered("tool_calls" if self._reader.calls else self._finish(), self._reader.usage)

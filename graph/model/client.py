@@ -23,6 +23,7 @@ from pydantic import PrivateAttr
 from graph.model.answer import REFUSAL
 from graph.model.bounds import Bounds
 from graph.model.connections import connections
+from graph.model.descriptions import described
 from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
@@ -163,7 +164,8 @@ class ChatModel(ChatOpenAI):
             "stream_usage": "no stream options" not in lacks,
         }
         if tools:  # as `bind_tools` describes them, without the runnable that it puts around the model
-            options |= plain.bind_tools(tools, tool_choice=tool_choice).kwargs  # type: ignore[attr-defined]
+            told = [dict(described(tool).told) for tool in tools]
+            options |= plain.bind_tools(told, tool_choice=tool_choice).kwargs  # type: ignore[attr-defined]
         with heard_by(listener_of_run.get() if streamed else None):
             answer = await plain.ainvoke(list(messages), config, **options)
         refusal = answer.additional_kwargs.get(REFUSAL)

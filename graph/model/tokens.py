@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -12,7 +12,8 @@ import tiktoken
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from graph.model.descriptions import described
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,6 @@ TOKENS_PER_MESSAGE = 4
 # Of most texts: a Korean syllable has three bytes, and is a token or less.
 MOST_BYTES_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1_000
-MAX_SIZES = 1_000
-_sizes: dict[int, tuple[object, int]] = {}  # with the tools, so that no other one gets their ids
 
 
 async def estimated_usage(prompt: Sequence[BaseMessage], answer: str) -> UsageMetadata:
@@ -41,7 +40,7 @@ async def estimated_prompt(prompt: Sequence[BaseMessage], tools: Sequence[BaseTo
 
     def count() -> int:
         texts = [text for message in prompt for text in _texts(message)]
-        texts += map(_description, tools)
+        texts += (json.dumps(described(tool).told, ensure_ascii=False) for tool in tools)
         beside = sum(TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * _media(message) for message in prompt)
         return sum(_count(encoding, text) for text in texts) + beside
 
@@ -77,8 +76,8 @@ def _load() -> tiktoken.Encoding | None:
 
 def most_tokens(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]] = ()) -> int:
     """Return how many tokens messages and tools have at the most, for nearly every text and vocabulary."""
-    described = sum(_described(tool) for tool in tools)
-    return sum(map(_most, messages)) + -(-described // MOST_BYTES_PER_TOKEN)
+    size = sum(described(tool).size for tool in tools)
+    return sum(map(_most, messages)) + -(-size // MOST_BYTES_PER_TOKEN)
 
 
 def _most(message: BaseMessage) -> int:
@@ -98,30 +97,14 @@ def _media(message: BaseMessage) -> int:
     return sum(isinstance(part, dict) and part.get("type") != "text" for part in parts)
 
 
-def _described(tool: BaseTool | dict[str, Any]) -> int:
-    """Return the bytes of a tool's description; made once for each of the agent's own."""
-    known = _sizes.get(id(tool))
-    if known is None or known[0] is not tool:
-        size = len(_description(tool).encode(errors="replace"))
-        if len(_sizes) >= MAX_SIZES:
-            _sizes.clear()
-        known = _sizes[id(tool)] = tool, size
-    return known[1]
-
-
-def _description(tool: BaseTool | dict[str, Any]) -> str:
-    """Return what the model is told of a tool, as JSON."""
-    return json.dumps(convert_to_openai_tool(tool), ensure_ascii=False)
-
-
 def room(messages: Sequence[BaseMessage], tools: Sequence[BaseTool | dict[str, Any]]) -> str:
     """Return one sentence on what fills a request that is too long, in estimated tokens."""
-    told = _hundreds(str(message.content) for message in messages)
-    described = _hundreds(map(_description, tools))
-    of_tools = f", {described:,} of them for {len(tools)} tools" if tools else ""
-    return f"About {told + described:,} tokens were sent{of_tools}."
+    told = _hundreds(sum(len(str(message.content).encode(errors="replace")) for message in messages))
+    of_them = _hundreds(sum(described(tool).size for tool in tools))
+    of_tools = f", {of_them:,} of them for {len(tools)} tools" if tools else ""
+    return f"About {told + of_them:,} tokens were sent{of_tools}."
 
 
-def _hundreds(texts: Iterable[str]) -> int:
-    """Return how many tokens texts are about, in hundreds."""
-    return -(-sum(len(text.encode(errors="replace")) for text in texts) // (100 * BYTES_PER_TOKEN)) * 100
+def _hundreds(size: int) -> int:
+    """Return how many tokens so many bytes are about, in hundreds."""
+    return -(-size // (100 * BYTES_PER_TOKEN)) * 100

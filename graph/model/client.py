@@ -16,14 +16,14 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.utils import LC_ID_PREFIX
-from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models.base import ChatOpenAI
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import PrivateAttr
 
 from graph.model.answer import REFUSAL
 from graph.model.bounds import Bounds
 from graph.model.connections import connections
-from graph.model.descriptions import described
+from graph.model.descriptions import told
 from graph.model.endpoint import Endpoint, alternatives, is_among
 from graph.model.failures import Failure, Meaning, ModelFailure
 from graph.model.images import has_tool_images, with_tool_images
@@ -159,13 +159,10 @@ class ChatModel(ChatOpenAI):
         if not tools:  # endpoints refuse the parameter without tools
             parameters = {name: value for name, value in parameters.items() if name != "parallel_tool_calls"}
         config: RunnableConfig = {} if streamed else {"tags": [TAG_NOSTREAM]}
-        options: dict[str, Any] = {
-            "extra_body": self.in_its_names(parameters),
-            "stream_usage": "no stream options" not in lacks,
-        }
+        options: dict[str, Any] = {"extra_body": self.in_its_names(parameters)}
+        options["stream_usage"] = "no stream options" not in lacks
         if tools:  # as `bind_tools` describes them, without the runnable that it puts around the model
-            told = [dict(described(tool).told) for tool in tools]
-            options |= plain.bind_tools(told, tool_choice=tool_choice).kwargs  # type: ignore[attr-defined]
+            options |= plain.bind_tools(told(tools), tool_choice=tool_choice).kwargs  # type: ignore[attr-defined]
         with heard_by(listener_of_run.get() if streamed else None):
             answer = await plain.ainvoke(list(messages), config, **options)
         refusal = answer.additional_kwargs.get(REFUSAL)

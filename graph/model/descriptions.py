@@ -1,7 +1,7 @@
 """What a model is told of the agent's tools; it is made once for each, since every request tells it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,11 @@ class Description:
 
 
 _known: dict[int, tuple[BaseTool, Description]] = {}  # with the tools, so that no other one gets their ids
+
+
+def told(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a model is told of tools."""
+    return [dict(described(tool).told) for tool in tools]
 
 
 def described(tool: BaseTool | Mapping[str, Any]) -> Description:

@@ -4,6 +4,7 @@ import logging
 import logging.config
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 
+from server.command.imports import light_imports
 from server.command.systemd import READY, STOPPING, notify
 from server.http.logs import log_config
 from server.settings import ServerSettings
@@ -75,7 +77,7 @@ class Workers:
         return self._status
 
     def _started(self, *, is_first: bool = False) -> SpawnProcess:
-        given = (self._serve, self._settings, self._listener, is_first, self._tell_ready)
+        given = (pickle.dumps(self._serve), self._settings, self._listener, is_first, self._tell_ready)
         worker = PROCESSES.Process(target=work, args=given)
         # Ctrl-C at the terminal is for the parent: a worker begins with it blocked, until it has left the group.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -124,15 +126,17 @@ class Workers:
 
 
 def work(
-    serve: Serve, settings: ServerSettings, listener: socket.socket, is_first: bool, ready: connection.Connection
+    pickled: bytes, settings: ServerSettings, listener: socket.socket, is_first: bool, ready: connection.Connection
 ) -> None:
-    """Serve in a worker's process, which ends with its parent."""
+    """Serve in a worker's process, which ends with its parent; what serves is imported here, with its modules."""
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks to systemd
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_after, args=[parent.sentinel], daemon=True).start()
+    with light_imports():
+        serve: Serve = pickle.loads(pickled)  # noqa: S301 - by our own parent
     serve(settings, listener, is_first, partial(ready.send, True))
 
 

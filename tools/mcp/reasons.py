@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 import httpx
-from mcp import McpError
+from mcp.shared.exceptions import McpError
 from pydantic import ValidationError
 
 from tools.printed import without

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import ToolException
-from mcp import McpError
+from mcp.shared.exceptions import McpError
 
 from tools.mcp.connections import greeted
 from tools.mcp.descriptions import Descriptions

@@ -92,13 +92,16 @@ def test_a_costly_request_is_refused_in_a_moment(attacked: tuple[Serving, AgentS
 
 
 def test_the_first_request_of_a_kind_does_not_hold_the_others_up() -> None:
-    """FastAPI makes routes, and the API's document, when the first request for them comes; both take long."""
+    """FastAPI makes routes and the API's document when the first request for them comes, and pydantic builds models."""
     nobody = {"OLLAMA_MODEL": MODEL, "OLLAMA_BASE_URL": "http://127.0.0.1:1/v1"}
     with serving("serve", **nobody, USE_MCP_TOOLS="false") as (_, server):
         assert httpx.get(f"{server.url}/health", verify=CERTIFICATES).is_success
         for path in ("/openapi.json", "/v1/sessions", "/v1/responses/r", "/v1/conversations/c", "/agent/playground/"):
             with responsive(server, within=0.05):
                 httpx.get(server.url + path, timeout=30, verify=CERTIFICATES)
+        for path, said in (("chat/completions", {"messages": [user("x")]}), ("responses", {"input": "x"})):
+            with responsive(server, within=0.05):
+                httpx.post(f"{server.url}/v1/{path}", json={"model": MODEL, **said}, timeout=30, verify=CERTIFICATES)
 
 
 @pytest.mark.parametrize("path", ["/agent/invoke", "/agent/stream", "/agent/stream_log"])

@@ -1,7 +1,7 @@
 """What a token and a turn cost beside a bare hop: `make bench`.
 
-Each load goes to each server in turn, for several rounds, so that what else the machine does meets all of them. What is
-compared is the CPU time of the server's processes; only ratios to the hop of the same round mean anything.
+Each load goes to each server in turn, for several short rounds, so that what else the machine does meets all of them.
+What is compared is the CPU time of the server's processes; only ratios to the hop of the same round mean anything.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from benchmarks.servers import Running, endpoint, serving
 HOP, OURS = "hop", "chat-agent"
 PEERS = ["langgraph-openai-serve", "litellm"] if os.environ.get("BENCH_PEERS") else []
 
-PACED = Load("streamed, 64 at once, a token every 20 ms", at_once=64, requests=128, tokens=100, every=0.02)
-BURST = Load("streamed, 8 at once, tokens as fast as they come", at_once=8, requests=160, tokens=200)
-TURNS = Load("not streamed, 8 at once, a new session each", at_once=8, requests=400, tokens=20, streamed=False)
+PACED = Load("streamed, 64 at once, a token every 20 ms", at_once=64, requests=64, tokens=100, every=0.02)
+BURST = Load("streamed, 8 at once, tokens as fast as they come", at_once=8, requests=80, tokens=200)
+TURNS = Load("not streamed, 8 at once, a new session each", at_once=8, requests=240, tokens=20, streamed=False)
 ALONE = Load("not streamed, one at a time", at_once=1, requests=60, tokens=20, streamed=False)
-FIRST = Load("first token, 16 at once", at_once=16, requests=320, tokens=5, every=0.02)
+FIRST = Load("first token, 16 at once", at_once=16, requests=160, tokens=5, every=0.02)
 
 # The most that a load may cost, in multiples of the hop's CPU time.
 BARS = {PACED.name: 1.0, BURST.name: 1.0, TURNS.name: 3.5}
@@ -57,7 +57,7 @@ class Result:
 def main() -> None:
     """Measure and print the table; with `--json`, write the ratios to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--servers", nargs="+", default=["naive", *PEERS, OURS])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

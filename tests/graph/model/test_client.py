@@ -94,6 +94,26 @@ async def test_an_endpoint_that_never_ends_its_response_is_not_waited_for(model:
         assert (await model.answer([HumanMessage("?")], tools=[], parameters={})).text == "Hello"
 
 
+async def test_an_endpoint_that_never_begins_its_response_is_asked_once() -> None:
+    """The openai package would ask again, and a slow model would work on both."""
+    asked: list[bytes] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.read()  # until the client gives up
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        settings = AgentSettings(ollama_model="test-model", ollama_base_url=url, first_token_timeout=0.3)
+        async with open_model(settings) as model, asyncio.timeout(20):
+            response = model._response([HumanMessage("?")], None, True, {})
+            with pytest.raises(ModelFailure) as failed:
+                await anext(response.said(model.root_async_client))
+    assert failed.value.failure.meaning == "timed out"
+    assert len(asked) == 1
+
+
 async def test_a_request_says_nothing_of_this_machine(model: ChatModel, upstream: Upstream) -> None:
     await model.answer([HumanMessage("?")], tools=[], parameters={})
     assert not [name for name in upstream.headers[-1] if name.startswith("x-stainless")]

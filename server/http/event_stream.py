@@ -66,8 +66,8 @@ class EventStream(Response):
         """Send the stream."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._sent_at = monotonic()
-        # A task of its own: each frame would otherwise go down to it through all middlewares, which costs as much as
-        # what is done for the frame.
+        # In a task of its own: Python would otherwise resume all middlewares for each frame, which takes as long as the
+        # frame itself.
         sending = asyncio.create_task(self._send_all(send))
 
         def leave() -> None:
@@ -81,11 +81,11 @@ class EventStream(Response):
         except asyncio.CancelledError:
             if not self._is_left:
                 raise
-        else:
-            await send({"type": "http.response.body", "body": b""})
         finally:
             for task in (watcher, *self._pings):
                 task.cancel()
+        if not sending.cancelled():
+            await send({"type": "http.response.body", "body": b""})
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:

@@ -3,17 +3,20 @@
 import asyncio
 import logging
 import socket
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
+from starlette.types import Message
 
 from graph.event_queue import EventQueue
 from graph.model.answer import Said
 from server.chat.reply import ChatReply
 from server.chat.request import ChatRequest
+from server.http.event_stream import EventStream
 from server.sessions.leases import Leases
 from server.sessions.naming import Session
 from server.sessions.reply import RunStream
@@ -62,6 +65,28 @@ def test_a11_a_silent_stream_is_kept_alive_by_comments() -> None:
             if received.count(": ping\n\n") == 3:
                 break
     assert received.endswith(": ping\n\n" * 3)
+
+
+async def test_no_comment_is_sent_while_a_reader_takes_the_end_slowly() -> None:
+    sent: list[bytes] = []
+
+    async def frames() -> AsyncGenerator[bytes]:
+        yield b"data: x\n\n"
+
+    async def send(message: Message) -> None:
+        if message.get("more_body") is None and message["type"] == "http.response.body":
+            await asyncio.sleep(0.3)
+        sent.append(message.get("body", b""))
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    stream = EventStream(frames(), "a stream")
+    stream.ping_interval = 0.05
+    await stream({}, receive, send)
+    await asyncio.sleep(0)
+    assert sent == [b"", b"data: x\n\n", b""]
 
 
 def test_a_reader_who_stalls_is_cut_off_in_one_line(caplog: pytest.LogCaptureFixture) -> None:

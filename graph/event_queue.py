@@ -35,7 +35,7 @@ class EventQueue:
         """The ids of these calls, as far as the model has begun them."""
         self.summaries: dict[str, str] = {}
         """The summaries that the run made, by the ids of the last messages that they cover; they are kept with it."""
-        self._loop = asyncio.get_running_loop()  # which asks the system for the process's id each time
+        self._loop = asyncio.get_running_loop()  # kept, since Python 3.11 looks for it by a system call
         self._reader: asyncio.Future[None] | None = None
         """What the reader waits for."""
         self._room = asyncio.Event()
@@ -68,8 +68,7 @@ class EventQueue:
         for call_id, name, arguments in said.calls:
             self.told_calls.add(call_id)
             self.tell(ClientCallDelta(call_id, name, arguments))
-        if len(self.events) - self._taken > self._ahead:
-            await self._waiting_at_most(self._ahead)
+        await self._waiting_at_most(self._ahead)
 
     async def all_taken(self) -> None:
         """Wait until the reader has taken every event.
@@ -84,12 +83,12 @@ class EventQueue:
     async def ready(self) -> None:
         """Wait until there is a new event, or no more will come."""
         while self._taken == len(self.events) and not self._is_closed:
-            await self._next_news()
+            self._reader = self._loop.create_future()
+            await self._reader
 
     async def take(self) -> Sequence[RunEvent]:
         """Wait for new events and return them all; none when no more will come."""
-        while self._taken == len(self.events) and not self._is_closed:
-            await self._next_news()
+        await self.ready()
         new = self.events[self._taken :]
         self._taken = len(self.events)
         self._room.set()
@@ -108,10 +107,6 @@ class EventQueue:
         """Say that no more will come."""
         self._is_closed = True
         self._wake()
-
-    def _next_news(self) -> asyncio.Future[None]:
-        self._reader = self._loop.create_future()
-        return self._reader
 
     def _wake(self) -> None:
         if self._reader and not self._reader.done():

@@ -65,7 +65,7 @@ class AnswerReader:
         self.is_done = False
         """Whether the answer is over; what still comes is not part of it."""
         self.is_told_done = False
-        """Whether the endpoint has said so, whose response ends then."""
+        """Whether the endpoint has said `[DONE]`: its response ends then."""
         self.said: list[str] = []
         """The text of the answer, refusals included, in pieces."""
         self.thought: list[str] = []
@@ -146,8 +146,7 @@ class AnswerReader:
         refusals: list[str] = []
         told: list[CallPiece] = []
         for text, reasoning, refusal, calls, finish, usage, is_whole in deltas:
-            if finish:
-                self.finish = more_severe(self.finish, finish)
+            self.finish = more_severe(self.finish, finish)
             if usage:  # totals so far, where they come more than once
                 self.usage = usage
             if is_whole and self._has_begun and text.startswith("".join([*self.said, self._text.held, *texts])):

@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
 from graph.model.calls import Fragment
-from graph.model.failures import REPORTING, Failure, ModelFailure, reported_failure
+from graph.model.failures import Failure, ModelFailure, reported_failure
 
 Finish = Literal["stop", "length", "content_filter"]
 
 # Fields in which endpoints send reasoning; the first with text is taken, since some endpoints fill two.
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
-# What of a delta is beside its content; most deltas have nothing but that.
+# Fields of a delta beside its content. Most deltas have none of them.
 BESIDE_CONTENT = frozenset((*REASONING_FIELDS, "reasoning_details", "refusal", "tool_calls", "function_call"))
 REASONING_PARTS = ("thinking", "reasoning", "summary_text", "reasoning.text", "reasoning.summary")
 
@@ -62,20 +62,19 @@ def load_chunk(chunk: Any, *, name: str = "") -> Delta:
         raise ModelFailure(failure)
     if choice is None:
         return Delta(usage=load_usage(chunk.get("usage")))
-    if not REPORTING.isdisjoint(choice) and (failure := reported_failure(choice)):
+    if failure := reported_failure(choice):
         raise ModelFailure(failure)
     said, is_whole = choice.get("delta"), False
     if not isinstance(said, dict):
         is_whole = "delta" not in choice and isinstance(choice.get("message"), dict)
         said = choice["message"] if is_whole else {"content": choice.get("text")}
-    content = said.get("content")
-    text, reasoning, refusal = (content, "", "") if isinstance(content, str) else _content(content)
+    text, reasoning, refusal = _content(said.get("content"))
     calls: Sequence[Fragment] = ()
     if not BESIDE_CONTENT.isdisjoint(said):
         reasoning, refusal = _reasoning(said) or reasoning, refusal or _string(said.get("refusal"))
         calls = tuple(_fragments(said))
-    reason, counts = choice.get("finish_reason"), chunk.get("usage") or choice.get("usage")
-    finish, usage = load_finish(reason) if reason else None, load_usage(counts) if counts else None
+    finish = load_finish(choice.get("finish_reason"))
+    usage = load_usage(chunk.get("usage")) or load_usage(choice.get("usage"))
     return Delta(text, reasoning, refusal, calls, finish, usage, is_whole)
 
 

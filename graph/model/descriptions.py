@@ -19,9 +19,14 @@ class Description:
     told: Mapping[str, Any]
 
     @cached_property
+    def text(self) -> str:
+        """Its JSON."""
+        return json.dumps(self.told, ensure_ascii=False)
+
+    @cached_property
     def size(self) -> int:
         """The bytes of its JSON."""
-        return len(json.dumps(self.told, ensure_ascii=False).encode(errors="replace"))
+        return len(self.text.encode(errors="replace"))
 
 
 _known: dict[int, tuple[BaseTool, Description]] = {}  # with the tools, so that no other one gets their ids

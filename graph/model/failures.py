@@ -175,7 +175,7 @@ BY_STATUS: Mapping[int, Meaning] = {
 # Meanings that a status rules out, whatever the words say: they may quote the request, or a model may still be loading.
 UNFIT: Mapping[int, Collection[Meaning]] = {400: ["wrong address"], 500: ["refused"], 503: ["refused", "no model"]}
 
-# One of these is in every event, and in every body, that reports a failure and is no `object` of that name.
+# An event or a body that reports a failure has one of these, or is an `object` called `error`.
 REPORTING = frozenset(("error", "type", "detail"))
 
 

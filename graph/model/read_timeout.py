@@ -8,10 +8,11 @@ Result = TypeVar("Result")
 
 
 class ReadTimeout:
-    """One timer for a whole response; one for each read, as aiohttp's and `asyncio.timeout`, costs as much as a read.
+    """Ends a wait for an endpoint that takes too long. One timer serves all waits for a response.
 
-    Besides, aiohttp's own is lost where it closes a connection for a malformed chunk, and for it the openai package
-    would send a request again that a slow model is working on.
+    A timer for each read, as `asyncio.timeout` sets it, takes as long as the read. aiohttp's own is lost where it
+    closes a connection for a malformed chunk; and where it runs out, the openai package sends the request again, though
+    a slow model still works on the first.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class ReadTimeout:
             self._waiting = None
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop the timer."""
         if self._timer:
             self._timer.cancel()
 
@@ -55,7 +56,7 @@ class ReadTimeout:
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """End the wait if it is over. If nobody waits, the next wait has all of its time."""
+        """End the wait if it took too long, or look again later. If nobody waits, the next wait has its full time."""
         left = self._until - self._loop.time() if self._waiting else self._seconds
         if left > 0:
             self._look_in(left)

@@ -1,7 +1,6 @@
 """Estimate token counts, for endpoints that report none."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +39,7 @@ async def estimated_prompt(prompt: Sequence[BaseMessage], tools: Sequence[BaseTo
 
     def count() -> int:
         texts = [text for message in prompt for text in _texts(message)]
-        texts += (json.dumps(described(tool).told, ensure_ascii=False) for tool in tools)
+        texts += (described(tool).text for tool in tools)
         beside = sum(TOKENS_PER_MESSAGE + TOKENS_PER_IMAGE * _media(message) for message in prompt)
         return sum(_count(encoding, text) for text in texts) + beside
 

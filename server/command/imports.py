@@ -1,8 +1,8 @@
-"""Imports that take less of the start: what nobody looks up is not run, and what nobody uses is not built.
+"""Import less at the start: packages run when something is looked up in them, models are built when they are used.
 
 The openai package imports the types of all of OpenAI's APIs, langsmith those of its service, MCP's client its server,
-and so on. We use none of them, or a single module inside. Together they were two fifths of the start's CPU time, and a
-fifth of its memory.
+and so on. We use none of them, or a single module inside. Without all this the start takes a third less CPU time, and
+a fifth less memory.
 """
 
 import gc
@@ -51,7 +51,7 @@ def light_imports() -> Iterator[None]:
 
 
 class LazyPackage(ModuleType):
-    """A package whose own code has not run; its modules can be imported all the same."""
+    """A package whose own code has not run yet. Its modules can be imported without it."""
 
     def __getattr__(self, name: str) -> Any:
         """Run the package's code, and return what is looked up."""
@@ -79,7 +79,7 @@ class LazyLoader(Loader):
 
 
 class LazyFinder(MetaPathFinder):
-    """Finds the packages of which nothing may be looked up."""
+    """Finds the packages of `LAZY`."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return a package's spec; None for other modules, which Python finds by itself."""

@@ -107,9 +107,7 @@ class SharedLeases(Leases):
 
     @override
     async def give_up(self, session: Session) -> None:
-        lease = self._held.pop(session.thread_id, None)
-        if lease is None:
-            return
+        lease = self._held.pop(session.thread_id)
         try:
             await self._db.do(END, thread=session.thread_id, owner=self._owner, token=lease.token)
         except DatabaseUnavailable as error:

@@ -45,8 +45,6 @@ class Speech:
 
 def pieces(text: str, length: int = MAX_PIECE) -> Sequence[str]:
     """Return the text in pieces that fit into a frame."""
-    if 0 < len(text) <= length:
-        return (text,)
     return [text[start : start + length] for start in range(0, len(text), length)]
 
 

@@ -1,4 +1,4 @@
-"""What the server's process imports, in a Python of its own."""
+"""What a server's process imports. Each test runs a Python of its own."""
 
 import subprocess
 import sys
